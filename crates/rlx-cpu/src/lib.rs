@@ -1,0 +1,1 @@
+//! The RLX CPU backend: kernels and executor.

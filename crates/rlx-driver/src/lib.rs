@@ -1,0 +1,1 @@
+//! Devices, arenas, typed host I/O and the backend traits of RLX.

@@ -1,0 +1,1 @@
+//! The shared RLX GPU executor over kernel IR.

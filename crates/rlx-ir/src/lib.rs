@@ -1,0 +1,1 @@
+//! Types, ops, graphs, text form, verifier and reference interpreter of RLX.

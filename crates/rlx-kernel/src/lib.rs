@@ -1,0 +1,1 @@
+//! The RLX kernel IR: lowering from LIR, checked interpreter and printers.

@@ -1,0 +1,1 @@
+//! Model families as HIR builders, tokenizers and generation.

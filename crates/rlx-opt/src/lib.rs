@@ -1,0 +1,1 @@
+//! The RLX compile pipeline: passes, fusion, legalisation and memory planning.

@@ -1,0 +1,1 @@
+//! Sessions, compile cache and state handles of RLX.

@@ -1,0 +1,1 @@
+//! Test support for RLX: filetests, backend suite, tolerances.

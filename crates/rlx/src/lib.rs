@@ -1,0 +1,1 @@
+//! The RLX prelude: what a user depends on.
