@@ -1,2 +1,4 @@
 //! The `rlx` program.
+#![forbid(unsafe_code)]
+
 fn main() {}

@@ -1,1 +1,2 @@
 //! The shared RLX GPU executor over kernel IR.
+#![forbid(unsafe_code)]

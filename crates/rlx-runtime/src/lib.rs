@@ -1,1 +1,2 @@
 //! Sessions, compile cache and state handles of RLX.
+#![forbid(unsafe_code)]

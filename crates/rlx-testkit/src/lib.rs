@@ -1,1 +1,12 @@
-//! Test support for RLX: filetests, backend suite, tolerances.
+//! Test support for RLX: filetests, and one way to say what did not run.
+//!
+//! Invariants: nothing here knows a backend; a test that cannot run says so through [`not_run`].
+//!
+//! No crate that ships depends on this one.
+#![forbid(unsafe_code)]
+
+pub mod filetest;
+mod not_run;
+
+pub use filetest::filetest_main;
+pub use not_run::{minilm, not_run};

@@ -1,1 +1,2 @@
 //! The RLX wgpu driver.
+#![forbid(unsafe_code)]

@@ -1,1 +1,2 @@
 //! The RLX prelude: what a user depends on.
+#![forbid(unsafe_code)]
