@@ -94,11 +94,11 @@ fn fmt(gate: &mut Gate<'_>) -> Result<()> {
 }
 
 fn clippy(gate: &mut Gate<'_>) -> Result<()> {
-    require(cargo(gate, &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    require(cargo(gate, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 fn rustdoc(gate: &mut Gate<'_>) -> Result<()> {
-    let mut command = cargo(gate, &["doc", "--workspace", "--no-deps", "--quiet"]);
+    let mut command = cargo(gate, &["doc", "--workspace", "--no-deps"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     require(command)
 }
