@@ -1,0 +1,74 @@
+//! Why a kernel refuses its operands.
+
+use crate::simd::SimdLevel;
+
+/// A call that no kernel can honour; nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// The processor lacks the instruction set.
+    #[error("simd level {level:?} is not available on this processor; use SimdLevel::detect()")]
+    LevelMissing {
+        /// The level asked for.
+        level: SimdLevel,
+    },
+    /// A view reaches outside its slice.
+    #[error("{operand}: the view reaches element {reach} of a slice of {length}")]
+    OutOfBounds {
+        /// The operand's name.
+        operand: &'static str,
+        /// The first offending element index (negative when before the slice).
+        reach: isize,
+        /// Elements in the slice.
+        length: usize,
+    },
+    /// Two operands disagree on an extent.
+    #[error("{operand}: {extent} is {found}, expected {expected}")]
+    Extent {
+        /// The operand's name.
+        operand: &'static str,
+        /// The extent's name.
+        extent: &'static str,
+        /// What was passed.
+        found: usize,
+        /// What the other operands imply.
+        expected: usize,
+    },
+    /// A buffer is too small.
+    #[error("{buffer}: found {found} bytes, expected at least {expected}")]
+    BufferTooSmall {
+        /// The buffer's name.
+        buffer: &'static str,
+        /// Bytes passed.
+        found: usize,
+        /// Bytes needed.
+        expected: usize,
+    },
+    /// A byte buffer is not aligned to its elements.
+    #[error("{buffer}: the address must be a multiple of {align}; allocate it aligned to 64 bytes")]
+    Misaligned {
+        /// The buffer's name.
+        buffer: &'static str,
+        /// The alignment needed.
+        align: usize,
+    },
+    /// Rows of an output overlap.
+    #[error("{operand}: a row stride of {stride} is less than the {columns} columns of a row")]
+    Overlap {
+        /// The operand's name.
+        operand: &'static str,
+        /// Elements from row to row.
+        stride: usize,
+        /// Elements in a row.
+        columns: usize,
+    },
+    /// An index names no row.
+    #[error("index {index} at position {position} is outside 0..{extent}")]
+    Index {
+        /// The index value.
+        index: i64,
+        /// Where it stands in the index list.
+        position: usize,
+        /// Number of rows.
+        extent: usize,
+    },
+}

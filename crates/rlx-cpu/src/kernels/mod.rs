@@ -1,0 +1,19 @@
+//! The numeric kernels of the CPU, on plain slices and strided descriptors.
+//!
+//! Kernels take run-time extents, allocate nothing (scratch comes from the caller, each kernel
+//! states its size), run on the threads of the [`Context`]'s pool, and compute the same bits for
+//! any number of threads. Extents of zero are legal everywhere. Operands are checked once, at
+//! the entry; a view that leaves its slice is an error value, never undefined behaviour.
+//!
+//! Kernels know nothing of graphs, dtypes as values or plans.
+
+mod context;
+mod error;
+pub mod gemm;
+mod matrix;
+#[cfg(test)]
+mod testing;
+
+pub use context::Context;
+pub use error::KernelError;
+pub use matrix::{Matrix, MatrixMut, Plain, cast_bytes, cast_bytes_mut};

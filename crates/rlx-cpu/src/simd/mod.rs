@@ -1,0 +1,132 @@
+//! Instruction sets behind one small vector trait.
+//!
+//! A [`Simd`] token proves that the processor has its instructions; every vector is made from a
+//! token, so vector arithmetic is safe code. A [`Kernel`] is written once over `S: Simd` and
+//! [`dispatch`](SimdLevel::dispatch) compiles it for each level inside a function that enables
+//! the instructions: everything a kernel calls per element must be `#[inline(always)]`.
+//!
+//! Invariants: the two sides of a tail (whole vectors, last partial vector) run the same code on
+//! the same lanes, so results never depend on the position in a slice. This module does not
+//! choose algorithms.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+mod vector;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use portable::Portable;
+pub use vector::{Float32, Int32, Mask, Simd, Vector};
+
+use std::sync::OnceLock;
+
+/// A family of instructions that kernels are compiled for, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SimdLevel {
+    /// What the compile target guarantees: SSE2 on x86-64, NEON on AArch64.
+    Portable,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// AVX-512 with the dot products of small integers (VNNI).
+    Avx512Dot,
+    /// The same with the dot product of bf16. Only some processors run it faster than widening to
+    /// f32, so [`detect`](SimdLevel::detect) chooses it only there.
+    Avx512Brain,
+}
+
+impl SimdLevel {
+    /// Every level, weakest first.
+    pub const ALL: [SimdLevel; 5] = [
+        SimdLevel::Portable,
+        SimdLevel::Avx2,
+        SimdLevel::Avx512,
+        SimdLevel::Avx512Dot,
+        SimdLevel::Avx512Brain,
+    ];
+
+    /// The level that is fastest on this processor.
+    pub fn detect() -> SimdLevel {
+        static DETECTED: OnceLock<SimdLevel> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            let useful = |l: &SimdLevel| l.is_available() && (*l != SimdLevel::Avx512Brain || is_amd());
+            SimdLevel::ALL.into_iter().rev().find(useful).unwrap_or(SimdLevel::Portable)
+        })
+    }
+
+    /// Whether this processor can run kernels of this level.
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            let avx2 = has!("avx2") && has!("fma") && has!("f16c");
+            let avx512 = avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+            match self {
+                SimdLevel::Portable => true,
+                SimdLevel::Avx2 => avx2,
+                SimdLevel::Avx512 => avx512,
+                SimdLevel::Avx512Dot => avx512 && has!("avx512vnni"),
+                SimdLevel::Avx512Brain => avx512 && has!("avx512vnni") && has!("avx512bf16"),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == SimdLevel::Portable
+        }
+    }
+
+    /// Lanes of f32 in one vector of this level.
+    pub const fn f32_lanes(self) -> usize {
+        match self {
+            SimdLevel::Portable => 4,
+            SimdLevel::Avx2 => 8,
+            SimdLevel::Avx512 | SimdLevel::Avx512Dot | SimdLevel::Avx512Brain => 16,
+        }
+    }
+
+    /// Runs `kernel` compiled for this level, or for the strongest available one below it.
+    pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if self >= SimdLevel::Avx512 && SimdLevel::Avx512.is_available() {
+                // SAFETY: the processor was just found to have these instructions.
+                let token = unsafe { Avx512::assume() };
+                return token.run(kernel);
+            }
+            if self >= SimdLevel::Avx2 && SimdLevel::Avx2.is_available() {
+                // SAFETY: the processor was just found to have these instructions.
+                let token = unsafe { Avx2::assume() };
+                return token.run(kernel);
+            }
+        }
+        Portable.run(kernel)
+    }
+}
+
+/// Whether the maker of the processor is AMD, whose bf16 dot product runs at full rate.
+fn is_amd() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let leaf = std::arch::x86_64::__cpuid(0);
+        [leaf.ebx, leaf.edx, leaf.ecx] == [*b"Auth", *b"enti", *b"cAMD"].map(u32::from_le_bytes)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// A computation written once for every instruction set.
+pub trait Kernel {
+    /// What the computation yields.
+    type Output;
+
+    /// The computation. Mark the implementation `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
