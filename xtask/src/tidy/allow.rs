@@ -1,6 +1,6 @@
 //! The list of exceptions: one line each, `<rule> <place> -- <reason>`.
 //!
-//! A place is a path, or `path::name` for a function or trait in it. Invariants: only rules that can be
+//! A place is a path, or `path::name` for a function or trait in it; for `unsafe` it may be a folder. Invariants: only rules that can be
 //! lifted are accepted, every entry has a reason, and an entry that lifted nothing is reported.
 //!
 //! It does not know what the rules check.
@@ -57,6 +57,13 @@ impl AllowList {
             }
             None => false,
         }
+    }
+
+    /// Whether the file at `path` may use unsafe code: listed itself, or in a listed folder (ending in `/`).
+    pub fn allows_unsafe(&mut self, path: &str) -> bool {
+        let covers = |place: &str| place == path || (place.ends_with('/') && path.starts_with(place));
+        let entry = self.entries.iter_mut().find(|entry| entry.rule == "unsafe" && covers(&entry.place));
+        entry.map(|entry| entry.used = true).is_some()
     }
 
     /// Whether any path under `folder` may use unsafe code.

@@ -57,6 +57,15 @@ pub struct Name<'a> {
     pub line: usize,
 }
 
+/// A `mod name;` whose code stands in another file.
+#[derive(Debug)]
+pub struct Module<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Index of the keyword token.
+    pub token: usize,
+}
+
 /// What the rules ask about a file.
 #[derive(Debug, Default)]
 pub struct Outline<'a> {
@@ -68,6 +77,8 @@ pub struct Outline<'a> {
     pub traits: Vec<Trait<'a>>,
     /// Names of functions, types, traits, modules, constants and macros.
     pub names: Vec<Name<'a>>,
+    /// Modules declared here whose code stands in other files.
+    pub modules: Vec<Module<'a>>,
     /// Token ranges compiled only in tests.
     pub test_regions: Vec<Range<usize>>,
 }
@@ -111,6 +122,9 @@ pub fn outline<'a>(source: &Source<'a>) -> Outline<'a> {
                 test_attribute = false;
             }
             "match" => found.matches.extend(match_at(tokens, index)),
+            "mod" if tokens.get(index + 2).is_some_and(|token| token.text == ";") => {
+                found.modules.push(Module { name: tokens[index + 1].text, token: index });
+            }
             "trait" => found.traits.extend(trait_at(tokens, index)),
             _ => {}
         }

@@ -63,16 +63,30 @@ const FORBIDDEN_MARKS: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 const JUDGES: [&str; 8] =
     ["assert", "prop_assert", "expect", "unwrap", "check", "panic", "compare", "unreachable"];
 
+/// The files and folders that modules declared under `cfg(test)` in `file` may stand in.
+pub fn test_modules(file: &File) -> Vec<String> {
+    let Ok(source) = lex(&file.text) else { return Vec::new() };
+    let outline = outline(&source);
+    let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
+    let inner = match name {
+        "lib.rs" | "main.rs" | "mod.rs" => folder.to_owned(),
+        name => format!("{folder}/{}", name.trim_end_matches(".rs")),
+    };
+    let test_only = outline.modules.iter().filter(|module| outline.is_test(module.token));
+    test_only.flat_map(|module| [".rs", "/"].map(|end| format!("{inner}/{}{end}", module.name))).collect()
+}
+
 struct Check<'a> {
     file: &'a File,
+    test_file: bool,
     source: &'a Source<'a>,
     outline: &'a Outline<'a>,
     allow: &'a mut AllowList,
     findings: &'a mut Vec<Finding>,
 }
 
-/// Runs the rules on one Rust file; returns how often it uses `unsafe`.
-pub fn check(file: &File, allow: &mut AllowList, findings: &mut Vec<Finding>) -> usize {
+/// Runs the rules on one Rust file, which may be compiled only in tests; returns how often it uses `unsafe`.
+pub fn check(file: &File, test_file: bool, allow: &mut AllowList, findings: &mut Vec<Finding>) -> usize {
     let source = match lex(&file.text) {
         Ok(source) => source,
         Err(message) => {
@@ -81,7 +95,7 @@ pub fn check(file: &File, allow: &mut AllowList, findings: &mut Vec<Finding>) ->
         }
     };
     let outline = outline(&source);
-    let mut check = Check { file, source: &source, outline: &outline, allow, findings };
+    let mut check = Check { file, test_file, source: &source, outline: &outline, allow, findings };
     check.opening_doc();
     check.sizes();
     check.crate_root();
@@ -181,7 +195,7 @@ impl Check<'_> {
             .map(|token| token.line)
             .collect();
         if let Some(&line) = uses.first()
-            && !self.allow.allows("unsafe", &self.file.path)
+            && !self.allow.allows_unsafe(&self.file.path)
         {
             self.find(
                 "unsafe",
@@ -222,7 +236,7 @@ impl Check<'_> {
     fn library_panics(&mut self) {
         let path = &self.file.path;
         let library = path.starts_with("crates/") && path.contains("/src/");
-        if !library || path.ends_with("/tests.rs") || path.contains("/tests/") {
+        if !library || self.test_file {
             return;
         }
         let tokens = &self.source.tokens;

@@ -154,6 +154,28 @@ fn library_code_does_not_panic() {
 }
 
 #[test]
+fn files_of_test_modules_may_panic() {
+    let part = |path: &str| file(path, "//! A part.\nfn f() { x.unwrap() }\n");
+    for (root, attribute, path, rules) in [
+        ("crates/a/src/b.rs", "#[cfg(test)] ", "crates/a/src/b/cases.rs", &[""; 0][..]),
+        ("crates/a/src/mod.rs", "#[cfg(test)] ", "crates/a/src/cases/deep/part.rs", &[]),
+        ("crates/a/src/b.rs", "", "crates/a/src/b/cases.rs", &["panic"]),
+        ("crates/a/src/b.rs", "#[cfg(test)] ", "crates/a/src/cases.rs", &["panic"]),
+    ] {
+        let root = file(root, format!("//! A part.\n{attribute}mod cases;\n"));
+        assert_eq!(broken(&[root, part(path)]), rules, "{path}");
+    }
+}
+
+#[test]
+fn unsafe_folders_can_be_listed() {
+    let part = file(LIBRARY, "//! A part.\nfn f() { unsafe { g() } }\n");
+    let allow = |place: &str| file(ALLOW_LIST, format!("unsafe {place} -- a reason in words\n"));
+    assert_eq!(broken(&[part.clone(), allow("crates/a/src/")]), [""; 0]);
+    assert_eq!(broken(&[part, allow("crates/a/src")]), ["allow", "unsafe"]);
+}
+
+#[test]
 fn names_tell_no_history() {
     for body in
         ["fn old_shape() {}", "struct ShapeV2;", "mod utils;", "const LEGACY_SIZE: u8 = 1;", "fn phase3() {}"]
