@@ -157,8 +157,9 @@ fn summary(outcomes: &[Outcome], suites: &[Suite], not_run: &[(String, String)])
         text += &format!("{:<44} {state:>15} {:>8}\n", outcome.step, minutes(outcome.time));
     }
     text.push('\n');
-    for (what, why) in not_run {
-        text += &format!("not run: {what}: {why}\n");
+    for same in not_run.chunk_by(|a, b| a == b) {
+        let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
+        text += &format!("not run: {}: {}{times}\n", same[0].0, same[0].1);
     }
     for outcome in outcomes {
         if let Some(error) = &outcome.error {
@@ -196,9 +197,11 @@ mod tests {
 
     #[test]
     fn the_summary_names_what_did_not_run_and_what_failed() {
-        let not_run = [("cuda".to_owned(), "no device".to_owned())];
+        let entry = |what: &str| (what.to_owned(), "no device".to_owned());
+        let not_run = [entry("cuda"), entry("metal"), entry("metal")];
         let text = summary(&[outcome("fmt", Some("unformatted"))], &[suite("test", 5, 0)], &not_run);
-        for wanted in ["1.50", "not run: cuda: no device", "failed: fmt: unformatted", "1 not run\n"] {
+        let lines = ["not run: cuda: no device\n", "not run: metal: no device (2 times)\n", "\n3 not run\n"];
+        for wanted in lines.into_iter().chain(["1.50", "failed: fmt: unformatted"]) {
             assert!(text.contains(wanted), "{wanted:?} is missing in\n{text}");
         }
     }
