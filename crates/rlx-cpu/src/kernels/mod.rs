@@ -9,7 +9,9 @@
 
 mod context;
 mod error;
+#[allow(unsafe_code)]
 pub mod gemm;
+#[allow(unsafe_code)]
 mod matrix;
 #[cfg(test)]
 mod testing;
