@@ -8,7 +8,8 @@
 use super::{ALLOW_LIST, Finding};
 
 /// The rules that an entry may lift.
-pub const LIFTABLE: [&str; 7] = ["file", "function", "match", "parameters", "trait", "unsafe", "assertion"];
+pub const LIFTABLE: [&str; 8] =
+    ["file", "function", "match", "parameters", "trait", "unsafe", "assertion", "environment"];
 
 #[derive(Debug)]
 struct Entry {

@@ -1,6 +1,7 @@
 //! The rules on files that are not Rust: machine paths, links, the code map, package manifests.
 //!
-//! Invariants: a link in a page leads to a file of the repository; every crate has its line in the code map.
+//! Invariants: a link in a page leads to a file of the repository; every crate has its line in the code map and
+//! depends only on crates above that line.
 //!
 //! It does not judge prose and does not follow links out of the repository.
 
@@ -86,20 +87,42 @@ fn exists(path: &str, paths: &BTreeSet<&str>) -> bool {
         || paths.range(folder.as_str()..).next().is_some_and(|next| next.starts_with(&folder))
 }
 
-/// Reports crates without a line in the code map.
+/// Reports crates without a line in the code map, and crates that depend on one further down in it.
 pub fn code_map(files: &[File], findings: &mut Vec<Finding>) {
     let page = files.iter().find(|file| file.path == CODE_MAP).map_or("", |file| &file.text);
+    let order: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("- `")?.split_once('`'))
+        .map(|(name, _)| name)
+        .collect();
+    let position = |name: &str| order.iter().position(|other| *other == name);
     for file in files {
-        let Some(folder) =
-            file.path.strip_prefix("crates/").and_then(|path| path.strip_suffix("/Cargo.toml"))
+        let Some(name) = file.path.strip_prefix("crates/").and_then(|path| path.strip_suffix("/Cargo.toml"))
         else {
             continue;
         };
-        if !page.contains(&format!("`{folder}`")) {
-            let message = format!("crate `{folder}` has no line in the code map of {CODE_MAP}");
-            findings.push(Finding { rule: "map", path: file.path.clone(), line: 1, message });
+        let mut find =
+            |message| findings.push(Finding { rule: "map", path: file.path.clone(), line: 1, message });
+        let Some(own) = position(name) else {
+            find(format!("crate `{name}` has no line in the code map of {CODE_MAP}"));
+            continue;
+        };
+        for used in dependencies(&file.text).filter(|used| position(used).is_some_and(|other| other > own)) {
+            find(format!("`{name}` uses `{used}`, which stands below it in the code map of {CODE_MAP}"));
         }
     }
+}
+
+/// The names in the dependency tables of a manifest, those for tests and builds left out.
+fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    manifest.lines().filter_map(move |line| {
+        if line.starts_with('[') {
+            inside = line.ends_with("dependencies]") && !line.contains("dev-") && !line.contains("build-");
+            return None;
+        }
+        inside.then(|| line.split(['.', '=', ' ']).next()).flatten()
+    })
 }
 
 /// Reports package manifests that do not take the settings of the workspace.

@@ -101,6 +101,7 @@ pub fn check(file: &File, test_file: bool, allow: &mut AllowList, findings: &mut
     check.crate_root();
     check.habits();
     check.library_panics();
+    check.environment();
     check.names();
     check.comments();
     check.assertions();
@@ -208,52 +209,65 @@ impl Check<'_> {
 
     /// Attributes and macros that hide work or tests, in any code.
     fn habits(&mut self) {
-        let tokens = &self.source.tokens;
-        for index in 0..tokens.len() {
-            let next = tokens.get(index + 1).map(|token| token.text);
-            let after = tokens.get(index + 2).map(|token| token.text);
-            let (text, line) = (tokens[index].text, tokens[index].line);
-            if text == "#" && next == Some("[") && matches!(after, Some("ignore" | "should_panic")) {
-                let name = after.unwrap_or_default();
-                self.find(
-                    "habit",
-                    line,
-                    format!("`#[{name}]` hides a result: assert it, or print `not run`"),
-                );
-            }
-            let is_macro = next == Some("!") && matches!(after, Some("(" | "[" | "{"));
-            if is_macro && matches!(text, "todo" | "unimplemented") {
-                self.find(
-                    "habit",
-                    line,
-                    format!("`{text}!` is no code: write it, or return a typed refusal"),
-                );
-            }
+        for index in 0..self.source.tokens.len() {
+            let message = match self.texts(index) {
+                ["#", "[", name @ ("ignore" | "should_panic")] => {
+                    format!("`#[{name}]` hides a result: assert it, or print `not run`")
+                }
+                [name @ ("todo" | "unimplemented"), "!", "(" | "[" | "{"] => {
+                    format!("`{name}!` is no code: write it, or return a typed refusal")
+                }
+                _ => continue,
+            };
+            self.find("habit", self.source.tokens[index].line, message);
         }
+    }
+
+    /// Whether token `index` is part of what users link: not a test, example, benchmark or chore.
+    fn is_library(&self, index: usize) -> bool {
+        let path = &self.file.path;
+        path.starts_with("crates/")
+            && path.contains("/src/")
+            && !self.test_file
+            && !self.outline.is_test(index)
     }
 
     /// Library code returns errors; `expect("why it holds")` is for our own broken invariants.
     fn library_panics(&mut self) {
-        let path = &self.file.path;
-        let library = path.starts_with("crates/") && path.contains("/src/");
-        if !library || self.test_file {
-            return;
-        }
-        let tokens = &self.source.tokens;
-        for index in 0..tokens.len() {
-            if self.outline.is_test(index) {
-                continue;
-            }
-            let around = |offset: usize| tokens.get(index + offset).map(|token| token.text);
-            let found = match tokens[index].text {
-                "." if around(1) == Some("unwrap") && around(2) == Some("(") => "unwrap()",
-                "panic" if around(1) == Some("!") => "panic!",
+        for index in 0..self.source.tokens.len() {
+            let found = match self.texts(index) {
+                [".", "unwrap", "("] => "unwrap()",
+                ["panic", "!", _] => "panic!",
                 _ => continue,
             };
-            let message =
-                format!("`{found}` in library code: return an error value, or `expect(\"why it holds\")`");
-            self.find("panic", tokens[index].line, message);
+            if self.is_library(index) {
+                let message = format!(
+                    "`{found}` in library code: return an error value, or `expect(\"why it holds\")`"
+                );
+                self.find("panic", self.source.tokens[index].line, message);
+            }
         }
+    }
+
+    /// Environment variables are few and stand in one table; everything else is an option.
+    fn environment(&mut self) {
+        for index in 0..self.source.tokens.len() {
+            let reads = match self.texts(index) {
+                ["env", "::", name] => name.starts_with("var") || name.starts_with("set_var"),
+                [name, "!", _] => name == "option_env",
+                _ => false,
+            };
+            if reads && self.is_library(index) && !self.allow.allows("environment", &self.file.path) {
+                let message =
+                    "the environment is read outside the listed places: make it an option".to_owned();
+                self.find("environment", self.source.tokens[index].line, message);
+            }
+        }
+    }
+
+    /// The texts of three tokens, empty after the last one.
+    fn texts(&self, index: usize) -> [&str; 3] {
+        [0, 1, 2].map(|offset| self.source.tokens.get(index + offset).map_or("", |token| token.text))
     }
 
     fn names(&mut self) {

@@ -228,6 +228,28 @@ fn crates_are_on_the_code_map_and_take_the_workspace_settings() {
 }
 
 #[test]
+fn crates_use_only_those_above_them() {
+    let map = file("ARCHITECTURE.md", "- `a`: the first.\n- `b`: the second.\n");
+    let settings = "description = \"a\"\nrust-version.workspace = true\nlicense.workspace = true\n[lints]\nworkspace = true\n";
+    let uses = |name: &str, table: &str, used: &str| {
+        let manifest = format!("[package]\n{settings}{table}\n{used}.workspace = true\n");
+        broken(&[map.clone(), file(&format!("crates/{name}/Cargo.toml"), manifest)])
+    };
+    assert_eq!(uses("a", "[dependencies]", "b"), ["map"]);
+    assert_eq!(uses("a", "[target.'cfg(unix)'.dependencies]", "b"), ["map"]);
+    assert_eq!(uses("a", "[dev-dependencies]", "b"), [""; 0]);
+    assert_eq!(uses("b", "[dependencies]", "a"), [""; 0]);
+}
+
+#[test]
+fn the_environment_is_read_in_listed_places() {
+    let bad = "fn f() { std::env::var(\"A\") }";
+    assert_liftable("environment", LIBRARY, bad, "fn f() { std::env::args() }");
+    assert_eq!(broken_in("fn f() { option_env!(\"A\") }"), ["environment"]);
+    assert_eq!(broken_in(&format!("#[cfg(test)] mod tests {{ {bad} }}")), [""; 0]);
+}
+
+#[test]
 fn unreadable_files_are_reported() {
     assert_eq!(broken_in("fn f() { \"open }"), ["lexer"]);
 }
