@@ -80,6 +80,9 @@ enum Atom {
     Max(Dim, Dim),
 }
 
+/// Lower and upper bound; `None` where there is none.
+pub type Interval = (Option<i64>, Option<i64>);
+
 /// A product of atoms, sorted, repeats allowed.
 type Monomial = Vec<Atom>;
 
@@ -248,7 +251,7 @@ impl Dim {
     }
 
     /// Lower and upper bound, given those of the symbols (`None`: unbounded).
-    pub fn bounds(&self, of: &dyn Fn(&str) -> (Option<i64>, Option<i64>)) -> (Option<i64>, Option<i64>) {
+    pub fn bounds(&self, of: &dyn Fn(&str) -> Interval) -> Interval {
         let terms = match &self.0 {
             Repr::Static(value) => return (Some(*value), Some(*value)),
             Repr::Poly(terms) => terms,
@@ -301,6 +304,32 @@ impl Dim {
             quotient.insert(rest, coefficient / divisor.1);
         }
         Some(Dim::from_terms(quotient))
+    }
+
+    /// For `c * symbol + d` with constants `c`, `d`: the symbol and its value
+    /// where the whole is `value`, if that is an integer.
+    pub fn solve_for_symbol(&self, value: i64) -> Option<(Symbol, i64)> {
+        let (mut symbol, mut factor, mut constant) = (None, 0, 0);
+        for (monomial, coefficient) in self.terms() {
+            match monomial.as_slice() {
+                [] => constant = coefficient,
+                [Atom::Symbol(name)] if symbol.is_none() => {
+                    (symbol, factor) = (Some(name.clone()), coefficient)
+                }
+                _ => return None,
+            }
+        }
+        let rest = value.checked_sub(constant)?;
+        (factor != 0 && rest % factor == 0).then_some(())?;
+        Some((symbol?, rest / factor))
+    }
+
+    /// Number of terms in normal form.
+    pub fn term_count(&self) -> usize {
+        match &self.0 {
+            Repr::Static(_) => 1,
+            Repr::Poly(terms) => terms.len(),
+        }
     }
 
     fn from_atom(atom: Atom) -> Dim {
@@ -357,7 +386,7 @@ impl Atom {
         }
     }
 
-    fn bounds(&self, of: &dyn Fn(&str) -> (Option<i64>, Option<i64>)) -> (Option<i64>, Option<i64>) {
+    fn bounds(&self, of: &dyn Fn(&str) -> Interval) -> Interval {
         match self {
             Atom::Symbol(name) => of(name),
             Atom::FloorDiv(a, b) => match (a.bounds(of), b.as_static()) {
@@ -533,7 +562,7 @@ mod tests {
         bindings.set("T", 2);
         assert_eq!(dim.eval(&bindings), Ok(4));
         assert_eq!(s("Q").eval(&bindings), Err(DimError::Unbound("Q".into())));
-        assert_eq!((s("S") * Dim::from(i64::MAX)).eval(&bindings).is_err(), true);
+        assert!((s("S") * Dim::from(i64::MAX)).eval(&bindings).is_err());
     }
 
     #[test]

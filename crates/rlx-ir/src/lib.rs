@@ -5,14 +5,51 @@
 //! nothing of ours.
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
+pub mod attr;
+mod builder;
+pub mod diagnostic;
 pub mod dim;
 pub mod dtype;
+pub mod graph;
+pub mod hir;
+pub mod interpret;
+pub mod layout;
 pub mod literal;
 pub mod number;
+pub mod op;
+pub mod ops;
+pub mod sample;
+pub mod scalar;
 pub mod shape;
+pub mod special;
+pub mod text;
+pub mod verify;
 
+pub use accuracy::Accuracy;
+pub use diagnostic::{Diagnostic, IrError};
 pub use dim::{Bindings, Dim, DimError, Symbol};
 pub use dtype::{DType, DTypeClass};
+pub use graph::{Graph, Node, NodeId, Origin, Output, SymbolBounds, Value};
+pub use layout::Layout;
 pub use literal::{Literal, LiteralError};
 pub use number::Number;
+pub use ops::{Op, OpKind};
+pub use scalar::{ScalarKind, ScalarOp, ScalarProgram};
 pub use shape::{Shape, TensorType};
+
+/// Edits between two names, for "did you mean" hints.
+pub fn text_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,41 @@
+//! `constant`: a value known when the graph is built.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::literal::Literal;
+use crate::op;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::shape::TensorType;
+
+op! {
+    /// A value known when the graph is built. Its byte count was checked when the literal was made.
+    constant: Constant() -> value {
+        /// The value.
+        value: Literal,
+    }
+}
+
+impl OpSpec for Constant {
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    fn infer(&self, _: &[&TensorType]) -> Inferred {
+        Ok(vec![self.value.ty()])
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+    fn samples() -> Vec<Sample<Self>> {
+        let literals = [
+            Literal::scalar_f32(1.5),
+            Literal::floats(DType::BF16, &[2, 2], &[f64::NAN, f64::INFINITY, -0.0, 1e-3]),
+            Literal::ints(DType::U8, &[3], &[0, 1, 255]),
+            Literal::ints(DType::Bool, &[0], &[]),
+        ];
+        literals.into_iter().map(|value| Sample::new(Constant { value }, [])).collect()
+    }
+}
+
+impl Constant {
+    fn eval(&self, _: &[&Literal]) -> Evaluated {
+        Ok(vec![self.value.clone()])
+    }
+}

@@ -1,0 +1,29 @@
+//! `param`: a weight, bound once and constant over runs.
+
+use crate::accuracy::Accuracy;
+use crate::op;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::shape::TensorType;
+
+op! {
+    /// A weight, bound by name before the first run and constant over runs. No operands; the result has type `result`.
+    param: Param() -> value {
+        /// Unique among the params of the graph.
+        name: String,
+        /// Type of the value.
+        result: TensorType,
+    }
+}
+
+impl OpSpec for Param {
+    const MEANING: Meaning<Self> = Meaning::leaf();
+    fn infer(&self, _: &[&TensorType]) -> Inferred {
+        Ok(vec![self.result.clone()])
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+    fn samples() -> Vec<Sample<Self>> {
+        vec![]
+    }
+}

@@ -1,0 +1,29 @@
+//! `state`: a tensor that lives on the device between runs.
+
+use crate::accuracy::Accuracy;
+use crate::op;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::shape::TensorType;
+
+op! {
+    /// The content, at the start of a run, of a tensor that lives between runs. Its shape is its capacity; a new content is declared with `update`. No operands; the result has type `result`.
+    state: State() -> value {
+        /// Unique among the states of the graph.
+        name: String,
+        /// Type of the value.
+        result: TensorType,
+    }
+}
+
+impl OpSpec for State {
+    const MEANING: Meaning<Self> = Meaning::leaf();
+    fn infer(&self, _: &[&TensorType]) -> Inferred {
+        Ok(vec![self.result.clone()])
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+    fn samples() -> Vec<Sample<Self>> {
+        vec![]
+    }
+}

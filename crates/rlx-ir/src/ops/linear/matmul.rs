@@ -1,0 +1,136 @@
+//! `matmul`: batched matrix product.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::literal::Literal;
+use crate::number::{Number, wrap};
+use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::ops::{broadcast_position, for_each_index, same_dtype};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// `y[.., m, n] = sum_k a[.., m, k] b[.., k, n]`; leading dims broadcast.
+    ///
+    /// (C1) Both operands have one dtype: float, integer or complex.
+    /// (C2) Both have rank 2 or more.
+    /// (C3) The contracted extents agree.
+    /// (C4) The leading dims broadcast.
+    /// With `transpose_a` (`transpose_b`) the last two dims of `a` (`b`) are swapped first.
+    /// Half-precision products accumulate in f32; integers wrap.
+    matmul: MatMul(a, b) -> y {
+        /// Is `a` given as [.., k, m]?
+        transpose_a: bool,
+        /// Is `b` given as [.., n, k]?
+        transpose_b: bool,
+    }
+}
+
+/// Leading dims, rows and columns of a matrix operand after its transpose.
+fn matrix_dims(ty: &TensorType, transpose: bool) -> (Shape, Dim, Dim) {
+    let dims = ty.shape.dims();
+    let (lead, last) = dims.split_at(dims.len() - 2);
+    let (rows, columns) = if transpose { (1, 0) } else { (0, 1) };
+    (Shape::from(lead.to_vec()), last[rows].clone(), last[columns].clone())
+}
+
+impl OpSpec for MatMul {
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        same_dtype("C1", operands)?;
+        let dtype = operands[0].dtype;
+        require!("C1", !dtype.is_storage_only() && dtype != DType::Bool, "matmul does not take {dtype}");
+        require!("C2", operands.iter().all(|ty| ty.rank() >= 2), "both operands need rank 2 or more");
+        let (lead_a, m, k) = matrix_dims(operands[0], self.transpose_a);
+        let (lead_b, k_b, n) = matrix_dims(operands[1], self.transpose_b);
+        require!("C3", k == k_b, "contracted extents differ: {k} and {k_b}");
+        let lead = lead_a.broadcast(&lead_b).ok_or_else(|| Violation {
+            constraint: "C4",
+            message: format!("leading dims {lead_a} and {lead_b} do not broadcast"),
+        })?;
+        let mut dims = lead.into_dims();
+        dims.extend([m, n]);
+        Ok(vec![TensorType::new(dtype, dims)])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 256 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |a: &[usize], b: &[usize], transpose_a, transpose_b, dtype| {
+            Sample::new(MatMul { transpose_a, transpose_b }, [TensorType::new(dtype, a), TensorType::new(dtype, b)])
+        };
+        vec![
+            sample(&[3, 4], &[4, 5], false, false, DType::F32),
+            sample(&[4, 3], &[4, 5], true, false, DType::F32),
+            sample(&[3, 4], &[5, 4], false, true, DType::F32),
+            sample(&[4, 3], &[5, 4], true, true, DType::F64),
+            sample(&[2, 1, 3, 4], &[3, 4, 2], false, false, DType::F32),
+            sample(&[2, 3, 4], &[2, 5, 4], false, true, DType::BF16),
+            sample(&[1, 4], &[4, 1], false, false, DType::F16),
+            sample(&[3, 0], &[0, 2], false, false, DType::F32),
+            sample(&[0, 3], &[3, 2], false, false, DType::F32),
+            sample(&[3, 4], &[4, 5], false, false, DType::I32),
+            sample(&[3, 4], &[4, 5], false, false, DType::U8),
+            sample(&[2, 2], &[2, 2], false, false, DType::C64),
+        ]
+    }
+}
+
+impl MatMul {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let (a, b) = (operands[0], operands[1]);
+        let types = [a.ty(), b.ty()];
+        let inferred = self.infer(&[&types[0], &types[1]]).map_err(|v| Fault(v.to_string()))?;
+        let dims = inferred[0].shape.as_static().unwrap_or_default();
+        let contracted = a.dims()[a.dims().len() - if self.transpose_a { 2 } else { 1 }];
+        let (numbers_a, numbers_b) = (a.numbers(), b.numbers());
+        let mut results = vec![];
+        for_each_index(&dims, |index| {
+            let (lead, last) = index.split_at(index.len() - 2);
+            let at = |literal: &Literal, transpose: bool, row: usize, column: usize| {
+                let (lead_dims, matrix) = literal.dims().split_at(literal.dims().len() - 2);
+                let (row, column) = if transpose { (column, row) } else { (row, column) };
+                (broadcast_position(lead_dims, lead) * matrix[0] + row) * matrix[1] + column
+            };
+            let mut sum = zero(a.dtype());
+            for k in 0..contracted {
+                let x = numbers_a[at(a, self.transpose_a, last[0], k)];
+                let y = numbers_b[at(b, self.transpose_b, k, last[1])];
+                sum = multiply_add(a.dtype(), sum, x, y);
+            }
+            results.push(sum);
+        });
+        Literal::from_numbers(a.dtype(), &dims, results)
+            .map(|literal| vec![literal])
+            .map_err(|error| Fault(error.to_string()))
+    }
+}
+
+/// Zero of the arithmetic that `dtype` uses.
+pub(crate) fn zero(dtype: DType) -> Number {
+    if dtype.is_complex() {
+        Number::Complex(0.0, 0.0)
+    } else if dtype.is_float() {
+        Number::Float(0.0)
+    } else {
+        Number::Int(0)
+    }
+}
+
+/// `sum + x y` in the arithmetic that `dtype` uses.
+pub(crate) fn multiply_add(dtype: DType, sum: Number, x: Number, y: Number) -> Number {
+    match (sum, x, y) {
+        (Number::Float(s), Number::Float(x), Number::Float(y)) => Number::Float(s + x * y),
+        (Number::Int(s), Number::Int(x), Number::Int(y)) => {
+            Number::Int(wrap(dtype, s.wrapping_add(x.wrapping_mul(y))))
+        }
+        (Number::Complex(sr, si), Number::Complex(xr, xi), Number::Complex(yr, yi)) => {
+            Number::Complex(sr + xr * yr - xi * yi, si + xr * yi + xi * yr)
+        }
+        _ => sum,
+    }
+}

@@ -1,0 +1,186 @@
+//! The op list. Adding an op is one file in a family folder and one line below.
+
+use crate::accuracy::Accuracy;
+use crate::attr::Attr;
+use crate::dim::Dim;
+use crate::graph::{Graph, Value};
+use crate::layout::Layout;
+use crate::literal::Literal;
+use crate::op::{
+    AttrProblem, DecomposeRule, EvalRule, Evaluated, Inferred, Meaning, OpDef, OpSpec, Sample, ScalarRule,
+    ViewRule,
+};
+use crate::scalar::{ScalarProgram, ScalarValue};
+use crate::shape::TensorType;
+
+mod helpers;
+pub use elementwise::activation::ActivationKind;
+pub use elementwise::binary::BinaryKind;
+pub use helpers::*;
+pub use reduce::reduce::ReduceKind;
+
+macro_rules! ops {
+    ($($family:ident { $($module:ident :: $ty:ident),* $(,)? })*) => {
+        $(
+            #[doc = concat!("Ops of the `", stringify!($family), "` family.")]
+            pub mod $family { $(pub mod $module;)* }
+            $(pub use $family::$module::$ty;)*
+        )*
+        /// Every op as a value.
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+        pub enum Op { $($(#[doc = concat!("See [`struct@", stringify!($ty), "`].")] $ty($ty)),*),* }
+        /// Every op kind.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        pub enum OpKind { $($(#[doc = concat!("See [`struct@", stringify!($ty), "`].")] $ty),*),* }
+        $($(impl From<$ty> for Op { fn from(op: $ty) -> Op { Op::$ty(op) } })*)*
+        impl OpKind {
+            /// Every kind, in list order.
+            pub const ALL: &'static [OpKind] = &[$($(OpKind::$ty),*),*];
+            /// Names and prose.
+            pub const fn def(self) -> &'static OpDef { match self { $($(OpKind::$ty => &$ty::DEF),*),* } }
+            /// Uses that cover the attribute corners.
+            pub fn samples(self) -> Vec<Sample<Op>> {
+                match self { $($(OpKind::$ty => $ty::samples().into_iter().map(|sample| sample.map(Op::$ty)).collect()),*),* }
+            }
+            /// The op of this kind with the given attributes.
+            ///
+            /// # Errors
+            /// A missing, unknown or ill-typed attribute.
+            pub fn from_attrs(self, attrs: &[(String, Attr)]) -> Result<Op, AttrProblem> {
+                match self { $($(OpKind::$ty => $ty::from_attrs(attrs).map(Op::$ty)),*),* }
+            }
+        }
+        impl Op {
+            /// The kind.
+            pub const fn kind(&self) -> OpKind { match self { $($(Op::$ty(_) => OpKind::$ty),*),* } }
+            /// Attributes in declaration order.
+            pub fn attrs(&self) -> Vec<(&'static str, Attr)> { match self { $($(Op::$ty(op) => op.attrs()),*),* } }
+            /// Names of the optional operands that are given.
+            pub fn optional_given(&self) -> Vec<&'static str> { match self { $($(Op::$ty(op) => op.optional_given()),*),* } }
+            /// The op with every symbolic dim in its attributes replaced.
+            pub fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> Op { match self { $($(Op::$ty(op) => Op::$ty(op.map_dims(map))),*),* } }
+            /// Accuracy class.
+            pub fn accuracy(&self) -> Accuracy { match self { $($(Op::$ty(op) => op.accuracy()),*),* } }
+            fn infer_results(&self, operands: &[&TensorType]) -> Inferred { match self { $($(Op::$ty(op) => op.infer(operands)),*),* } }
+            /// Where the meaning comes from, bound to this op.
+            pub fn meaning(&self) -> BoundMeaning<'_> { match self { $($(Op::$ty(op) => BoundMeaning::of(op)),*),* } }
+        }
+    };
+}
+
+ops! {
+    leaf { input::Input, param::Param, state::State, constant::Constant }
+    elementwise { activation::Activation, binary::Binary, cast::Cast }
+    shape { reshape::Reshape, transpose::Transpose }
+    reduce { reduce::Reduce, softmax::Softmax }
+    linear { matmul::MatMul }
+}
+
+impl OpKind {
+    /// The kind whose mnemonic is `name`.
+    pub fn parse(name: &str) -> Option<OpKind> {
+        OpKind::ALL.iter().copied().find(|kind| kind.def().name == name)
+    }
+}
+
+impl std::fmt::Display for OpKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.def().name)
+    }
+}
+
+impl Op {
+    /// Names and prose.
+    pub const fn def(&self) -> &'static OpDef {
+        self.kind().def()
+    }
+
+    /// Result types.
+    ///
+    /// # Errors
+    /// A wrong number of operands (`arity`), or the constraint they violate.
+    pub fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let def = self.def();
+        let fixed = def.operands.len() + self.optional_given().len();
+        let found = operands.len();
+        let fits = if def.variadic.is_some() { found >= fixed } else { found == fixed };
+        crate::require!("arity", fits, "expected {} operands, found {found}", OperandCount(self));
+        self.infer_results(operands)
+    }
+
+    /// The name of an input, param or state.
+    pub fn leaf_name(&self) -> Option<&str> {
+        match self {
+            Op::Input(op) => Some(&op.name),
+            Op::Param(op) => Some(&op.name),
+            Op::State(op) => Some(&op.name),
+            _ => None,
+        }
+    }
+
+    /// The same leaf under another name; other ops stay as they are.
+    pub fn with_leaf_name(&self, name: &str) -> Op {
+        let mut op = self.clone();
+        match &mut op {
+            Op::Input(op) => op.name = name.into(),
+            Op::Param(op) => op.name = name.into(),
+            Op::State(op) => op.name = name.into(),
+            _ => {}
+        }
+        op
+    }
+}
+
+struct OperandCount<'a>(&'a Op);
+impl std::fmt::Display for OperandCount<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let def = self.0.def();
+        let mut names: Vec<_> = def.operands.to_vec();
+        names.extend(self.0.optional_given());
+        match def.variadic {
+            Some(name) => write!(f, "at least {} ({}, {name}..)", names.len(), names.join(", ")),
+            None if names.is_empty() => f.write_str("0"),
+            None => write!(f, "{} ({})", names.len(), names.join(", ")),
+        }
+    }
+}
+
+/// A [`ScalarRule`] bound to an op.
+pub type BoundScalar<'a> = Box<dyn Fn(&mut ScalarProgram, &[ScalarValue]) -> Vec<ScalarValue> + 'a>;
+/// A [`ViewRule`] bound to an op.
+pub type BoundView<'a> = Box<dyn Fn(&Layout, &TensorType) -> Option<Layout> + 'a>;
+/// An [`EvalRule`] bound to an op.
+pub type BoundEval<'a> = Box<dyn Fn(&[&Literal]) -> Evaluated + 'a>;
+/// A [`DecomposeRule`] bound to an op.
+pub type BoundDecompose<'a> = Box<dyn Fn(&mut Graph, &[Value]) -> Vec<Value> + 'a>;
+
+/// An op's [`Meaning`] with the op's own type hidden.
+pub struct BoundMeaning<'a> {
+    /// Elementwise expansion.
+    pub scalar: Option<BoundScalar<'a>>,
+    /// Pure movement.
+    pub view: Option<BoundView<'a>>,
+    /// Direct evaluation.
+    pub eval: Option<BoundEval<'a>>,
+    /// Decomposition.
+    pub decompose: Option<BoundDecompose<'a>>,
+}
+
+impl<'a> BoundMeaning<'a> {
+    fn of<O: OpSpec>(op: &'a O) -> BoundMeaning<'a> {
+        let Meaning { scalar, view, eval, decompose } = O::MEANING;
+        BoundMeaning {
+            scalar: scalar.map(|rule: ScalarRule<O>| {
+                Box::new(move |program: &mut ScalarProgram, args: &[ScalarValue]| rule(op, program, args))
+                    as _
+            }),
+            view: view.map(|rule: ViewRule<O>| {
+                Box::new(move |layout: &Layout, ty: &TensorType| rule(op, layout, ty)) as _
+            }),
+            eval: eval.map(|rule: EvalRule<O>| Box::new(move |args: &[&Literal]| rule(op, args)) as _),
+            decompose: decompose.map(|rule: DecomposeRule<O>| {
+                Box::new(move |graph: &mut Graph, args: &[Value]| rule(op, graph, args)) as _
+            }),
+        }
+    }
+}

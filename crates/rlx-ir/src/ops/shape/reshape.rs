@@ -1,0 +1,45 @@
+//! `reshape`: the same elements in row-major order under another shape.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// The elements of `x`, in row-major order, under shape `shape`.
+    ///
+    /// (C1) `shape` has as many elements as `x`, provably for every binding of the symbols.
+    reshape: Reshape(x) -> y {
+        /// The new extents.
+        shape: Shape,
+    }
+}
+
+impl OpSpec for Reshape {
+    const MEANING: Meaning<Self> = Meaning::view(|_, layout, ty| layout.reshape(&ty.shape));
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (old, new) = (operands[0].shape.num_elements(), self.shape.num_elements());
+        require!("C1", old == new, "{} has {old} elements, {} has {new}", operands[0], self.shape);
+        let negative = self.shape.dims().iter().find(|dim| dim.as_static().is_some_and(|d| d < 0));
+        require!("C1", negative.is_none(), "shape {} has a negative extent", self.shape);
+        Ok(vec![TensorType::new(operands[0].dtype, self.shape.clone())])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |from: &[usize], to: &[usize], dtype| {
+            Sample::new(Reshape { shape: Shape::from(to) }, [TensorType::new(dtype, from)])
+        };
+        vec![
+            sample(&[2, 6], &[3, 4], DType::F32),
+            sample(&[4], &[2, 1, 2], DType::I64),
+            sample(&[1, 1], &[], DType::Bool),
+            sample(&[0, 3], &[5, 0], DType::F16),
+        ]
+    }
+}

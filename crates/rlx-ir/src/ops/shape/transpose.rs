@@ -1,0 +1,46 @@
+//! `transpose`: axes in another order.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// Axis `i` of the result is axis `permutation[i]` of `x`.
+    ///
+    /// (C1) `permutation` names every axis of `x` once.
+    transpose: Transpose(x) -> y {
+        /// Source axis of each result axis.
+        permutation: Vec<usize>,
+    }
+}
+
+impl OpSpec for Transpose {
+    const MEANING: Meaning<Self> = Meaning::view(|op, layout, _| Some(layout.transpose(&op.permutation)));
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        let mut sorted = self.permutation.clone();
+        sorted.sort_unstable();
+        require!("C1", sorted.iter().copied().eq(0..x.rank()), "permutation {:?} does not fit rank {}", self.permutation, x.rank());
+        let dims = self.permutation.iter().map(|&axis| x.shape[axis].clone()).collect::<Vec<_>>();
+        Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], permutation: &[usize], dtype| {
+            Sample::new(Transpose { permutation: permutation.to_vec() }, [TensorType::new(dtype, dims)])
+        };
+        vec![
+            sample(&[2, 3], &[1, 0], DType::F32),
+            sample(&[2, 3, 4], &[2, 0, 1], DType::I32),
+            sample(&[], &[], DType::F64),
+            sample(&[0, 2], &[1, 0], DType::U8),
+        ]
+    }
+}

@@ -1,0 +1,107 @@
+//! The verifier: everything that must hold of a graph, all findings at once.
+
+use crate::diagnostic::{Diagnostic, IrError};
+use crate::graph::{Graph, Output};
+use crate::ops::OpKind;
+use std::collections::HashSet;
+
+/// Checks `graph`: operands stand earlier, every node's types are what its op
+/// infers, names are unique, outputs exist, state updates fit their states.
+///
+/// # Errors
+/// Every finding.
+pub fn verify(graph: &Graph) -> Result<(), IrError> {
+    let mut findings = vec![];
+    check_nodes(graph, &mut findings);
+    check_names(graph, &mut findings);
+    check_results(graph, &mut findings);
+    for (symbol, bounds) in graph.symbols() {
+        if bounds.min < 0 || bounds.max.is_some_and(|max| max < bounds.min) {
+            findings.push(Diagnostic::new(
+                format!("symbol {symbol}"),
+                format!("bounds [{}, {:?}] are empty or negative", bounds.min, bounds.max),
+            ));
+        }
+    }
+    if findings.is_empty() { Ok(()) } else { Err(IrError::Invalid(findings)) }
+}
+
+fn check_nodes(graph: &Graph, findings: &mut Vec<Diagnostic>) {
+    for (id, node) in graph.iter() {
+        let subject = format!("%{} {}", id.0, node.op.def().name);
+        let late =
+            node.operands.iter().find(|operand| operand.node >= id || graph.try_ty(**operand).is_none());
+        if let Some(late) = late {
+            findings
+                .push(Diagnostic::new(subject, format!("operand {late} is not a value defined before it")));
+            continue;
+        }
+        let types: Vec<_> = node.operands.iter().map(|&operand| graph.ty(operand)).collect();
+        match node.op.infer(&types) {
+            Ok(inferred) if inferred == node.types => {}
+            Ok(inferred) => findings.push(Diagnostic::new(
+                subject,
+                format!("has types {:?}, inference gives {inferred:?}", node.types),
+            )),
+            Err(violation) => {
+                let mut finding = Diagnostic::new(subject, violation.message);
+                finding.constraint = Some(violation.constraint);
+                finding.operands = types.iter().map(ToString::to_string).collect();
+                findings.push(finding);
+            }
+        }
+        let negative = node
+            .types
+            .iter()
+            .flat_map(|ty| ty.shape.dims())
+            .find(|dim| dim.as_static().is_some_and(|d| d < 0));
+        if let Some(dim) = negative {
+            findings.push(Diagnostic::new(
+                format!("%{} {}", id.0, node.op.def().name),
+                format!("has the negative extent {dim}"),
+            ));
+        }
+    }
+}
+
+fn check_names(graph: &Graph, findings: &mut Vec<Diagnostic>) {
+    let mut seen = HashSet::new();
+    for (_, node) in graph.iter() {
+        let Some(name) = node.op.leaf_name() else { continue };
+        if !seen.insert(name) {
+            let hint = "inputs, params and states share one set of names in a graph";
+            findings.push(
+                Diagnostic::new(format!("{} \"{name}\"", node.op.kind()), "the name is taken").hint(hint),
+            );
+        }
+    }
+}
+
+fn check_results(graph: &Graph, findings: &mut Vec<Diagnostic>) {
+    let duplicate = |outputs: &[Output], what: &str, findings: &mut Vec<Diagnostic>| {
+        let mut seen = HashSet::new();
+        for output in outputs {
+            let subject = format!("{what} \"{}\"", output.name);
+            if !seen.insert(&output.name) {
+                findings.push(Diagnostic::new(&subject, "the name is taken"));
+            }
+            if graph.try_ty(output.value).is_none() {
+                findings
+                    .push(Diagnostic::new(&subject, format!("{} is not a value of the graph", output.value)));
+            }
+        }
+    };
+    duplicate(graph.outputs(), "output", findings);
+    duplicate(graph.updates(), "update", findings);
+    for update in graph.updates() {
+        let state = graph.nodes_of(OpKind::State).find(|(_, node)| node.op.leaf_name() == Some(&update.name));
+        let subject = format!("update \"{}\"", update.name);
+        match (state, graph.try_ty(update.value)) {
+            (None, _) => findings.push(Diagnostic::new(subject, "there is no state of this name")),
+            (Some((_, node)), Some(ty)) if node.types[0] != *ty => {
+                findings.push(Diagnostic::new(subject, format!("expected {}, found {ty}", node.types[0])));
+            }
+            _ => {}
+        }
+    }
+}

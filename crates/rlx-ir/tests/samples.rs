@@ -1,0 +1,122 @@
+//! Generic tests: each runs for every sample of every op, with no test written
+//! for the op itself.
+
+use rlx_ir::interpret::{evaluate, evaluate_decomposition, evaluate_op};
+use rlx_ir::text::{parse_graph, print_graph};
+use rlx_ir::{Accuracy, Bindings, Dim, OpKind, Shape, TensorType};
+
+fn for_each_sample(mut visit: impl FnMut(&str, &rlx_ir::op::Sample<rlx_ir::Op>)) {
+    for &kind in OpKind::ALL {
+        for (index, sample) in kind.samples().iter().enumerate() {
+            visit(&format!("{kind} sample {index} {:?}", sample.op), sample);
+        }
+    }
+}
+
+#[test]
+fn every_op_but_the_fed_leaves_has_samples() {
+    for &kind in OpKind::ALL {
+        let fed = matches!(kind, OpKind::Input | OpKind::Param | OpKind::State);
+        assert_eq!(kind.samples().is_empty(), fed, "{kind}");
+    }
+}
+
+#[test]
+fn every_op_names_its_constraints_in_its_doc() {
+    for &kind in OpKind::ALL {
+        assert!(kind.def().doc.len() > 20, "{kind} has no doc");
+    }
+}
+
+#[test]
+fn text_round_trips() {
+    for_each_sample(|label, sample| {
+        let (graph, _) = sample.graph(1);
+        let graph = graph.finish().unwrap_or_else(|error| panic!("{label}: {error}"));
+        let text = print_graph(&graph);
+        let parsed = parse_graph(&text).unwrap_or_else(|error| panic!("{label}: {error}\n{text}"));
+        assert_eq!(parsed, graph, "{label}\n{text}");
+        assert_eq!(print_graph(&parsed), text, "{label}");
+    });
+}
+
+#[test]
+fn evaluation_gives_the_inferred_types() {
+    for_each_sample(|label, sample| {
+        let (graph, feeds) = sample.graph(2);
+        let evaluation = evaluate(&graph, &feeds).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let types: Vec<_> = graph.outputs().iter().map(|output| graph.ty(output.value).clone()).collect();
+        let found: Vec<_> = evaluation.outputs.iter().map(|(_, literal)| literal.ty()).collect();
+        assert_eq!(found, types, "{label}");
+    });
+}
+
+#[test]
+fn decomposition_agrees_with_evaluation() {
+    for_each_sample(|label, sample| {
+        let meaning = sample.op.meaning();
+        let (Some(rule), Some(_)) = (&meaning.decompose, &meaning.eval) else { return };
+        let literals = sample.literals(3);
+        let operands: Vec<_> = literals.iter().collect();
+        let direct = evaluate_op(&sample.op, &operands).unwrap_or_else(|fault| panic!("{label}: {fault}"));
+        let decomposed = evaluate_decomposition(&sample.op, &**rule, &operands)
+            .unwrap_or_else(|fault| panic!("{label}: {fault}"));
+        // Decompositions round at every op, so exactness is only asked of exact ops.
+        let accuracy = match sample.op.accuracy() {
+            Accuracy::Rounding => Accuracy::Approx { ulp: 4.0 },
+            other => other,
+        };
+        assert_eq!(direct.len(), decomposed.len(), "{label}");
+        for (d, e) in decomposed.iter().zip(&direct) {
+            rlx_ir::accuracy::compare(d, e, accuracy, None)
+                .unwrap_or_else(|error| panic!("{label}: {error}"));
+        }
+    });
+}
+
+#[test]
+fn symbolic_inference_agrees_with_concrete_inference() {
+    let mut compared = 0;
+    for_each_sample(|label, sample| {
+        let mut bindings = Bindings::new();
+        let mut symbolic = vec![];
+        for (ty, _) in &sample.operands {
+            let dims = ty.shape.as_static().expect("samples are static");
+            let dims: Vec<Dim> = dims
+                .iter()
+                .map(|&extent| {
+                    if extent <= 1 {
+                        return Dim::from(extent);
+                    }
+                    bindings.set(&format!("D{extent}"), extent as i64);
+                    Dim::symbol(&format!("D{extent}"))
+                })
+                .collect();
+            symbolic.push(TensorType::new(ty.dtype, Shape::from(dims)));
+        }
+        let concrete: Vec<_> = sample.operands.iter().map(|(ty, _)| ty).collect();
+        let concrete = sample.op.infer(&concrete).unwrap_or_else(|violation| panic!("{label}: {violation}"));
+        // Attributes may fix extents, so a refusal is legal; a different answer is not.
+        let Ok(inferred) = sample.op.infer(&symbolic.iter().collect::<Vec<_>>()) else { return };
+        compared += 1;
+        for (s, c) in inferred.iter().zip(&concrete) {
+            let dims = s.shape.eval(&bindings).unwrap_or_else(|error| panic!("{label}: {error}"));
+            assert_eq!(TensorType::new(s.dtype, dims.as_slice()), *c, "{label}");
+        }
+    });
+    assert!(compared > 100, "only {compared} samples could be inferred symbolically");
+}
+
+#[test]
+fn wrong_arity_is_refused_by_name() {
+    for_each_sample(|label, sample| {
+        let mut types: Vec<_> = sample.operands.iter().map(|(ty, _)| ty).collect();
+        if sample.op.def().variadic.is_some() {
+            return;
+        }
+        let extra = TensorType::new(rlx_ir::DType::F32, [1usize]);
+        types.push(&extra);
+        let violation = sample.op.infer(&types).expect_err(label);
+        assert_eq!(violation.constraint, "arity", "{label}");
+    });
+}
