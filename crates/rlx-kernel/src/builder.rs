@@ -1,0 +1,432 @@
+//! Building kernels: methods that append statements and return values.
+//!
+//! The builder computes result types and never fails; a wrong operand type shows up when the kernel is verified.
+//! Arithmetic on constants is done at once, with the interpreter's meaning, so no kernel computes on constants alone.
+
+use crate::interp::scalar;
+use crate::ir::*;
+use std::collections::HashMap;
+
+/// A kernel under construction and the block that statements go to.
+#[derive(Debug)]
+pub struct Builder {
+    kernel: Kernel,
+    blocks: Vec<Block>,
+    constants: HashMap<Value, Literal>,
+    /// Largest value that a `u32` can have, where that is less than the type allows.
+    bounds: HashMap<Value, u64>,
+}
+
+impl Builder {
+    /// An empty kernel.
+    pub fn new(name: impl Into<String>, workgroup: [u32; 3]) -> Builder {
+        let kernel = Kernel {
+            name: name.into(),
+            workgroup,
+            buffers: Vec::new(),
+            arrays: Vec::new(),
+            parameters: Vec::new(),
+            variables: Vec::new(),
+            types: Vec::new(),
+            body: Vec::new(),
+        };
+        Builder { kernel, blocks: vec![Vec::new()], constants: HashMap::new(), bounds: HashMap::new() }
+    }
+
+    /// The finished kernel, not yet verified.
+    pub fn finish(mut self) -> Kernel {
+        self.kernel.body = self.blocks.pop().unwrap_or_default();
+        self.kernel
+    }
+
+    /// The declarations so far; its body is empty.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The type of a value.
+    pub fn type_of(&self, value: Value) -> Scalar {
+        self.kernel.type_of(value).expect("values of a builder come from it")
+    }
+
+    /// Declares a buffer argument.
+    pub fn buffer(&mut self, name: impl Into<String>, element: Scalar, access: Access) -> Place {
+        self.kernel.buffers.push(Buffer { name: name.into(), element, access });
+        Place::Buffer(BufferId(self.kernel.buffers.len() as u32 - 1))
+    }
+
+    /// Declares a workgroup array.
+    pub fn array(&mut self, name: impl Into<String>, element: Scalar, length: u32) -> Place {
+        self.kernel.arrays.push(WorkgroupArray { name: name.into(), element, length });
+        Place::Array(ArrayId(self.kernel.arrays.len() as u32 - 1))
+    }
+
+    /// Declares a run-time word.
+    pub fn declare_parameter(&mut self, name: impl Into<String>, ty: Scalar) -> ParameterId {
+        self.kernel.parameters.push(Parameter { name: name.into(), ty });
+        ParameterId(self.kernel.parameters.len() as u32 - 1)
+    }
+
+    /// Declares a `u32` run-time word and reads it.
+    pub fn parameter(&mut self, name: impl Into<String>) -> Value {
+        let id = self.declare_parameter(name, Scalar::U32);
+        self.emit(Expr::Parameter(id))
+    }
+
+    /// Declares a mutable local, unwritten.
+    pub fn variable(&mut self, name: impl Into<String>, ty: Scalar) -> VariableId {
+        self.kernel.variables.push(Variable { name: name.into(), ty });
+        VariableId(self.kernel.variables.len() as u32 - 1)
+    }
+
+    /// Declares a mutable local with a first value.
+    pub fn variable_of(&mut self, name: impl Into<String>, value: Value) -> VariableId {
+        let id = self.variable(name, self.type_of(value));
+        self.set(id, value);
+        id
+    }
+
+    /// A fresh value of a type, to be defined by the caller's statement.
+    pub fn fresh(&mut self, ty: Scalar) -> Value {
+        self.kernel.types.push(ty);
+        Value(self.kernel.types.len() as u32 - 1)
+    }
+
+    /// Appends a statement.
+    pub fn push(&mut self, statement: Statement) {
+        self.blocks.last_mut().expect("the builder keeps one open block").push(statement);
+    }
+
+    /// Defines a value, or finds that it is an operand or a constant.
+    pub fn emit(&mut self, expr: Expr) -> Value {
+        let expr = match self.fold(&expr) {
+            Some(Folded::Operand(value)) => return value,
+            Some(Folded::Constant(literal)) => Expr::Constant(literal),
+            None => expr,
+        };
+        let ty = infer(&self.kernel, &expr).unwrap_or(Scalar::U32);
+        let value = self.fresh(ty);
+        if let Expr::Constant(literal) = expr {
+            self.constants.insert(value, literal);
+        }
+        if let Some(bound) = self.bound_of(ty, &expr) {
+            self.bounds.insert(value, bound);
+        }
+        self.push(Statement::Let(value, expr));
+        value
+    }
+
+    /// The constant that a value is known to be.
+    pub fn constant_of(&self, value: Value) -> Option<Literal> {
+        self.constants.get(&value).copied()
+    }
+
+    /// The largest value that a `u32` can have, as far as its definition tells.
+    pub fn upper_bound(&self, value: Value) -> u64 {
+        self.bounds.get(&value).copied().unwrap_or(u64::from(u32::MAX))
+    }
+
+    fn bound_of(&self, ty: Scalar, expr: &Expr) -> Option<u64> {
+        let bound = |value: Value| self.upper_bound(value);
+        let largest = match *expr {
+            Expr::Constant(literal) => literal.bits,
+            Expr::Binary(BinaryOp::And | BinaryOp::Min, a, b) => bound(a).min(bound(b)),
+            Expr::Binary(BinaryOp::Add, a, b) => bound(a) + bound(b),
+            Expr::Binary(BinaryOp::Mul, a, b) => bound(a) * bound(b),
+            Expr::Select(_, a, b) => bound(a).max(bound(b)),
+            Expr::Cast(_, a) if self.kernel.type_of(a) == Some(Scalar::Bool) => 1,
+            _ => return None,
+        };
+        (ty == Scalar::U32 && largest < u64::from(u32::MAX)).then_some(largest)
+    }
+
+    fn fold(&self, expr: &Expr) -> Option<Folded> {
+        let ty = infer(&self.kernel, expr).ok()?;
+        let known = |value: Value| self.constant_of(value);
+        let bits = match *expr {
+            Expr::Unary(op, a) => scalar::unary(op, ty, known(a)?.bits),
+            Expr::Cast(to, a) => scalar::cast(known(a)?.ty, to, known(a)?.bits),
+            Expr::Bitcast(_, a) => known(a)?.bits,
+            Expr::Select(condition, a, b) => {
+                return Some(Folded::Operand(if known(condition)?.bits != 0 { a } else { b }));
+            }
+            Expr::Binary(op, a, b) => match (known(a), known(b)) {
+                (Some(x), Some(y)) => scalar::binary(op, x.ty, x.bits, y.bits),
+                (None, Some(y)) => return neutral_right(op, y).then_some(Folded::Operand(a)),
+                (Some(x), None) => return neutral_left(op, x).then_some(Folded::Operand(b)),
+                (None, None) => return None,
+            },
+            _ => return None,
+        };
+        Some(Folded::Constant(Literal { ty, bits }))
+    }
+
+    /// A constant from its bits.
+    pub fn literal(&mut self, ty: Scalar, bits: u64) -> Value {
+        self.emit(Expr::Constant(Literal { ty, bits }))
+    }
+
+    /// A `u32` constant.
+    pub fn u32(&mut self, value: u32) -> Value {
+        self.literal(Scalar::U32, u64::from(value))
+    }
+
+    /// An `i32` constant.
+    pub fn i32(&mut self, value: i32) -> Value {
+        self.literal(Scalar::I32, u64::from(value as u32))
+    }
+
+    /// An `f32` constant.
+    pub fn f32(&mut self, value: f32) -> Value {
+        self.literal(Scalar::F32, u64::from(value.to_bits()))
+    }
+
+    /// A bool constant.
+    pub fn bool(&mut self, value: bool) -> Value {
+        self.literal(Scalar::Bool, u64::from(value))
+    }
+
+    /// A function of one operand.
+    pub fn unary(&mut self, op: UnaryOp, a: Value) -> Value {
+        self.emit(Expr::Unary(op, a))
+    }
+
+    /// A function of two operands.
+    pub fn binary(&mut self, op: BinaryOp, a: Value, b: Value) -> Value {
+        self.emit(Expr::Binary(op, a, b))
+    }
+
+    /// `a + b`.
+    pub fn add(&mut self, a: Value, b: Value) -> Value {
+        self.binary(BinaryOp::Add, a, b)
+    }
+
+    /// `a - b`.
+    pub fn sub(&mut self, a: Value, b: Value) -> Value {
+        self.binary(BinaryOp::Sub, a, b)
+    }
+
+    /// `a * b`.
+    pub fn mul(&mut self, a: Value, b: Value) -> Value {
+        self.binary(BinaryOp::Mul, a, b)
+    }
+
+    /// `a / b`.
+    pub fn div(&mut self, a: Value, b: Value) -> Value {
+        self.binary(BinaryOp::Div, a, b)
+    }
+
+    /// `a < b`.
+    pub fn lt(&mut self, a: Value, b: Value) -> Value {
+        self.binary(BinaryOp::Lt, a, b)
+    }
+
+    /// Both, on bool or bitwise.
+    pub fn and(&mut self, a: Value, b: Value) -> Value {
+        self.binary(BinaryOp::And, a, b)
+    }
+
+    /// `then` where `condition`, else `otherwise`.
+    pub fn select(&mut self, condition: Value, then: Value, otherwise: Value) -> Value {
+        self.emit(Expr::Select(condition, then, otherwise))
+    }
+
+    /// Conversion; no statement when the type is the same.
+    pub fn cast(&mut self, ty: Scalar, a: Value) -> Value {
+        if self.type_of(a) == ty { a } else { self.emit(Expr::Cast(ty, a)) }
+    }
+
+    /// The same bits as another type; no statement when the type is the same.
+    pub fn bitcast(&mut self, ty: Scalar, a: Value) -> Value {
+        if self.type_of(a) == ty { a } else { self.emit(Expr::Bitcast(ty, a)) }
+    }
+
+    /// A launch index.
+    pub fn builtin(&mut self, builtin: Builtin) -> Value {
+        self.emit(Expr::Builtin(builtin))
+    }
+
+    /// The present value of a variable.
+    pub fn get(&mut self, variable: VariableId) -> Value {
+        self.emit(Expr::Get(variable))
+    }
+
+    /// Assigns a variable.
+    pub fn set(&mut self, variable: VariableId, value: Value) {
+        self.push(Statement::Set(variable, value));
+    }
+
+    /// Reads an element.
+    pub fn load(&mut self, place: Place, index: Value) -> Value {
+        self.emit(Expr::Load(place, index))
+    }
+
+    /// Writes an element.
+    pub fn store(&mut self, place: Place, index: Value, value: Value) {
+        self.push(Statement::Store(place, index, value));
+    }
+
+    /// An atomic; gives the old value.
+    pub fn atomic(&mut self, op: AtomicOp, place: Place, index: Value, value: Value) -> Value {
+        let result = self.fresh(self.kernel.element_of(place).unwrap_or(Scalar::U32));
+        self.push(Statement::Atomic { result, op, place, index, value });
+        result
+    }
+
+    /// Compare and exchange; gives the old value.
+    pub fn compare_exchange(&mut self, place: Place, index: Value, expected: Value, value: Value) -> Value {
+        let result = self.fresh(self.kernel.element_of(place).unwrap_or(Scalar::U32));
+        self.push(Statement::CompareExchange { result, place, index, expected, value });
+        result
+    }
+
+    /// A barrier of the workgroup.
+    pub fn barrier(&mut self, fence: Fence) {
+        self.push(Statement::Barrier(fence));
+    }
+
+    /// Starts a block: statements go to it until [`Builder::close`].
+    pub fn open(&mut self) {
+        self.blocks.push(Vec::new());
+    }
+
+    /// Ends the block that was opened last.
+    pub fn close(&mut self) -> Block {
+        self.blocks.pop().expect("blocks are opened before they are closed")
+    }
+
+    /// Collects the statements that `fill` appends.
+    pub fn block<R>(&mut self, fill: impl FnOnce(&mut Builder) -> R) -> (Block, R) {
+        self.open();
+        let result = fill(self);
+        (self.close(), result)
+    }
+
+    /// Runs `then` where `condition` holds.
+    pub fn when(&mut self, condition: Value, then: impl FnOnce(&mut Builder)) {
+        let (then, ()) = self.block(then);
+        self.push(Statement::If(condition, then, Vec::new()));
+    }
+
+    /// Counts from `start` below `end`.
+    pub fn count(&mut self, start: Value, end: Value, step: Value, body: impl FnOnce(&mut Builder, Value)) {
+        let counter = self.fresh(Scalar::U32);
+        let (body, ()) = self.block(|b| body(b, counter));
+        self.push(Statement::For { counter, start, end, step, body });
+    }
+
+    /// Repeats `body` while `header`'s result holds.
+    pub fn repeat(&mut self, header: impl FnOnce(&mut Builder) -> Value, body: impl FnOnce(&mut Builder)) {
+        let (header, condition) = self.block(header);
+        let (body, ()) = self.block(body);
+        self.push(Statement::While { header, condition, body });
+    }
+
+    /// The workgroup's number in a grid folded over axes 0 and 1.
+    pub fn linear_group(&mut self) -> Value {
+        let (x, y) = (self.builtin(Builtin::GroupId(0)), self.builtin(Builtin::GroupId(1)));
+        let width = self.builtin(Builtin::GroupCount(0));
+        let row = self.mul(y, width);
+        self.add(row, x)
+    }
+
+    /// The invocation's number in a grid folded over axes 0 and 1, for workgroups along axis 0.
+    pub fn linear_invocation(&mut self) -> Value {
+        let group = self.linear_group();
+        let size = self.u32(self.kernel.workgroup[0]);
+        let first = self.mul(group, size);
+        let local = self.builtin(Builtin::LocalId(0));
+        self.add(first, local)
+    }
+}
+
+enum Folded {
+    Operand(Value),
+    Constant(Literal),
+}
+
+/// True when `x op constant` is `x` for every integer or bool `x`.
+fn neutral_right(op: BinaryOp, constant: Literal) -> bool {
+    use BinaryOp::*;
+    match op {
+        Mul | Div => constant.ty.is_integer() && constant.bits == 1,
+        Add | Sub | Or | Xor | Shl | Shr => !constant.ty.is_float() && constant.bits == 0,
+        And => constant.ty == Scalar::Bool && constant.bits == 1,
+        _ => false,
+    }
+}
+
+/// True when `constant op x` is `x` for every integer or bool `x`.
+fn neutral_left(op: BinaryOp, constant: Literal) -> bool {
+    use BinaryOp::*;
+    matches!(op, Mul | Add | Or | Xor | And) && neutral_right(op, constant)
+}
+
+/// The result type of an expression, or the rule that its operands break.
+pub fn infer(kernel: &Kernel, expr: &Expr) -> Result<Scalar, String> {
+    let ty = |value: Value| kernel.type_of(value).ok_or_else(|| format!("value %{} does not exist", value.0));
+    match *expr {
+        Expr::Constant(literal) => Ok(literal.ty),
+        Expr::Parameter(id) => match kernel.parameters.get(id.index()) {
+            Some(parameter) => Ok(parameter.ty),
+            None => Err(format!("parameter {} does not exist", id.0)),
+        },
+        Expr::Builtin(_) => Ok(Scalar::U32),
+        Expr::Get(id) => match kernel.variables.get(id.index()) {
+            Some(variable) => Ok(variable.ty),
+            None => Err(format!("variable {} does not exist", id.0)),
+        },
+        Expr::Load(place, index) => {
+            expect("index", ty(index)?, Scalar::U32)?;
+            kernel.element_of(place).ok_or_else(|| format!("{place:?} does not exist"))
+        }
+        Expr::Unary(op, a) => infer_unary(op, ty(a)?),
+        Expr::Binary(op, a, b) => {
+            expect("second operand", ty(b)?, ty(a)?)?;
+            infer_binary(op, ty(a)?)
+        }
+        Expr::Select(condition, a, b) => {
+            expect("condition", ty(condition)?, Scalar::Bool)?;
+            expect("third operand", ty(b)?, ty(a)?)?;
+            ty(a)
+        }
+        Expr::Cast(to, a) => ty(a).map(|_| to),
+        Expr::Bitcast(to, a) => {
+            let from = ty(a)?;
+            let legal = from.bytes() == to.bytes() && from != Scalar::Bool && to != Scalar::Bool;
+            if legal { Ok(to) } else { Err(format!("bitcast from {} to {}", from.name(), to.name())) }
+        }
+    }
+}
+
+fn infer_unary(op: UnaryOp, ty: Scalar) -> Result<Scalar, String> {
+    let legal = match op {
+        UnaryOp::Not => ty == Scalar::Bool || ty.is_integer(),
+        op if op.is_float_only() => ty.is_float(),
+        _ => ty != Scalar::Bool,
+    };
+    if legal { Ok(ty) } else { Err(format!("`{}` does not take {}", op.name(), ty.name())) }
+}
+
+fn infer_binary(op: BinaryOp, ty: Scalar) -> Result<Scalar, String> {
+    use BinaryOp::*;
+    let legal = match op {
+        Pow | Atan2 => ty.is_float(),
+        And | Or | Xor => ty == Scalar::Bool || ty.is_integer(),
+        Shl | Shr => ty.is_integer(),
+        _ if op.is_comparison() => true,
+        _ => ty != Scalar::Bool,
+    };
+    match legal {
+        true if op.is_comparison() => Ok(Scalar::Bool),
+        true => Ok(ty),
+        false => Err(format!("`{}` does not take {}", op.name(), ty.name())),
+    }
+}
+
+fn expect(what: &str, found: Scalar, expected: Scalar) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("{what} is {}, expected {}", found.name(), expected.name()))
+}
