@@ -4,6 +4,8 @@
 //! `recipes/`: operands are constants, and next to each output `y` stands an
 //! output `expected:y`, a constant that NumPy, SciPy, JAX or ONNX computed.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::text::parse_graph;
 use rlx_ir::{Accuracy, Graph, OpKind};

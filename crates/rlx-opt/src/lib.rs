@@ -1,1 +1,14 @@
-//! The RLX compile pipeline: passes, fusion, legalisation and memory planning.
+//! The one compile pipeline of RLX: HIR to MIR to LIR.
+//!
+//! Passes over [`rlx_ir::Graph`] stand in `passes/`, one file each, named as in
+//! the pipeline text. This crate never names a backend: what differs between
+//! targets comes in as [`Capabilities`].
+#![forbid(unsafe_code)]
+
+pub mod capabilities;
+pub mod options;
+pub mod pass;
+
+pub use capabilities::{Attachment, Capabilities, Claim, OpView, Packing};
+pub use options::{CompileOptions, KernelDispatch, PrecisionPolicy};
+pub use pass::{OptError, Pass, PassContext};

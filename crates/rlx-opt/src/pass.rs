@@ -1,0 +1,59 @@
+//! What a pass is.
+
+use crate::capabilities::Capabilities;
+use crate::options::CompileOptions;
+use rlx_ir::{Diagnostic, Graph, IrError};
+
+/// Why a graph does not compile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptError {
+    /// The graph is not well formed.
+    #[error(transparent)]
+    Invalid(#[from] IrError),
+    /// A pass broke the graph: a bug of ours, caught before it could do harm.
+    #[error("pass {pass} made an invalid graph: {error}")]
+    Broken {
+        /// The pass.
+        pass: &'static str,
+        /// What the verifier found.
+        error: IrError,
+    },
+    /// Nodes that the backend cannot run, all of them.
+    #[error("{backend} cannot run this graph:\n{}", .nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Unsupported {
+        /// The backend.
+        backend: &'static str,
+        /// Each node with the reason.
+        nodes: Vec<Diagnostic>,
+    },
+    /// An option that cannot be honoured.
+    #[error("option {option}: {reason}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A pipeline text with an unknown pass.
+    #[error("there is no pass {0}")]
+    NoSuchPass(String),
+}
+
+/// What a pass may look at.
+pub struct PassContext<'a> {
+    /// The target.
+    pub capabilities: &'a Capabilities,
+    /// The caller's options.
+    pub options: &'a CompileOptions,
+}
+
+/// A graph-to-graph pass.
+pub trait Pass {
+    /// Name in the pipeline text; also the file's.
+    fn name(&self) -> &'static str;
+    /// The graph after the pass.
+    ///
+    /// # Errors
+    /// A graph that the pass refuses; never a panic on a verified graph.
+    fn run(&self, graph: Graph, context: &PassContext<'_>) -> Result<Graph, OptError>;
+}
