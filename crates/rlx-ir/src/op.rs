@@ -26,9 +26,22 @@ pub struct OpDef {
     pub variadic: Option<&'static str>,
     /// Names of the results.
     pub results: &'static [&'static str],
+    /// Fields of the struct, flags of optional operands left out.
+    pub attributes: &'static [AttrDef],
     /// Folder under `ops/`.
     pub family: &'static str,
     /// Doc comment of the struct.
+    pub doc: &'static str,
+}
+
+/// An attribute of an op, for docs.
+#[derive(Debug)]
+pub struct AttrDef {
+    /// Name in the text form.
+    pub name: &'static str,
+    /// Type of the field.
+    pub ty: &'static str,
+    /// Doc comment of the field.
     pub doc: &'static str,
 }
 
@@ -229,6 +242,11 @@ macro_rules! op {
                 optional: &[$($(stringify!($optional)),*)?],
                 variadic: $crate::op!(@variadic $($variadic)?),
                 results: $crate::op!(@results $result),
+                attributes: &[$($crate::op::AttrDef {
+                    name: stringify!($field),
+                    ty: stringify!($field_ty),
+                    doc: concat!($($field_doc, "\n"),*),
+                }),*],
                 family: $crate::op::family(module_path!()),
                 doc: concat!($($doc, "\n"),*),
             };

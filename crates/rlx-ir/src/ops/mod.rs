@@ -13,11 +13,11 @@ use crate::op::{
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
 
-mod helpers;
+mod shared;
 pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
-pub use helpers::*;
 pub use reduce::reduce::ReduceKind;
+pub use shared::*;
 
 macro_rules! ops {
     ($($family:ident { $($module:ident :: $ty:ident),* $(,)? })*) => {
