@@ -1,4 +1,4 @@
-//! Repository chores: the gate, tidy, blessing of golden files, seeded faults.
+//! Repository chores: the gate, tidy, generated pages, blessing of golden files, seeded faults.
 //!
 //! Invariants: every chore is one row of the table below; a chore that fails ends the program with a
 //! non-zero status and one message.
@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bless;
+mod docs;
 mod faults;
 mod gate;
 mod process;
@@ -30,6 +31,7 @@ struct Chore {
 const CHORES: &[Chore] = &[
     Chore { name: "test", what: "the whole gate; --list, --only STEP, --keep-going", run: gate::run },
     Chore { name: "tidy", what: "size, doc, unsafe, naming and habit rules", run: tidy::run },
+    Chore { name: "docs", what: "write the generated pages; --check", run: docs::run },
     Chore { name: "bless", what: "rewrite golden files: bless [arguments of cargo test]", run: bless::run },
     Chore {
         name: "faults",

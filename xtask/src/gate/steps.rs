@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::Gate;
 use super::setup;
 use super::suites::Reader;
-use crate::{faults, process, tidy};
+use crate::{docs, faults, process, tidy};
 
 /// One step: its name, what it checks, and how.
 pub struct Step {
@@ -38,6 +38,7 @@ pub const STEPS: &[Step] = &[
         what: "every seeded fault still applies",
         run: |gate| faults::check(gate.workspace),
     },
+    Step { name: "docs", what: "generated pages are current", run: docs_are_current },
     Step { name: "clippy", what: "no warnings in any target", run: clippy },
     Step { name: "rustdoc", what: "API docs build without warnings", run: rustdoc },
     Step { name: "test", what: "unit tests, integration tests, filetests, doc tests", run: test },
@@ -92,6 +93,10 @@ fn numbers(version: &str) -> [u32; 3] {
 
 fn fmt(gate: &mut Gate<'_>) -> Result<()> {
     require(cargo(gate, &["fmt", "--all", "--check"]))
+}
+
+fn docs_are_current(gate: &mut Gate<'_>) -> Result<()> {
+    docs::run(gate.workspace, &["--check".to_owned()])
 }
 
 fn clippy(gate: &mut Gate<'_>) -> Result<()> {
