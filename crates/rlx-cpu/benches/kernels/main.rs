@@ -90,6 +90,11 @@ pub fn noise(count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
+/// A name to filter by and what it runs.
+type Group = (&'static str, fn(&Bench<'_>));
+
+const GROUPS: [Group; 1] = [("gemm", gemm::run)];
+
 fn main() {
     let (mut filter, mut threads, mut level) = (String::new(), 1, SimdLevel::detect());
     let mut arguments = std::env::args().skip(1);
@@ -113,8 +118,7 @@ fn main() {
     let (peak, bandwidth) = (peak::measure(context), peak::bandwidth(context));
     println!("{level:?}, {threads} threads: {peak:.1} GFLOP/s, {bandwidth:.1} GB/s");
     let bench = Bench { context, peak, bandwidth };
-    let groups: [(&str, fn(&Bench<'_>)); 1] = [("gemm", gemm::run)];
-    for (_, run) in groups.iter().filter(|(name, _)| name.contains(&filter)) {
+    for (_, run) in GROUPS.iter().filter(|(name, _)| name.contains(&filter)) {
         run(&bench);
     }
 }

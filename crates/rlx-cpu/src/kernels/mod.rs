@@ -11,6 +11,8 @@ mod context;
 mod error;
 #[allow(unsafe_code)]
 pub mod gemm;
+pub mod map;
+pub mod math;
 #[allow(unsafe_code)]
 mod matrix;
 #[cfg(test)]

@@ -34,6 +34,7 @@ fn enter<K: Kernel>(token: Avx2, kernel: K) -> K::Output {
 
 impl Simd for Avx2 {
     const LEVEL: SimdLevel = SimdLevel::Avx2;
+    const FUSED: bool = true;
     type F32 = F32x8;
     type I32 = I32x8;
     type F64 = F64x4;
@@ -258,6 +259,12 @@ impl Float32<Avx2> for F32x8 {
     fn from_bits(bits: I32x8) -> Self {
         // SAFETY: the vector proves the instructions.
         F32x8(unsafe { _mm256_castsi256_ps(bits.0) })
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        // SAFETY: the vector proves the instructions.
+        F32x8(unsafe { _mm256_round_ps::<8>(self.0) })
     }
 
     #[inline(always)]

@@ -34,6 +34,7 @@ fn enter<K: Kernel>(token: Avx512, kernel: K) -> K::Output {
 
 impl Simd for Avx512 {
     const LEVEL: SimdLevel = SimdLevel::Avx512;
+    const FUSED: bool = true;
     type F32 = F32x16;
     type I32 = I32x16;
     type F64 = F64x8;
@@ -232,6 +233,18 @@ impl Float32<Avx512> for F32x16 {
     fn from_bits(bits: I32x16) -> Self {
         // SAFETY: the vector proves the instructions.
         F32x16(unsafe { _mm512_castsi512_ps(bits.0) })
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        // SAFETY: the vector proves the instructions.
+        F32x16(unsafe { _mm512_roundscale_ps::<0>(self.0) })
+    }
+
+    #[inline(always)]
+    fn scale(self, _: Avx512, n: Self) -> Self {
+        // SAFETY: the vector proves the instructions.
+        F32x16(unsafe { _mm512_scalef_ps(self.0, n.0) })
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 //!
 //! A [`Simd`] token proves that the processor has its instructions; every vector is made from a
 //! token, so vector arithmetic is safe code. A [`Kernel`] is written once over `S: Simd` and
-//! [`dispatch`](SimdLevel::dispatch) compiles it for each level inside a function that enables
+//! [`Context::dispatch`](crate::kernels::Context::dispatch) compiles it for each level inside a function that enables
 //! the instructions: everything a kernel calls per element must be `#[inline(always)]`.
 //!
 //! Invariants: the two sides of a tail (whole vectors, last partial vector) run the same code on
@@ -90,22 +90,24 @@ impl SimdLevel {
         }
     }
 
-    /// Runs `kernel` compiled for this level, or for the strongest available one below it.
-    pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if self >= SimdLevel::Avx512 && SimdLevel::Avx512.is_available() {
-                // SAFETY: the processor was just found to have these instructions.
-                let token = unsafe { Avx512::assume() };
-                return token.run(kernel);
+    /// Runs `kernel` compiled for this level.
+    ///
+    /// # Safety
+    /// The level must be available.
+    pub(crate) unsafe fn dispatch_unchecked<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 | SimdLevel::Avx512Dot | SimdLevel::Avx512Brain => {
+                // SAFETY: the caller promises the instructions.
+                unsafe { Avx512::assume() }.run(kernel)
             }
-            if self >= SimdLevel::Avx2 && SimdLevel::Avx2.is_available() {
-                // SAFETY: the processor was just found to have these instructions.
-                let token = unsafe { Avx2::assume() };
-                return token.run(kernel);
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 => {
+                // SAFETY: the caller promises the instructions.
+                unsafe { Avx2::assume() }.run(kernel)
             }
+            _ => Portable.run(kernel),
         }
-        Portable.run(kernel)
     }
 }
 

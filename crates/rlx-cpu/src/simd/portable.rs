@@ -16,6 +16,7 @@ pub struct Lanes<T>([T; 4]);
 
 impl Simd for Portable {
     const LEVEL: SimdLevel = SimdLevel::Portable;
+    const FUSED: bool = FUSED;
     type F32 = Lanes<f32>;
     type I32 = Lanes<i32>;
     type F64 = Lanes<f64>;
@@ -180,12 +181,16 @@ impl Float32<Portable> for Lanes<f32> {
     }
 
     #[inline(always)]
-    fn to_int(self) -> Lanes<i32> {
+    fn round(self) -> Self {
         self.map(|x| {
             let near = x.abs() < 4_194_304.0;
-            let rounded = if near { (x + ROUNDER) - ROUNDER } else { x.round_ties_even() };
-            rounded as i32
+            if near { (x + ROUNDER) - ROUNDER } else { x.round_ties_even() }
         })
+    }
+
+    #[inline(always)]
+    fn to_int(self) -> Lanes<i32> {
+        self.round().map(|x| x as i32)
     }
 
     #[inline(always)]

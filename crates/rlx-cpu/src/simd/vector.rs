@@ -13,6 +13,8 @@ const MAX_LANES: usize = 16;
 pub trait Simd: Copy + Send + Sync + 'static {
     /// The level that this token stands for (dot products are told apart by the caller).
     const LEVEL: SimdLevel;
+    /// Whether `mul_add` of floats rounds once.
+    const FUSED: bool;
     /// Vector of f32.
     type F32: Float32<Self>;
     /// Vector of i32 with the same number of lanes.
@@ -128,6 +130,8 @@ pub trait Float32<S: Simd<F32 = Self>>:
     fn bits(self) -> S::I32;
     /// The floats with these bit patterns.
     fn from_bits(bits: S::I32) -> Self;
+    /// To the nearest integer as a float, ties to even.
+    fn round(self) -> Self;
     /// To the nearest integer, ties to even; the result is unspecified outside i32.
     fn to_int(self) -> S::I32;
     /// From integers.
@@ -138,9 +142,19 @@ pub trait Float32<S: Simd<F32 = Self>>:
     /// `from` must be valid for reading `LANES` elements.
     unsafe fn load_f16(simd: S, from: *const u16) -> Self;
 
-    /// Lane by lane NaN test.
+    /// `self` times two to the power of an integer `n` in -280..=280, rounded once.
     #[inline(always)]
-    fn is_finite_or_infinite(self) -> S::Mask {
+    fn scale(self, simd: S, n: Self) -> Self {
+        let n = n.to_int();
+        let half = n.shift_right(1);
+        let bias = S::I32::splat(simd, 127);
+        let power = |n: S::I32| Self::from_bits((n + bias).shift_left(23));
+        self * power(half) * power(n - half)
+    }
+
+    /// Whether each lane is a number rather than NaN.
+    #[inline(always)]
+    fn is_number(self) -> S::Mask {
         self.same(self)
     }
 
