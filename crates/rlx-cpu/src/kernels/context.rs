@@ -2,19 +2,19 @@
 
 use super::KernelError;
 use crate::pool::Pool;
-use crate::simd::{Kernel, SimdLevel};
+use crate::simd::{Available, Kernel, SimdLevel};
 
 /// The instruction set and the thread pool that kernels use.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    level: SimdLevel,
+    level: Available,
     pool: &'a Pool,
 }
 
 impl<'a> Context<'a> {
     /// The strongest instruction set of this processor.
     pub fn new(pool: &'a Pool) -> Context<'a> {
-        Context { level: SimdLevel::detect(), pool }
+        Context { level: Available::detect(), pool }
     }
 
     /// A given instruction set.
@@ -22,16 +22,13 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When this processor lacks it.
     pub fn with_level(pool: &'a Pool, level: SimdLevel) -> Result<Context<'a>, KernelError> {
-        if level.is_available() {
-            Ok(Context { level, pool })
-        } else {
-            Err(KernelError::LevelMissing { level })
-        }
+        let level = Available::new(level).ok_or(KernelError::LevelMissing { level })?;
+        Ok(Context { level, pool })
     }
 
     /// The instruction set, which this processor has.
     pub fn level(&self) -> SimdLevel {
-        self.level
+        self.level.level()
     }
 
     /// The threads.
@@ -42,7 +39,6 @@ impl<'a> Context<'a> {
     /// Runs `kernel` compiled for the instruction set, on this thread.
     #[inline]
     pub fn dispatch<K: Kernel>(&self, kernel: K) -> K::Output {
-        // SAFETY: the constructors admit only levels that the processor has.
-        unsafe { self.level.dispatch_unchecked(kernel) }
+        self.level.dispatch(kernel)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Simd`] token proves that the processor has its instructions; every vector is made from a
 //! token, so vector arithmetic is safe code. A [`Kernel`] is written once over `S: Simd` and
-//! [`Context::dispatch`](crate::kernels::Context::dispatch) compiles it for each level inside a function that enables
+//! [`Available::dispatch`] compiles it for each level inside a function that enables
 //! the instructions: everything a kernel calls per element must be `#[inline(always)]`.
 //!
 //! Invariants: the two sides of a tail (whole vectors, last partial vector) run the same code on
@@ -89,21 +89,40 @@ impl SimdLevel {
             SimdLevel::Avx512 | SimdLevel::Avx512Dot | SimdLevel::Avx512Brain => 16,
         }
     }
+}
 
-    /// Runs `kernel` compiled for this level.
-    ///
-    /// # Safety
-    /// The level must be available.
-    pub(crate) unsafe fn dispatch_unchecked<K: Kernel>(self, kernel: K) -> K::Output {
-        match self {
+/// A level that was found on this processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Available(SimdLevel);
+
+impl Available {
+    /// The fastest level of this processor.
+    pub fn detect() -> Available {
+        Available(SimdLevel::detect())
+    }
+
+    /// `level`, if this processor has it.
+    pub fn new(level: SimdLevel) -> Option<Available> {
+        level.is_available().then_some(Available(level))
+    }
+
+    /// The level.
+    pub fn level(self) -> SimdLevel {
+        self.0
+    }
+
+    /// Runs `kernel` compiled for the level.
+    #[inline]
+    pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
             #[cfg(target_arch = "x86_64")]
             SimdLevel::Avx512 | SimdLevel::Avx512Dot | SimdLevel::Avx512Brain => {
-                // SAFETY: the caller promises the instructions.
+                // SAFETY: the constructors found the instructions.
                 unsafe { Avx512::assume() }.run(kernel)
             }
             #[cfg(target_arch = "x86_64")]
             SimdLevel::Avx2 => {
-                // SAFETY: the caller promises the instructions.
+                // SAFETY: the constructors found the instructions.
                 unsafe { Avx2::assume() }.run(kernel)
             }
             _ => Portable.run(kernel),
