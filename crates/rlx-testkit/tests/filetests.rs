@@ -1,0 +1,67 @@
+//! The filetests of the repository and the subtests that they may run.
+//!
+//! Invariants: a subtest is a function from text to text; one that expects a refusal fails when there is none.
+//!
+//! It holds no test cases: those are the files under `filetests`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use rlx_ir::interpret::{Tensors, evaluate};
+use rlx_ir::text::{parse_graph, parse_module, print_graph, print_module};
+use rlx_ir::{Graph, IrError};
+use rlx_testkit::filetest::{Input, filetest_main};
+
+fn main() -> ExitCode {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let root = crates.and_then(Path::parent).expect("the package lies two folders deep").join("filetests");
+    filetest_main(
+        &root,
+        &[("print", print), ("refuse", refuse), ("evaluate", evaluate_outputs), ("lower", lower)],
+    )
+}
+
+fn words(error: IrError) -> String {
+    error.to_string()
+}
+
+/// Whether the text holds a module and not a graph.
+fn is_module(input: &Input) -> bool {
+    input.text.lines().any(|line| line.starts_with("module "))
+}
+
+/// The normal form of the text.
+fn print(input: &Input) -> Result<String, String> {
+    if is_module(input) {
+        return parse_module(&input.text).map(|module| print_module(&module)).map_err(words);
+    }
+    parse_graph(&input.text).map(|graph| print_graph(&graph)).map_err(words)
+}
+
+/// What parser and verifier say of a text that they refuse.
+fn refuse(input: &Input) -> Result<String, String> {
+    let parsed =
+        if is_module(input) { parse_module(&input.text).err() } else { parse_graph(&input.text).err() };
+    parsed.map(words).ok_or_else(|| "the text was accepted".to_owned())
+}
+
+/// The outputs of a graph of constants, as a graph of their own; or the fault that its values cause.
+fn evaluate_outputs(input: &Input) -> Result<String, String> {
+    let graph = parse_graph(&input.text).map_err(words)?;
+    let evaluation = match evaluate(&graph, &Tensors::new()) {
+        Ok(evaluation) => evaluation,
+        Err(fault) => return Ok(fault.to_string()),
+    };
+    let mut results = Graph::new(graph.name.as_str());
+    for (name, literal) in evaluation.outputs {
+        let value = results.constant(literal);
+        results.output(name, value);
+    }
+    results.finish().map(|graph| print_graph(&graph)).map_err(words)
+}
+
+/// The graph of a module, or why it does not lower.
+fn lower(input: &Input) -> Result<String, String> {
+    let module = parse_module(&input.text).map_err(words)?;
+    Ok(module.lower().map_or_else(words, |graph| print_graph(&graph)))
+}
