@@ -9,6 +9,7 @@
 mod bless;
 mod docs;
 mod faults;
+mod format;
 mod gate;
 mod process;
 mod stories;
@@ -31,6 +32,11 @@ struct Chore {
 const CHORES: &[Chore] = &[
     Chore { name: "test", what: "the whole gate; --list, --only STEP, --keep-going", run: gate::run },
     Chore { name: "tidy", what: "size, doc, unsafe, naming and habit rules", run: tidy::run },
+    Chore {
+        name: "fmt",
+        what: "format every Rust file, those of macro-declared modules too; --check",
+        run: format::run,
+    },
     Chore { name: "docs", what: "write the generated pages; --check", run: docs::run },
     Chore { name: "bless", what: "rewrite golden files: bless [arguments of cargo test]", run: bless::run },
     Chore {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::Gate;
 use super::setup;
 use super::suites::Reader;
-use crate::{docs, faults, process, tidy};
+use crate::{docs, faults, format, process, tidy};
 
 /// One step: its name, what it checks, and how.
 pub struct Step {
@@ -92,7 +92,7 @@ fn numbers(version: &str) -> [u32; 3] {
 }
 
 fn fmt(gate: &mut Gate<'_>) -> Result<()> {
-    require(cargo(gate, &["fmt", "--all", "--check"]))
+    format::run(gate.workspace, &["--check".to_owned()])
 }
 
 fn docs_are_current(gate: &mut Gate<'_>) -> Result<()> {

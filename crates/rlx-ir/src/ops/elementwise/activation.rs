@@ -120,7 +120,8 @@ impl OpSpec for Activation {
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         use ActivationKind as K;
         let dtype = operands[0].dtype;
-        let (float, int) = (dtype.is_float() && !dtype.is_storage_only(), dtype.is_int() && !dtype.is_storage_only());
+        let (float, int) =
+            (dtype.is_float() && !dtype.is_storage_only(), dtype.is_int() && !dtype.is_storage_only());
         let legal = match self.kind {
             K::Not => dtype == DType::Bool || int,
             K::Neg | K::Abs | K::Sign | K::Relu | K::Floor | K::Ceil | K::Trunc | K::Round => float || int,
@@ -128,14 +129,22 @@ impl OpSpec for Activation {
         };
         require!("C1", legal, "{} does not take {dtype}", self.kind);
         let takes = matches!(self.kind, K::Elu | K::LeakyRelu);
-        require!("C2", takes == self.parameter.is_some(), "{} takes {} parameter", self.kind, if takes { "one" } else { "no" });
+        require!(
+            "C2",
+            takes == self.parameter.is_some(),
+            "{} takes {} parameter",
+            self.kind,
+            if takes { "one" } else { "no" }
+        );
         Ok(vec![operands[0].clone()])
     }
 
     fn accuracy(&self) -> Accuracy {
         use ActivationKind as K;
         match self.kind {
-            K::Neg | K::Abs | K::Sign | K::Not | K::Relu | K::Floor | K::Ceil | K::Trunc | K::Round => Accuracy::Exact,
+            K::Neg | K::Abs | K::Sign | K::Not | K::Relu | K::Floor | K::Ceil | K::Trunc | K::Round => {
+                Accuracy::Exact
+            }
             K::Sqrt | K::Recip | K::LeakyRelu => Accuracy::Rounding,
             _ => Accuracy::Approx { ulp: 8.0 },
         }

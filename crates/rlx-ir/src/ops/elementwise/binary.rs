@@ -116,10 +116,16 @@ impl OpSpec for Binary {
         samples.push(Sample::new(Binary { kind: K::Add }, [f32s(&[0, 3]), f32s(&[])]));
         for dtype in [DType::I64, DType::U8, DType::I8, DType::U64, DType::I16] {
             for kind in [K::Add, K::Mul, K::Div, K::Rem, K::Mod, K::Max, K::Pow, K::Shr] {
-                samples.push(Sample::new(Binary { kind }, [TensorType::new(dtype, [3, 3]), TensorType::new(dtype, [3])]));
+                samples.push(Sample::new(
+                    Binary { kind },
+                    [TensorType::new(dtype, [3, 3]), TensorType::new(dtype, [3])],
+                ));
             }
         }
-        samples.push(Sample::new(Binary { kind: K::Mul }, [TensorType::new(DType::C64, [3]), TensorType::new(DType::C64, [3])]));
+        samples.push(Sample::new(
+            Binary { kind: K::Mul },
+            [TensorType::new(DType::C64, [3]), TensorType::new(DType::C64, [3])],
+        ));
         samples
     }
 }

@@ -24,7 +24,12 @@ impl OpSpec for Cast {
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let from = operands[0].dtype;
         let storage = [from, self.to].into_iter().find(|dtype| dtype.is_storage_only());
-        require!("C1", storage.is_none(), "cannot cast {from} to {}; storage-only dtypes go through dequantize", self.to);
+        require!(
+            "C1",
+            storage.is_none(),
+            "cannot cast {from} to {}; storage-only dtypes go through dequantize",
+            self.to
+        );
         Ok(vec![TensorType::new(self.to, operands[0].shape.clone())])
     }
 

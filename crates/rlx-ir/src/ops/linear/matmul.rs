@@ -61,7 +61,10 @@ impl OpSpec for MatMul {
 
     fn samples() -> Vec<Sample<Self>> {
         let sample = |a: &[usize], b: &[usize], transpose_a, transpose_b, dtype| {
-            Sample::new(MatMul { transpose_a, transpose_b }, [TensorType::new(dtype, a), TensorType::new(dtype, b)])
+            Sample::new(
+                MatMul { transpose_a, transpose_b },
+                [TensorType::new(dtype, a), TensorType::new(dtype, b)],
+            )
         };
         vec![
             sample(&[3, 4], &[4, 5], false, false, DType::F32),

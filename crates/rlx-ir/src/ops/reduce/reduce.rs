@@ -98,8 +98,12 @@ impl OpSpec for Reduce {
 impl Reduce {
     fn eval(&self, operands: &[&Literal]) -> Evaluated {
         let x = operands[0];
-        let kept: Vec<usize> =
-            x.dims().iter().enumerate().map(|(axis, &dim)| if self.axes.contains(&axis) { 1 } else { dim }).collect();
+        let kept: Vec<usize> = x
+            .dims()
+            .iter()
+            .enumerate()
+            .map(|(axis, &dim)| if self.axes.contains(&axis) { 1 } else { dim })
+            .collect();
         let count = kept.iter().product::<usize>();
         let terms = self.axes.iter().map(|&axis| x.dims()[axis]).product::<usize>();
         let mut results = vec![self.start(x.dtype()); count];

@@ -33,7 +33,8 @@ impl OpSpec for Softmax {
     }
 
     fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axis, dtype| Sample::new(Softmax { axis }, [TensorType::new(dtype, dims)]);
+        let sample =
+            |dims: &[usize], axis, dtype| Sample::new(Softmax { axis }, [TensorType::new(dtype, dims)]);
         vec![
             sample(&[3, 5], 1, DType::F32),
             sample(&[3, 5], 0, DType::F32),

@@ -23,7 +23,13 @@ impl OpSpec for Transpose {
         let x = operands[0];
         let mut sorted = self.permutation.clone();
         sorted.sort_unstable();
-        require!("C1", sorted.iter().copied().eq(0..x.rank()), "permutation {:?} does not fit rank {}", self.permutation, x.rank());
+        require!(
+            "C1",
+            sorted.iter().copied().eq(0..x.rank()),
+            "permutation {:?} does not fit rank {}",
+            self.permutation,
+            x.rank()
+        );
         let dims = self.permutation.iter().map(|&axis| x.shape[axis].clone()).collect::<Vec<_>>();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
     }
