@@ -10,3 +10,8 @@ mod not_run;
 
 pub use filetest::filetest_main;
 pub use not_run::{minilm, not_run};
+
+/// The code blocks of the first tour are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/first-tour.md")]
+struct FirstTour;
