@@ -411,6 +411,12 @@ impl Atom {
     }
 }
 
+impl Default for Dim {
+    /// Zero.
+    fn default() -> Dim {
+        Dim::from(0)
+    }
+}
 impl From<i64> for Dim {
     fn from(value: i64) -> Dim {
         Dim(Repr::Static(value))

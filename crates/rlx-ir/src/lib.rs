@@ -15,6 +15,7 @@ pub mod graph;
 pub mod hir;
 pub mod interpret;
 pub mod layout;
+pub mod lir;
 pub mod literal;
 pub mod number;
 pub mod op;

@@ -16,7 +16,7 @@ pub enum OptError {
         /// The pass.
         pass: &'static str,
         /// What the verifier found.
-        error: IrError,
+        error: Box<IrError>,
     },
     /// Nodes that the backend cannot run, all of them.
     #[error("{backend} cannot run this graph:\n{}", .nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]

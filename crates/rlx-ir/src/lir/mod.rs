@@ -1,0 +1,381 @@
+//! LIR: a tree of steps over planned buffers, one type for every target.
+//!
+//! A step has an anchor (an op that a kernel implements) or none, with
+//! elementwise regions before it, one per operand, and after it. Movement has
+//! become views; what is left to run reads and writes strided views of
+//! buffers. Extents, strides and offsets stay expressions over the symbols of
+//! the module: binding them costs no recompilation.
+//!
+//! Invariants (checked by [`VerifiedLir::new`], the only thing an executor
+//! accepts): every view names a buffer and has one stride per axis; a step
+//! reads only what the caller, the prepare stage or an earlier step wrote;
+//! only arena and state buffers are written; region programs are well typed;
+//! an in-place anchor writes the view that it reads; slots whose lives overlap
+//! do not overlap in memory.
+
+mod manifest;
+mod plan;
+mod print;
+mod verify;
+
+pub use manifest::{BindingManifest, Home, IoBindingEntry, WeightBlock};
+pub use plan::{ArenaLayout, LirBufferPlan, LirBufferSlot, LirViewAlias, PlanError};
+pub use print::print_lir;
+pub use verify::{LirError, VerifiedLir};
+
+use crate::dim::{Dim, Symbol};
+use crate::dtype::DType;
+use crate::graph::SymbolBounds;
+use crate::layout::Layout;
+use crate::literal::Literal;
+use crate::ops::Op;
+use crate::scalar::ScalarProgram;
+use crate::shape::{Shape, TensorType};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Names a buffer of a module.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct BufferId(pub u32);
+
+/// Where the content of a buffer comes from and where it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BufferKind {
+    /// An intermediate, planned into the arena.
+    Temporary,
+    /// An input, copied into the arena before the run.
+    Input,
+    /// An output, in the arena until the next run.
+    Output,
+    /// A weight, bound by name and never written.
+    Param,
+    /// What the prepare stage made of weights; named as its output there.
+    Prepared,
+    /// State between runs, updated in place.
+    State,
+    /// A literal.
+    Constant(Literal),
+}
+
+impl BufferKind {
+    /// Does the buffer have a slot in the arena?
+    pub fn in_arena(&self) -> bool {
+        matches!(self, BufferKind::Temporary | BufferKind::Input | BufferKind::Output)
+    }
+}
+
+/// A run of memory that views look at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Buffer {
+    /// The input, output, param, state or prepared name; the node for temporaries.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Capacity: the dense shape.
+    pub shape: Shape,
+    /// Where it lives.
+    pub kind: BufferKind,
+}
+
+impl Buffer {
+    /// The type of the whole buffer.
+    pub fn ty(&self) -> TensorType {
+        TensorType { dtype: self.dtype, shape: self.shape.clone() }
+    }
+}
+
+/// A strided look at a buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// Element type; offsets and strides count elements of it.
+    pub dtype: DType,
+    /// Offset, extents and strides.
+    pub layout: Layout,
+}
+
+impl View {
+    /// The whole buffer, densely.
+    pub fn whole(id: BufferId, ty: &TensorType) -> View {
+        View { buffer: id, dtype: ty.dtype, layout: Layout::dense(&ty.shape) }
+    }
+
+    /// The type that the view presents.
+    pub fn ty(&self) -> TensorType {
+        TensorType { dtype: self.dtype, shape: self.layout.shape.clone() }
+    }
+}
+
+/// An elementwise computation that produces a tensor on the fly.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Region {
+    /// What happens to each element; one output.
+    pub program: Arc<ScalarProgram>,
+    /// Its inputs, already broadcast to `shape`.
+    pub inputs: Vec<View>,
+    /// Iteration domain.
+    pub shape: Shape,
+}
+
+/// What an anchor reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// A tensor in memory.
+    View(View),
+    /// A tensor computed on the fly.
+    Region(Region),
+    /// A constant operand in the layout `key` that the backend asked for.
+    Packed {
+        /// Holds the packed bytes.
+        buffer: BufferId,
+        /// The type before packing.
+        ty: TensorType,
+        /// The backend's name of the layout.
+        key: String,
+    },
+}
+
+impl Operand {
+    /// The type that the anchor sees.
+    pub fn ty(&self) -> TensorType {
+        match self {
+            Operand::View(view) => view.ty(),
+            Operand::Region(region) => TensorType {
+                dtype: region.program.output_dtypes().first().copied().unwrap_or(DType::F32),
+                shape: region.shape.clone(),
+            },
+            Operand::Packed { ty, .. } => ty.clone(),
+        }
+    }
+}
+
+/// The op at the heart of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Anchor {
+    /// The op.
+    pub op: Op,
+    /// Its operands.
+    pub operands: Vec<Operand>,
+    /// Types of its results, before the epilogue.
+    pub results: Vec<TensorType>,
+}
+
+/// What an epilogue input is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EpilogueInput {
+    /// The anchor's first result.
+    Anchor,
+    /// A tensor in memory, broadcast to the domain.
+    View(View),
+}
+
+/// The elementwise region after an anchor, or the whole of a step without one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Epilogue {
+    /// What happens to each element; output `i` goes to output `i` of the step.
+    pub program: Arc<ScalarProgram>,
+    /// Its inputs.
+    pub inputs: Vec<EpilogueInput>,
+}
+
+/// One unit of work.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KernelStep {
+    /// The op with a kernel; `None` for a purely elementwise step.
+    pub anchor: Option<Anchor>,
+    /// What happens to the anchor's first result; `None` stores results as they are.
+    pub epilogue: Option<Epilogue>,
+    /// Where results go. The extents of the first are the iteration domain of
+    /// the epilogue; all outputs of an epilogue have them.
+    pub outputs: Vec<View>,
+    /// The nodes that the step runs, for reports: `%3 matmul`, block path and so on.
+    pub origin: String,
+}
+
+/// Packs a constant operand for the kernel that will read it (prepare stage only).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PackStep {
+    /// The anchor that will read it, for its attributes and types.
+    pub op: Op,
+    /// Types of all the anchor's operands.
+    pub operand_types: Vec<TensorType>,
+    /// Which operand is packed.
+    pub operand: usize,
+    /// The operand.
+    pub source: View,
+    /// Takes the packed bytes.
+    pub target: BufferId,
+    /// The backend's name of the layout.
+    pub key: String,
+}
+
+/// A branch: exactly one of the two lists runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BranchStep {
+    /// One `bool`.
+    pub predicate: View,
+    /// Runs when it is true.
+    pub then: Vec<Step>,
+    /// Runs when it is false.
+    pub otherwise: Vec<Step>,
+}
+
+/// A loop: `condition` runs, then, while `predicate` is true, `body` and
+/// `condition` again. Carried values are buffers that both write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LoopStep {
+    /// Computes the predicate.
+    pub condition: Vec<Step>,
+    /// One `bool`, written by `condition`.
+    pub predicate: View,
+    /// One iteration.
+    pub body: Vec<Step>,
+    /// Reaching this many iterations is an error.
+    pub limit: Option<Dim>,
+}
+
+/// One entry of the step tree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Work for a kernel.
+    Kernel(Box<KernelStep>),
+    /// Packing, in the prepare stage.
+    Pack(Box<PackStep>),
+    /// A branch.
+    Branch(Box<BranchStep>),
+    /// A loop.
+    Loop(Box<LoopStep>),
+}
+
+impl KernelStep {
+    /// Every view that the step reads, in order.
+    pub fn reads(&self) -> Vec<&View> {
+        let mut views = vec![];
+        for operand in self.anchor.iter().flat_map(|anchor| &anchor.operands) {
+            match operand {
+                Operand::View(view) => views.push(view),
+                Operand::Region(region) => views.extend(&region.inputs),
+                Operand::Packed { .. } => {}
+            }
+        }
+        for input in self.epilogue.iter().flat_map(|epilogue| &epilogue.inputs) {
+            if let EpilogueInput::View(view) = input {
+                views.push(view);
+            }
+        }
+        views
+    }
+
+    /// Every buffer that the step reads.
+    pub fn read_buffers(&self) -> Vec<BufferId> {
+        let mut buffers: Vec<_> = self.reads().into_iter().map(|view| view.buffer).collect();
+        for operand in self.anchor.iter().flat_map(|anchor| &anchor.operands) {
+            if let Operand::Packed { buffer, .. } = operand {
+                buffers.push(*buffer);
+            }
+        }
+        buffers
+    }
+
+    /// Does the anchor update its first operand in place? Then the step's
+    /// first output is that operand's view, and only part of it is written.
+    pub fn is_in_place(&self) -> bool {
+        self.anchor.as_ref().is_some_and(|anchor| updates_first_operand(&anchor.op))
+    }
+}
+
+/// Ops whose first operand is copied to the result but for a part; in LIR the
+/// copy is a step of its own (or nothing, when the operand is donated) and the
+/// op writes its part in place.
+pub fn updates_first_operand(op: &Op) -> bool {
+    matches!(
+        op.def().name,
+        "dynamic_update_slice" | "kv_append" | "scatter_add" | "scatter_elements" | "scatter_nd"
+    )
+}
+
+/// A named tensor that the caller sees.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IoEntry {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType,
+    /// Where its content is.
+    pub buffer: BufferId,
+}
+
+/// The ordered lists of what a caller feeds and reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LirIoManifest {
+    /// Fed at every run.
+    pub inputs: Vec<IoEntry>,
+    /// Bound once.
+    pub params: Vec<IoEntry>,
+    /// Kept between runs.
+    pub states: Vec<IoEntry>,
+    /// Read after a run.
+    pub outputs: Vec<IoEntry>,
+}
+
+/// A compiled module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LirModule {
+    /// Name, for reports.
+    pub name: String,
+    /// Symbols with bounds.
+    pub symbols: BTreeMap<Symbol, SymbolBounds>,
+    /// Buffers, by id.
+    pub buffers: Vec<Buffer>,
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+    /// Where arena buffers lie.
+    pub plan: LirBufferPlan,
+    /// What the caller sees.
+    pub io: LirIoManifest,
+    /// Runs once when weights are bound; its outputs are this module's prepared
+    /// buffers, by name, and its params are among this module's params.
+    pub prepare: Option<Box<LirModule>>,
+}
+
+impl LirModule {
+    /// One buffer. Ids come from this module, so the buffer exists.
+    pub fn buffer(&self, id: BufferId) -> &Buffer {
+        &self.buffers[id.0 as usize]
+    }
+
+    /// Appends a buffer.
+    pub fn add_buffer(&mut self, buffer: Buffer) -> BufferId {
+        self.buffers.push(buffer);
+        BufferId(self.buffers.len() as u32 - 1)
+    }
+
+    /// Calls `visit` with every kernel and pack step, in order, loops and branches included once.
+    pub fn for_each_step<'a>(&'a self, visit: &mut dyn FnMut(&'a Step)) {
+        walk(&self.steps, visit);
+    }
+
+    /// Number of kernel steps.
+    pub fn kernel_count(&self) -> usize {
+        let mut count = 0;
+        self.for_each_step(&mut |step| count += usize::from(matches!(step, Step::Kernel(_))));
+        count
+    }
+}
+
+fn walk<'a>(steps: &'a [Step], visit: &mut dyn FnMut(&'a Step)) {
+    for step in steps {
+        match step {
+            Step::Kernel(_) | Step::Pack(_) => visit(step),
+            Step::Branch(branch) => {
+                walk(&branch.then, visit);
+                walk(&branch.otherwise, visit);
+            }
+            Step::Loop(looped) => {
+                walk(&looped.condition, visit);
+                walk(&looped.body, visit);
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The LIR verifier, and the proof type that executors accept.
+
+use super::{
+    BufferId, BufferKind, EpilogueInput, KernelStep, LirModule, Operand, PlanError, Region, Step, View,
+};
+use crate::dim::{Bindings, Dim, DimError};
+use crate::scalar::ScalarKind;
+use crate::shape::Shape;
+use std::collections::HashSet;
+use std::ops::Deref;
+
+/// A module that keeps the invariants of LIR.
+#[derive(Clone, Debug)]
+pub struct VerifiedLir(LirModule);
+
+impl Deref for VerifiedLir {
+    type Target = LirModule;
+    fn deref(&self) -> &LirModule {
+        &self.0
+    }
+}
+
+/// What the LIR verifier found, all at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct LirError(pub Vec<String>);
+
+impl VerifiedLir {
+    /// Verifies `module` and its prepare stage.
+    ///
+    /// # Errors
+    /// Every broken invariant.
+    pub fn new(module: LirModule) -> Result<VerifiedLir, LirError> {
+        let mut checker =
+            Checker { module: &module, written: HashSet::new(), findings: vec![], prepare: false };
+        checker.module();
+        let mut findings = checker.findings;
+        if let Some(prepare) = &module.prepare {
+            let mut checker =
+                Checker { module: prepare, written: HashSet::new(), findings: vec![], prepare: true };
+            checker.module();
+            findings.extend(checker.findings.into_iter().map(|finding| format!("prepare: {finding}")));
+            for (id, buffer) in
+                module.buffers.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Prepared)
+            {
+                let made = prepare
+                    .io
+                    .outputs
+                    .iter()
+                    .any(|entry| entry.name == buffer.name && entry.ty == buffer.ty());
+                if !made {
+                    findings.push(format!("b{id} {:?} is not an output of the prepare stage", buffer.name));
+                }
+            }
+        }
+        if findings.is_empty() { Ok(VerifiedLir(module)) } else { Err(LirError(findings)) }
+    }
+
+    /// The module, no longer known to be verified.
+    pub fn into_inner(self) -> LirModule {
+        self.0
+    }
+
+    /// Checks what only concrete extents show: every view inside its buffer.
+    ///
+    /// # Errors
+    /// Every view that leaves its buffer, and dims that do not evaluate.
+    pub fn check_views(&self, bindings: &Bindings) -> Result<(), LirError> {
+        let mut findings = vec![];
+        self.for_each_step(&mut |step| {
+            let Step::Kernel(step) = step else { return };
+            for view in step.reads().into_iter().chain(&step.outputs) {
+                match view_range(view, bindings) {
+                    Ok(None) => {}
+                    Ok(Some((low, high))) => {
+                        let size = self.buffer(view.buffer).shape.num_elements().eval(bindings);
+                        if low < 0 || size.is_err() || size.is_ok_and(|size| high >= size) {
+                            findings.push(format!(
+                                "{}: view {view:?} spans {low}..={high}, outside its buffer",
+                                step.origin
+                            ));
+                        }
+                    }
+                    Err(error) => findings.push(format!("{}: {error}", step.origin)),
+                }
+            }
+        });
+        if findings.is_empty() { Ok(()) } else { Err(LirError(findings)) }
+    }
+}
+
+/// Lowest and highest element that a view touches; `None` when it is empty.
+fn view_range(view: &View, bindings: &Bindings) -> Result<Option<(i64, i64)>, DimError> {
+    let (mut low, mut high) = (view.layout.offset.eval(bindings)?, view.layout.offset.eval(bindings)?);
+    for (dim, stride) in view.layout.shape.dims().iter().zip(&view.layout.strides) {
+        let extent = dim.extent(bindings)? as i64;
+        if extent == 0 {
+            return Ok(None);
+        }
+        let span = (extent - 1)
+            .checked_mul(stride.eval(bindings)?)
+            .ok_or_else(|| DimError::Overflow(dim.clone() * stride.clone()))?;
+        low = low.saturating_add(span.min(0));
+        high = high.saturating_add(span.max(0));
+    }
+    Ok(Some((low, high)))
+}
+
+struct Checker<'a> {
+    module: &'a LirModule,
+    written: HashSet<BufferId>,
+    findings: Vec<String>,
+    prepare: bool,
+}
+
+impl Checker<'_> {
+    fn module(&mut self) {
+        for (index, buffer) in self.module.buffers.iter().enumerate() {
+            if !matches!(buffer.kind, BufferKind::Temporary | BufferKind::Output) {
+                self.written.insert(BufferId(index as u32));
+            }
+            if let BufferKind::Constant(literal) = &buffer.kind
+                && literal.ty() != buffer.ty()
+            {
+                self.findings.push(format!("b{index} holds a constant of type {}", literal.ty()));
+            }
+        }
+        self.steps(&self.module.steps);
+        for entry in &self.module.io.outputs {
+            if !self.written.contains(&entry.buffer) {
+                self.findings.push(format!("output {:?} is never written", entry.name));
+            }
+        }
+        self.plan();
+    }
+
+    fn plan(&mut self) {
+        let plan = &self.module.plan;
+        if !plan.alignment.is_power_of_two() {
+            self.findings.push(format!("alignment {} is not a power of two", plan.alignment));
+        }
+        for (index, buffer) in self.module.buffers.iter().enumerate() {
+            let slots = plan.slots.iter().filter(|slot| slot.buffer.0 as usize == index).count();
+            if slots != usize::from(buffer.kind.in_arena()) {
+                self.findings.push(format!("b{index} has {slots} arena slots"));
+            }
+        }
+        let is_static = plan.slots.iter().all(|slot| slot.size.as_static().is_some());
+        if is_static {
+            match plan.layout(&Bindings::new()) {
+                Ok(layout) => {
+                    if let Some((a, b)) = plan.overlap(&layout) {
+                        self.findings.push(format!("b{} and b{} live at once in the same memory", a.0, b.0));
+                    }
+                }
+                // Too large for this machine is the caller's problem, at binding.
+                Err(PlanError::TooLarge) => {}
+                Err(error) => self.findings.push(error.to_string()),
+            }
+        }
+    }
+
+    fn steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Kernel(step) => self.kernel(step),
+                Step::Pack(pack) => {
+                    if !self.prepare {
+                        self.findings.push(format!("pack {:?} stands outside the prepare stage", pack.key));
+                    }
+                    self.view("pack", &pack.source, true);
+                    self.written.insert(pack.target);
+                }
+                Step::Branch(branch) => {
+                    self.view("branch", &branch.predicate, true);
+                    let before = self.written.clone();
+                    self.steps(&branch.then);
+                    let then = std::mem::replace(&mut self.written, before);
+                    self.steps(&branch.otherwise);
+                    // Only what both sides write is written afterwards.
+                    self.written.retain(|id| then.contains(id));
+                }
+                Step::Loop(looped) => {
+                    self.steps(&looped.condition);
+                    self.view("loop", &looped.predicate, true);
+                    let before = self.written.clone();
+                    self.steps(&looped.body);
+                    self.written = before;
+                }
+            }
+        }
+    }
+
+    fn kernel(&mut self, step: &KernelStep) {
+        let origin = step.origin.as_str();
+        for view in step.reads() {
+            self.view(origin, view, true);
+        }
+        for operand in step.anchor.iter().flat_map(|anchor| &anchor.operands) {
+            match operand {
+                Operand::Region(region) => self.region(origin, region),
+                Operand::Packed { buffer, .. } if !self.written.contains(buffer) => {
+                    self.findings.push(format!("{origin}: packed operand b{} is not prepared", buffer.0));
+                }
+                _ => {}
+            }
+        }
+        let Some(domain) = step.outputs.first().map(|view| view.layout.shape.clone()) else {
+            self.findings.push(format!("{origin}: writes nothing"));
+            return;
+        };
+        for output in &step.outputs {
+            self.view(origin, output, false);
+            let Some(buffer) = self.module.buffers.get(output.buffer.0 as usize) else { continue };
+            let writable =
+                matches!(buffer.kind, BufferKind::Temporary | BufferKind::Output | BufferKind::State);
+            if !writable {
+                self.findings.push(format!("{origin}: writes b{}, which is read-only", output.buffer.0));
+            }
+        }
+        if step.anchor.is_none() && step.epilogue.is_none() {
+            self.findings.push(format!("{origin}: has neither anchor nor region"));
+        }
+        self.results(step, &domain);
+        if step.is_in_place() {
+            let first = step.anchor.as_ref().and_then(|anchor| anchor.operands.first());
+            let same = matches!(first, Some(Operand::View(view)) if Some(view) == step.outputs.first());
+            if !same {
+                self.findings.push(format!("{origin}: an in-place op must write the view it reads"));
+            }
+        }
+        self.written.extend(step.outputs.iter().map(|view| view.buffer));
+    }
+
+    fn results(&mut self, step: &KernelStep, domain: &Shape) {
+        let origin = step.origin.as_str();
+        if let Some(anchor) = &step.anchor {
+            let types: Vec<_> = anchor.operands.iter().map(Operand::ty).collect();
+            match anchor.op.infer(&types.iter().collect::<Vec<_>>()) {
+                Ok(inferred) if inferred == anchor.results => {}
+                Ok(inferred) => {
+                    self.findings.push(format!(
+                        "{origin}: results are {:?}, inference gives {inferred:?}",
+                        anchor.results
+                    ));
+                }
+                Err(violation) => self.findings.push(format!("{origin}: {violation}")),
+            }
+        }
+        let produced: Vec<_> = match (&step.epilogue, &step.anchor) {
+            (Some(epilogue), anchor) => {
+                let mut dtypes = vec![];
+                for input in &epilogue.inputs {
+                    let ty = match (input, anchor) {
+                        (EpilogueInput::View(view), _) => view.ty(),
+                        (EpilogueInput::Anchor, Some(anchor)) if !anchor.results.is_empty() => {
+                            anchor.results[0].clone()
+                        }
+                        (EpilogueInput::Anchor, _) => {
+                            self.findings
+                                .push(format!("{origin}: the epilogue reads an anchor that is not there"));
+                            return;
+                        }
+                    };
+                    if ty.shape != *domain {
+                        self.findings
+                            .push(format!("{origin}: epilogue input {ty} is not over the domain {domain}"));
+                    }
+                    dtypes.push(ty.dtype);
+                }
+                self.program(origin, &epilogue.program, &dtypes, domain.rank());
+                let outputs = epilogue.program.output_dtypes();
+                outputs.into_iter().map(|dtype| (dtype, domain.clone())).collect()
+            }
+            (None, Some(anchor)) => anchor.results.iter().map(|ty| (ty.dtype, ty.shape.clone())).collect(),
+            (None, None) => return,
+        };
+        let stored: Vec<_> =
+            step.outputs.iter().map(|view| (view.dtype, view.layout.shape.clone())).collect();
+        if produced != stored {
+            self.findings.push(format!("{origin}: stores {stored:?}, produces {produced:?}"));
+        }
+    }
+
+    fn region(&mut self, origin: &str, region: &Region) {
+        for view in region.inputs.iter().filter(|view| view.layout.shape != region.shape) {
+            self.findings.push(format!("{origin}: region input {} is not over {}", view.ty(), region.shape));
+        }
+        let dtypes: Vec<_> = region.inputs.iter().map(|view| view.dtype).collect();
+        self.program(origin, &region.program, &dtypes, region.shape.rank());
+        if region.program.outputs.len() != 1 {
+            self.findings.push(format!("{origin}: an operand region has one output"));
+        }
+    }
+
+    fn program(
+        &mut self,
+        origin: &str,
+        program: &crate::ScalarProgram,
+        dtypes: &[crate::DType],
+        rank: usize,
+    ) {
+        if program.inputs != dtypes {
+            self.findings.push(format!(
+                "{origin}: region inputs are {dtypes:?}, its program takes {:?}",
+                program.inputs
+            ));
+        }
+        if let Err(problem) = program.check() {
+            self.findings.push(format!("{origin}: {problem}"));
+        }
+        let outside = program
+            .instrs
+            .iter()
+            .any(|instr| matches!(instr.kind, ScalarKind::Index(axis) if axis as usize >= rank));
+        if outside {
+            self.findings.push(format!("{origin}: the region asks for a coordinate beyond rank {rank}"));
+        }
+    }
+
+    fn view(&mut self, origin: &str, view: &View, read: bool) {
+        let Some(buffer) = self.module.buffers.get(view.buffer.0 as usize) else {
+            self.findings.push(format!("{origin}: there is no b{}", view.buffer.0));
+            return;
+        };
+        if view.layout.strides.len() != view.layout.shape.rank() {
+            self.findings
+                .push(format!("{origin}: a view of b{} has a stride too many or too few", view.buffer.0));
+        }
+        if view.dtype != buffer.dtype && view.dtype.size_of() != buffer.dtype.size_of() {
+            self.findings
+                .push(format!("{origin}: b{} is {}, seen as {}", view.buffer.0, buffer.dtype, view.dtype));
+        }
+        let repeats = |(stride, dim): (&Dim, &Dim)| stride.is(0) && !dim.is(1) && !dim.is(0);
+        if !read && view.layout.strides.iter().zip(view.layout.shape.dims()).any(repeats) {
+            self.findings
+                .push(format!("{origin}: writes several elements of b{} to one place", view.buffer.0));
+        }
+        if read && !self.written.contains(&view.buffer) {
+            self.findings.push(format!("{origin}: reads b{} before anything wrote it", view.buffer.0));
+        }
+    }
+}
