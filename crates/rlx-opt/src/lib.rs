@@ -6,9 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod capabilities;
+pub mod lower;
+pub mod memory;
 pub mod options;
 pub mod pass;
 
 pub use capabilities::{Attachment, Capabilities, Claim, OpView, Packing};
+pub use lower::{Lowered, Placement, lower_to_lir};
 pub use options::{CompileOptions, KernelDispatch, PrecisionPolicy};
 pub use pass::{OptError, Pass, PassContext};

@@ -1,0 +1,554 @@
+//! MIR to LIR: nodes become steps over buffers, movement becomes views.
+//!
+//! Expects a verified graph whose every op is elementwise, movement, or one
+//! that the target has a kernel for. What each kind of node turns into:
+//!
+//! | node | LIR |
+//! |---|---|
+//! | input, param, state, constant | a buffer |
+//! | movement op | a view; a copy step first where strides do not allow it |
+//! | elementwise op or region | a step without anchor, or part of an anchored step |
+//! | `concat` | one copy step per operand, into its part of the result |
+//! | op that updates its first operand | the step in place, after a copy unless the operand dies here |
+//! | any other op | an anchored step |
+//!
+//! What depends on params alone goes to the prepare stage. Offsets are the
+//! business of [`crate::memory`].
+
+mod attach;
+mod prepare;
+
+use crate::capabilities::OpView;
+use crate::pass::{OptError, PassContext};
+use attach::{Fate, fates};
+use prepare::Preparation;
+use rlx_ir::lir::{
+    Anchor, Buffer, BufferId, BufferKind, Epilogue, EpilogueInput, IoEntry, KernelStep, LirModule,
+    LirViewAlias, Operand, Region, Step, View, updates_first_operand,
+};
+use rlx_ir::{
+    DType, Diagnostic, Dim, Graph, Layout, Node, NodeId, Number, Op, ScalarKind, ScalarProgram, TensorType,
+    Value,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What became of one node of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// A buffer of its own (leaves).
+    Buffer,
+    /// A view of another value; no work.
+    View,
+    /// Work in the step with this number (walk order).
+    Step(usize),
+    /// Runs in the prepare stage.
+    Prepared,
+    /// Folded into a program as a scalar constant, or never used.
+    Inlined,
+}
+
+/// The lowered module and what became of every node.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The module, planned.
+    pub module: LirModule,
+    /// One entry per node of the graph, in order.
+    pub placements: Vec<Placement>,
+}
+
+/// Lowers `graph`.
+///
+/// # Errors
+/// A graph that is not verified, or a node that has no lowering.
+pub fn lower_to_lir(graph: &Graph, context: &PassContext<'_>) -> Result<Lowered, OptError> {
+    let alignment = alignment(context)?;
+    let preparation = Preparation::split(graph, context)?;
+    let mut lowering = Lowering::new(graph, context, preparation);
+    lowering.leaves_and_outputs();
+    for (id, node) in graph.iter() {
+        lowering.node(id, node)?;
+    }
+    lowering.finish_outputs();
+    lowering.finish_states();
+    let Lowering { mut module, placements, preparation, unshared, .. } = lowering;
+    module.prepare = preparation.into_module(alignment);
+    crate::memory::plan_memory(&mut module, alignment);
+    module.plan.unshared = unshared;
+    Ok(Lowered { module, placements })
+}
+
+fn alignment(context: &PassContext<'_>) -> Result<usize, OptError> {
+    let wanted = context.options.alignment.unwrap_or(0).max(context.capabilities.alignment);
+    if wanted.is_power_of_two() && wanted <= 1 << 21 {
+        return Ok(wanted);
+    }
+    Err(OptError::Option {
+        option: "alignment",
+        reason: format!("{wanted} is not a power of two of at most 2 MiB"),
+    })
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    context: &'a PassContext<'a>,
+    preparation: Preparation<'a>,
+    fates: Vec<Fate>,
+    uses: BTreeMap<Value, usize>,
+    views: HashMap<Value, View>,
+    /// Values that are whole outputs, by the buffer that waits for them.
+    output_buffers: HashMap<Value, BufferId>,
+    state_buffers: HashMap<String, BufferId>,
+    module: LirModule,
+    placements: Vec<Placement>,
+    steps: usize,
+    unshared: Dim,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(graph: &'a Graph, context: &'a PassContext<'a>, preparation: Preparation<'a>) -> Lowering<'a> {
+        let fates = fates(graph, context, &preparation);
+        let module =
+            LirModule { name: graph.name.clone(), symbols: graph.symbols().clone(), ..LirModule::default() };
+        Lowering {
+            graph,
+            context,
+            preparation,
+            fates,
+            uses: graph.use_counts(),
+            views: HashMap::new(),
+            output_buffers: HashMap::new(),
+            state_buffers: HashMap::new(),
+            module,
+            placements: vec![Placement::Inlined; graph.nodes().len()],
+            steps: 0,
+            unshared: Dim::from(0),
+        }
+    }
+
+    /// Buffers that the caller names, so that their ids come first.
+    fn leaves_and_outputs(&mut self) {
+        for (id, node) in self.graph.iter() {
+            let (Some(name), ty) = (node.op.leaf_name(), &node.types[0]) else { continue };
+            let kind = match &node.op {
+                Op::Input(_) => BufferKind::Input,
+                Op::Param(_) => BufferKind::Param,
+                _ => BufferKind::State,
+            };
+            let buffer = self.buffer(name, ty, kind.clone());
+            let entry = IoEntry { name: name.into(), ty: ty.clone(), buffer };
+            match kind {
+                BufferKind::Input => self.module.io.inputs.push(entry),
+                BufferKind::Param => self.module.io.params.push(entry),
+                _ => {
+                    self.state_buffers.insert(name.into(), buffer);
+                    self.module.io.states.push(entry);
+                }
+            }
+            self.views.insert(Value::first(id), View::whole(buffer, ty));
+            self.placements[id.0 as usize] = Placement::Buffer;
+        }
+        for output in self.graph.outputs() {
+            let ty = self.graph.ty(output.value).clone();
+            let buffer = self.buffer(&output.name, &ty, BufferKind::Output);
+            self.output_buffers.entry(output.value).or_insert(buffer);
+            self.module.io.outputs.push(IoEntry { name: output.name.clone(), ty, buffer });
+        }
+    }
+
+    fn buffer(&mut self, name: &str, ty: &TensorType, kind: BufferKind) -> BufferId {
+        self.module.add_buffer(Buffer { name: name.into(), dtype: ty.dtype, shape: ty.shape.clone(), kind })
+    }
+
+    fn node(&mut self, id: NodeId, node: &'a Node) -> Result<(), OptError> {
+        if node.op.leaf_name().is_some() {
+            return Ok(());
+        }
+        if self.preparation.is_prepared(id) {
+            self.placements[id.0 as usize] = Placement::Prepared;
+            for result in 0..node.types.len() as u32 {
+                let value = Value { node: id, result };
+                if let Some(name) = self.preparation.output_name(value) {
+                    let ty = self.graph.ty(value).clone();
+                    let buffer = self.buffer(&name, &ty, BufferKind::Prepared);
+                    self.views.insert(value, View::whole(buffer, &ty));
+                }
+            }
+            return Ok(());
+        }
+        if let Op::Constant(constant) = &node.op {
+            let ty = &node.types[0];
+            let buffer = self.buffer(&format!("%{}", id.0), ty, BufferKind::Constant(constant.value.clone()));
+            self.views.insert(Value::first(id), View::whole(buffer, ty));
+            self.placements[id.0 as usize] = Placement::Buffer;
+            return Ok(());
+        }
+        match self.fates[id.0 as usize] {
+            Fate::Merged => return Ok(()),
+            Fate::Own => {}
+        }
+        self.count_unshared(node);
+        let meaning = node.op.meaning();
+        if let Some(rule) = &meaning.view {
+            return self.movement(id, node, rule);
+        }
+        if meaning.scalar.is_some() {
+            self.elementwise(id, node);
+            return Ok(());
+        }
+        match &node.op {
+            op if op.def().name == "concat" => self.concat(id, node),
+            op if updates_first_operand(op) => self.in_place(id, node),
+            _ => self.anchored(id, node),
+        }
+        Ok(())
+    }
+
+    fn count_unshared(&mut self, node: &Node) {
+        for ty in &node.types {
+            self.unshared = std::mem::take(&mut self.unshared) + ty.size_bytes();
+        }
+    }
+
+    fn origin(&self, id: NodeId) -> String {
+        let node = self.graph.node(id);
+        let mut text = format!("%{} {}", id.0, node.op.def().name);
+        if !node.origin.path.is_empty() {
+            text = format!("{text} {}", node.origin.path);
+        }
+        text
+    }
+
+    fn view(&self, value: Value) -> View {
+        self.views.get(&value).cloned().expect("operands stand earlier and were lowered")
+    }
+
+    fn push(&mut self, step: KernelStep) -> usize {
+        self.module.steps.push(Step::Kernel(Box::new(step)));
+        self.steps += 1;
+        self.steps - 1
+    }
+
+    /// A buffer for result `value`, and the dense view of it.
+    fn result(&mut self, value: Value) -> View {
+        let ty = self.graph.ty(value).clone();
+        let buffer = match self.output_buffers.get(&value) {
+            Some(&buffer) => buffer,
+            None => self.buffer(&value.to_string(), &ty, BufferKind::Temporary),
+        };
+        View::whole(buffer, &ty)
+    }
+
+    fn copy(&mut self, from: View, to: View, origin: String) -> usize {
+        let epilogue = Epilogue {
+            program: Arc::new(ScalarProgram::identity(from.dtype)),
+            inputs: vec![EpilogueInput::View(from)],
+        };
+        self.push(KernelStep { anchor: None, epilogue: Some(epilogue), outputs: vec![to], origin })
+    }
+
+    fn movement(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        rule: &dyn Fn(&Layout, &TensorType) -> Option<Layout>,
+    ) -> Result<(), OptError> {
+        let value = Value::first(id);
+        let source = self.view(node.operands[0]);
+        let ty = &node.types[0];
+        if let Some(layout) = rule(&source.layout, ty) {
+            let view = View { layout, ..source };
+            self.alias(value, &view);
+            self.views.insert(value, view);
+            self.placements[id.0 as usize] = Placement::View;
+            return Ok(());
+        }
+        // The strides do not allow it: copy to a dense buffer, of which any movement is a view.
+        let dense_ty = source.ty();
+        let buffer = self.buffer(&format!("%{} operand", id.0), &dense_ty, BufferKind::Temporary);
+        let dense = View::whole(buffer, &dense_ty);
+        let step = self.copy(source, dense.clone(), format!("{} (copy)", self.origin(id)));
+        let layout = rule(&dense.layout, ty)
+            .ok_or_else(|| refuse(self.origin(id), "a movement op refused a dense operand"))?;
+        self.views.insert(value, View { layout, ..dense });
+        self.placements[id.0 as usize] = Placement::Step(step);
+        Ok(())
+    }
+
+    fn alias(&mut self, value: Value, view: &View) {
+        let width = Dim::from(view.dtype.size_of().unwrap_or(1));
+        self.module.plan.aliases.push(LirViewAlias {
+            name: value.to_string(),
+            root: view.buffer,
+            byte_offset: view.layout.offset.clone() * width,
+        });
+    }
+
+    /// The program of an elementwise node over its operands' views, broadcast
+    /// to the result; single-element constants become program constants.
+    fn region(&self, id: NodeId) -> (ScalarProgram, Vec<Value>) {
+        let node = self.graph.node(id);
+        let mut inputs: Vec<Value> = vec![];
+        for &operand in &node.operands {
+            if scalar_constant(self.graph, operand).is_none() && !inputs.contains(&operand) {
+                inputs.push(operand);
+            }
+        }
+        let mut program =
+            ScalarProgram::new(inputs.iter().map(|&input| self.graph.ty(input).dtype).collect());
+        let mut args = vec![];
+        for &operand in &node.operands {
+            args.push(match scalar_constant(self.graph, operand) {
+                Some((kind, dtype)) => program.push(kind, &[], dtype),
+                None => {
+                    let index = inputs.iter().position(|input| *input == operand).unwrap_or_default();
+                    program.input(index)
+                }
+            });
+        }
+        if let Some(rule) = &node.op.meaning().scalar {
+            program.outputs = rule(&mut program, &args).into_iter().map(|value| value.0).collect();
+        }
+        (program, inputs)
+    }
+
+    fn broadcast(&self, value: Value, domain: &rlx_ir::Shape) -> View {
+        let mut view = self.view(value);
+        view.layout = view.layout.expand(domain);
+        view
+    }
+
+    fn elementwise(&mut self, id: NodeId, node: &Node) {
+        let anchor_node = node.operands.iter().map(|operand| operand.node).find(|operand| {
+            matches!(self.fates[operand.0 as usize], Fate::Merged)
+                && attach::epilogue_of(self.graph, *operand, id)
+        });
+        let (program, inputs) = self.region(id);
+        let domain = node.types[0].shape.clone();
+        let inputs = inputs
+            .into_iter()
+            .map(|value| match anchor_node {
+                Some(anchor) if value == Value::first(anchor) => EpilogueInput::Anchor,
+                _ => EpilogueInput::View(self.broadcast(value, &domain)),
+            })
+            .collect();
+        let outputs: Vec<View> =
+            (0..node.types.len() as u32).map(|result| self.result(Value { node: id, result })).collect();
+        let mut origin = self.origin(id);
+        let anchor = anchor_node.map(|anchor| {
+            origin = format!("{} + {origin}", self.origin(anchor));
+            self.anchor(anchor)
+        });
+        let epilogue = Some(Epilogue { program: Arc::new(program), inputs });
+        let step = self.push(KernelStep { anchor, epilogue, outputs: outputs.clone(), origin });
+        self.place(id, step);
+        if let Some(anchor) = anchor_node {
+            self.place(anchor, step);
+        }
+        for (result, view) in outputs.into_iter().enumerate() {
+            self.views.insert(Value { node: id, result: result as u32 }, view);
+        }
+    }
+
+    /// Records the step of a node and of the regions merged before it.
+    fn place(&mut self, id: NodeId, step: usize) {
+        self.placements[id.0 as usize] = Placement::Step(step);
+        let operands = self.graph.node(id).operands.clone();
+        for operand in operands {
+            let index = operand.node.0 as usize;
+            if matches!(self.fates[index], Fate::Merged) && self.placements[index] == Placement::Inlined {
+                self.placements[index] = Placement::Step(step);
+            }
+        }
+    }
+
+    fn anchor(&mut self, id: NodeId) -> Anchor {
+        let node = self.graph.node(id);
+        let types: Vec<_> = node.operands.iter().map(|&operand| self.graph.ty(operand)).collect();
+        let symbols = self.graph.symbols();
+        let view = OpView { op: &node.op, operands: &types, results: &node.types, symbols };
+        let mut operands = vec![];
+        for (index, &operand) in node.operands.iter().enumerate() {
+            if matches!(self.fates[operand.node.0 as usize], Fate::Merged) {
+                let (program, inputs) = self.region(operand.node);
+                let shape = self.graph.ty(operand).shape.clone();
+                let inputs = inputs.into_iter().map(|value| self.broadcast(value, &shape)).collect();
+                operands.push(Operand::Region(Region { program: Arc::new(program), inputs, shape }));
+                continue;
+            }
+            let source = self.view(operand);
+            let packing = if self.preparation.is_constant(operand) {
+                (self.context.capabilities.pack)(&view, index)
+            } else {
+                None
+            };
+            operands.push(match packing {
+                Some(packing) => {
+                    let source_buffer = self.module.buffer(source.buffer).clone();
+                    let name = self.preparation.pack(&view, index, &source, &source_buffer, &packing);
+                    let ty = TensorType::new(DType::U8, [packing.bytes]);
+                    let known = self.module.buffers.iter().position(|buffer| buffer.name == name);
+                    let buffer = match known {
+                        Some(position) => BufferId(position as u32),
+                        None => self.buffer(&name, &ty, BufferKind::Prepared),
+                    };
+                    Operand::Packed { buffer, ty: source.ty(), key: packing.key }
+                }
+                None => Operand::View(source),
+            });
+        }
+        Anchor { op: node.op.clone(), operands, results: node.types.clone() }
+    }
+
+    fn anchored(&mut self, id: NodeId, node: &Node) {
+        let anchor = self.anchor(id);
+        let outputs: Vec<View> =
+            (0..node.types.len() as u32).map(|result| self.result(Value { node: id, result })).collect();
+        let step = self.push(KernelStep {
+            anchor: Some(anchor),
+            epilogue: None,
+            outputs: outputs.clone(),
+            origin: self.origin(id),
+        });
+        self.place(id, step);
+        for (result, view) in outputs.into_iter().enumerate() {
+            self.views.insert(Value { node: id, result: result as u32 }, view);
+        }
+    }
+
+    fn concat(&mut self, id: NodeId, node: &Node) {
+        let target = self.result(Value::first(id));
+        let axis =
+            (0..node.types[0].rank()).find(|&axis| concat_axis(&node.op) == Some(axis)).unwrap_or_default();
+        let mut start = Dim::from(0);
+        let mut step = self.steps;
+        for &operand in &node.operands {
+            let source = self.view(operand);
+            let len = source.layout.shape[axis].clone();
+            let part = View { layout: target.layout.slice(axis, &start, 1, &len), ..target.clone() };
+            step = self.copy(source, part, self.origin(id));
+            start = start + len;
+        }
+        self.place(id, step);
+        self.views.insert(Value::first(id), target);
+    }
+
+    /// An op that updates its first operand: in place when nothing else needs
+    /// the old content, else on a copy.
+    fn in_place(&mut self, id: NodeId, node: &Node) {
+        let (value, base) = (Value::first(id), node.operands[0]);
+        let source = self.view(base);
+        let dies = self.uses.get(&base) == Some(&1) && source.layout.is_dense();
+        let donated = match &self.module.buffer(source.buffer).kind {
+            BufferKind::Temporary => dies && self.is_sole_view(base, source.buffer),
+            BufferKind::State => dies && self.returns_to_state(value, source.buffer),
+            _ => false,
+        } && !self.output_buffers.contains_key(&value);
+        let target = if donated {
+            source
+        } else {
+            let target = self.result(value);
+            self.copy(source, target.clone(), format!("{} (copy)", self.origin(id)));
+            target
+        };
+        let mut anchor = self.anchor(id);
+        anchor.operands[0] = Operand::View(target.clone());
+        let step = self.push(KernelStep {
+            anchor: Some(anchor),
+            epilogue: None,
+            outputs: vec![target.clone()],
+            origin: self.origin(id),
+        });
+        self.place(id, step);
+        self.views.insert(value, target);
+    }
+
+    /// Is `value` the only value that looks at `buffer`?
+    fn is_sole_view(&self, value: Value, buffer: BufferId) -> bool {
+        self.views.iter().filter(|(_, view)| view.buffer == buffer).all(|(other, _)| *other == value)
+    }
+
+    /// Does `value`, maybe after further updates, become the new content of the state in `buffer`?
+    fn returns_to_state(&self, value: Value, buffer: BufferId) -> bool {
+        let name = &self.module.buffer(buffer).name;
+        let update = self.graph.updates().iter().find(|update| update.name == *name);
+        let mut current = match update {
+            Some(update) => update.value,
+            None => return false,
+        };
+        while current != value {
+            let node = self.graph.node(current.node);
+            match node.operands.first() {
+                Some(&base) if updates_first_operand(&node.op) => current = base,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Copies outputs that no step wrote straight into their buffer.
+    fn finish_outputs(&mut self) {
+        for index in 0..self.module.io.outputs.len() {
+            let target = self.module.io.outputs[index].buffer;
+            let value = self.graph.outputs()[index].value;
+            let source = self.view(value);
+            if source.buffer != target {
+                let to = View::whole(target, &self.module.io.outputs[index].ty);
+                self.copy(source, to, format!("output {:?} (copy)", self.module.io.outputs[index].name));
+            }
+        }
+    }
+
+    /// Copies new state contents that were not updated in place. All sources
+    /// that lie in states are saved first, so that states may trade places.
+    fn finish_states(&mut self) {
+        let mut pending = vec![];
+        for update in self.graph.updates() {
+            let source = self.view(update.value);
+            let Some(&target) = self.state_buffers.get(&update.name) else { continue };
+            let to = View::whole(target, self.graph.ty(update.value));
+            if source == to {
+                continue;
+            }
+            let origin = format!("update {:?} (copy)", update.name);
+            let source = if self.module.buffer(source.buffer).kind == BufferKind::State {
+                let saved =
+                    self.buffer(&format!("saved {}", update.name), &source.ty(), BufferKind::Temporary);
+                let saved = View::whole(saved, &source.ty());
+                self.copy(source, saved.clone(), origin.clone());
+                saved
+            } else {
+                source
+            };
+            pending.push((source, to, origin));
+        }
+        for (source, to, origin) in pending {
+            self.copy(source, to, origin);
+        }
+    }
+}
+
+fn refuse(subject: String, message: &str) -> OptError {
+    OptError::Invalid(rlx_ir::IrError::Invalid(vec![Diagnostic::new(subject, message)]))
+}
+
+fn concat_axis(op: &Op) -> Option<usize> {
+    op.attrs().into_iter().find_map(|(name, attr)| match (name, attr) {
+        ("axis", rlx_ir::attr::Attr::Dim(dim)) => dim.as_static().and_then(|axis| usize::try_from(axis).ok()),
+        _ => None,
+    })
+}
+
+/// The one element of a constant, as an instruction.
+pub(crate) fn scalar_constant(graph: &Graph, value: Value) -> Option<(ScalarKind, DType)> {
+    let Op::Constant(constant) = graph.op(value) else { return None };
+    if constant.value.len() != 1 || constant.value.dtype().is_storage_only() {
+        return None;
+    }
+    let kind = match constant.value.number(0) {
+        Number::Float(value) => ScalarKind::Float(value.to_bits()),
+        Number::Int(value) => ScalarKind::Int(i64::try_from(value).ok()?),
+        Number::Complex(..) => return None,
+    };
+    Some((kind, constant.value.dtype()))
+}

@@ -1,0 +1,259 @@
+//! Memory planning: which buffers share memory, and when each is alive.
+//!
+//! Two things happen here. An elementwise step may write over an input that
+//! dies with it. Then every arena buffer gets a slot with its size and life;
+//! [`rlx_ir::lir::LirBufferPlan::layout`] turns slots into offsets once the
+//! symbols are bound.
+//!
+//! Lives: inputs from before the first step, outputs to after the last.
+//! A buffer that is touched both inside and outside a loop lives throughout
+//! the loop, since the next iteration may need it; one that only the loop
+//! touches does too, unless every iteration writes it before reading.
+
+use rlx_ir::lir::{
+    BufferId, BufferKind, EpilogueInput, KernelStep, LirBufferSlot, LirModule, Operand, Step, View,
+};
+use std::collections::{HashMap, HashSet};
+
+/// Plans `module` with every slot at a multiple of `alignment` bytes.
+pub fn plan_memory(module: &mut LirModule, alignment: usize) {
+    reuse_in_place(module);
+    drop_unused_buffers(module);
+    let mut lives = Lives { touched: HashMap::new(), now: 0 };
+    lives.walk(&module.steps);
+    let end = lives.now;
+    let mut slots = vec![];
+    for (index, buffer) in module.buffers.iter().enumerate() {
+        if !buffer.kind.in_arena() {
+            continue;
+        }
+        let id = BufferId(index as u32);
+        let (mut first, mut last) = lives.touched.get(&id).copied().unwrap_or((end, 0));
+        match buffer.kind {
+            BufferKind::Input => {
+                first = 0;
+                last = last.max(first);
+            }
+            BufferKind::Output => {
+                last = end;
+                first = first.min(last);
+            }
+            _ => {}
+        }
+        slots.push(LirBufferSlot { buffer: id, size: buffer.ty().size_bytes(), first, last });
+    }
+    module.plan.slots = slots;
+    module.plan.alignment = alignment;
+}
+
+struct Lives {
+    touched: HashMap<BufferId, (usize, usize)>,
+    now: usize,
+}
+
+impl Lives {
+    fn touch(&mut self, buffer: BufferId) {
+        let now = self.now;
+        let life = self.touched.entry(buffer).or_insert((now, now));
+        life.0 = life.0.min(now);
+        life.1 = life.1.max(now);
+    }
+
+    fn walk(&mut self, steps: &[Step]) {
+        for step in steps {
+            // Step numbers start at 1: inputs are alive at 0, before any step.
+            self.now += 1;
+            match step {
+                Step::Kernel(step) => {
+                    step.read_buffers().into_iter().for_each(|buffer| self.touch(buffer));
+                    step.outputs.iter().for_each(|view| self.touch(view.buffer));
+                }
+                Step::Pack(pack) => {
+                    self.touch(pack.source.buffer);
+                    self.touch(pack.target);
+                }
+                Step::Branch(branch) => {
+                    self.touch(branch.predicate.buffer);
+                    self.walk(&branch.then);
+                    self.walk(&branch.otherwise);
+                }
+                Step::Loop(looped) => {
+                    let start = self.now;
+                    self.walk(&looped.condition);
+                    self.now += 1;
+                    self.touch(looped.predicate.buffer);
+                    self.walk(&looped.body);
+                    self.now += 1;
+                    let private = written_first(&looped.body);
+                    for (buffer, life) in &mut self.touched {
+                        let inside = life.1 >= start;
+                        let only_inside = life.0 >= start;
+                        if inside && !(only_inside && private.contains(buffer)) {
+                            *life = (life.0.min(start), self.now);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Buffers that straight-line `steps` write as a whole before they read them.
+fn written_first(steps: &[Step]) -> HashSet<BufferId> {
+    let (mut written, mut read) = (HashSet::new(), HashSet::new());
+    for step in steps {
+        let Step::Kernel(step) = step else { return HashSet::new() };
+        read.extend(step.read_buffers().into_iter().filter(|buffer| !written.contains(buffer)));
+        written.extend(step.outputs.iter().map(|view| view.buffer).filter(|buffer| !read.contains(buffer)));
+    }
+    written
+}
+
+/// Lets elementwise steps write over an input that dies with them.
+fn reuse_in_place(module: &mut LirModule) {
+    let mut last_use: HashMap<BufferId, usize> = HashMap::new();
+    let mut first_write: HashMap<BufferId, usize> = HashMap::new();
+    for (position, step) in module.steps.iter().enumerate() {
+        let Step::Kernel(step) = step else {
+            // Control flow would need lives across iterations: leave such modules as they are.
+            if !matches!(step, Step::Pack(_)) {
+                return;
+            }
+            continue;
+        };
+        for buffer in step.read_buffers() {
+            last_use.insert(buffer, position);
+        }
+        for view in &step.outputs {
+            last_use.insert(view.buffer, position);
+            first_write.entry(view.buffer).or_insert(position);
+        }
+    }
+    let mut renamed: HashMap<BufferId, BufferId> = HashMap::new();
+    for position in 0..module.steps.len() {
+        let Step::Kernel(step) = &mut module.steps[position] else { continue };
+        rename(step, &renamed);
+        let step = step.clone();
+        let Some((dying, fresh)) = reusable(
+            module,
+            &step,
+            |buffer| last_use.get(&buffer) == Some(&position),
+            |buffer| first_write.get(&buffer) == Some(&position),
+        ) else {
+            continue;
+        };
+        // The fresh buffer becomes another name of the dying one.
+        let end = last_use.get(&fresh).copied().unwrap_or(position);
+        renamed.insert(fresh, dying);
+        last_use.insert(dying, end);
+        if let Step::Kernel(step) = &mut module.steps[position] {
+            rename(step, &renamed);
+        }
+    }
+    for alias in &mut module.plan.aliases {
+        alias.root = resolve(alias.root, &renamed);
+    }
+}
+
+fn resolve(buffer: BufferId, renamed: &HashMap<BufferId, BufferId>) -> BufferId {
+    renamed.get(&buffer).copied().unwrap_or(buffer)
+}
+
+/// An input of an elementwise step that dies there and fits its output.
+fn reusable(
+    module: &LirModule,
+    step: &KernelStep,
+    dies: impl Fn(BufferId) -> bool,
+    is_fresh: impl Fn(BufferId) -> bool,
+) -> Option<(BufferId, BufferId)> {
+    let ([output], None) = (step.outputs.as_slice(), &step.anchor) else { return None };
+    let fresh = module.buffer(output.buffer);
+    let whole = |view: &View| *view == View::whole(view.buffer, &module.buffer(view.buffer).ty());
+    if fresh.kind != BufferKind::Temporary || !is_fresh(output.buffer) || !whole(output) {
+        return None;
+    }
+    let reads = step.reads();
+    reads.iter().find_map(|input| {
+        let buffer = module.buffer(input.buffer);
+        let fits = buffer.kind == BufferKind::Temporary
+            && dies(input.buffer)
+            && whole(input)
+            && input.layout == output.layout
+            && buffer.dtype.size_of().is_some()
+            && buffer.dtype == fresh.dtype;
+        let read_elsewhere =
+            reads.iter().any(|other| other.buffer == input.buffer && other.layout != input.layout);
+        (fits && !read_elsewhere).then_some((input.buffer, output.buffer))
+    })
+}
+
+fn rename(step: &mut KernelStep, renamed: &HashMap<BufferId, BufferId>) {
+    let fix = |view: &mut View| view.buffer = resolve(view.buffer, renamed);
+    step.outputs.iter_mut().for_each(fix);
+    for operand in step.anchor.iter_mut().flat_map(|anchor| &mut anchor.operands) {
+        match operand {
+            Operand::View(view) => fix(view),
+            Operand::Region(region) => region.inputs.iter_mut().for_each(fix),
+            Operand::Packed { buffer, .. } => *buffer = resolve(*buffer, renamed),
+        }
+    }
+    for input in step.epilogue.iter_mut().flat_map(|epilogue| &mut epilogue.inputs) {
+        if let EpilogueInput::View(view) = input {
+            fix(view);
+        }
+    }
+}
+
+/// Temporaries that nothing touches any more take no memory; constants and
+/// prepared buffers that nothing reads are kept out of the module as well.
+fn drop_unused_buffers(module: &mut LirModule) {
+    let mut used: HashSet<BufferId> = HashSet::new();
+    let mut has_control_flow = false;
+    module.for_each_step(&mut |step| match step {
+        Step::Kernel(step) => {
+            used.extend(step.read_buffers());
+            used.extend(step.outputs.iter().map(|view| view.buffer));
+        }
+        Step::Pack(pack) => used.extend([pack.source.buffer, pack.target]),
+        _ => {}
+    });
+    for step in &module.steps {
+        has_control_flow |= matches!(step, Step::Branch(_) | Step::Loop(_));
+    }
+    if has_control_flow {
+        return;
+    }
+    let io = &module.io;
+    used.extend(
+        io.inputs.iter().chain(&io.params).chain(&io.states).chain(&io.outputs).map(|entry| entry.buffer),
+    );
+    let mut renamed: HashMap<BufferId, BufferId> = HashMap::new();
+    let mut kept = vec![];
+    for (index, buffer) in std::mem::take(&mut module.buffers).into_iter().enumerate() {
+        let id = BufferId(index as u32);
+        if used.contains(&id) {
+            renamed.insert(id, BufferId(kept.len() as u32));
+            kept.push(buffer);
+        }
+    }
+    module.buffers = kept;
+    for step in &mut module.steps {
+        match step {
+            Step::Kernel(step) => rename(step, &renamed),
+            Step::Pack(pack) => {
+                pack.source.buffer = resolve(pack.source.buffer, &renamed);
+                pack.target = resolve(pack.target, &renamed);
+            }
+            _ => {}
+        }
+    }
+    let io = &mut module.io;
+    let lists = [&mut io.inputs, &mut io.params, &mut io.states, &mut io.outputs];
+    for entry in lists.into_iter().flatten() {
+        entry.buffer = resolve(entry.buffer, &renamed);
+    }
+    module.plan.aliases.retain(|alias| used.contains(&alias.root));
+    for alias in &mut module.plan.aliases {
+        alias.root = resolve(alias.root, &renamed);
+    }
+}
