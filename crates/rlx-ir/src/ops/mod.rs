@@ -13,9 +13,14 @@ use crate::op::{
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
 
+mod cumulative;
+mod normalise;
+mod ordering;
 mod shared;
+pub use cumulative::{Cumulative, CumulativeKind};
 pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
+pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
 pub use shared::*;
 
@@ -72,8 +77,23 @@ ops! {
     leaf { input::Input, param::Param, state::State, constant::Constant }
     elementwise { activation::Activation, binary::Binary, cast::Cast }
     shape { reshape::Reshape, transpose::Transpose }
-    reduce { reduce::Reduce, softmax::Softmax }
-    linear { matmul::MatMul }
+    reduce {
+        reduce::Reduce,
+        softmax::Softmax,
+        arg_reduce::ArgReduce,
+        cumsum::Cumsum,
+        top_k::TopK,
+    }
+    linear {
+        matmul::MatMul,
+    }
+    norm {
+        layer_norm::LayerNorm,
+        rms_norm::RmsNorm,
+    }
+    fused {
+        fused_matmul_bias_act::FusedMatMulBiasAct,
+    }
 }
 
 impl OpKind {

@@ -1,0 +1,96 @@
+//! `layer_norm`: zero mean and unit variance over a set of axes.
+
+use crate::accuracy::Accuracy;
+use crate::attr::Real;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::literal::Literal;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::normalise::{
+    Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
+};
+use crate::ops::{check_axes, float_like};
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `y = (x - mean) / sqrt(variance + eps) gamma + beta`, mean and variance over `axes`.
+    ///
+    /// `gamma` and `beta` have the extents of `x` along `axes`, in that order.
+    /// (C1) `x` has a float dtype.
+    /// (C2) `axes` are axes of `x`, strictly increasing, at least one.
+    /// (C3) `gamma` and `beta` have the dtype of `x` and one dim per axis of `axes`.
+    /// (C4) `eps` is finite and not negative.
+    /// The variance divides by the count and is taken in two passes; half precision computes in f32.
+    /// Source: ONNX LayerNormalization, with any axes.
+    layer_norm: LayerNorm(x)[gamma, beta] -> y {
+        /// Axes of one group.
+        axes: Vec<usize>,
+        /// Added to the variance.
+        eps: Real,
+    }
+}
+
+impl OpSpec for LayerNorm {
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        check_axes("C2", &self.axes, x)?;
+        require!("C2", !self.axes.is_empty(), "at least one axis is needed");
+        check_parameters("C3", x, &self.axes, &operands[1..])?;
+        check_eps("C4", self.eps.0)?;
+        float_like("C1", operands)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 64 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], axes: &[usize], gamma, beta, dtype| {
+            let parameter: Vec<usize> = axes.iter().map(|&axis| dims[axis]).collect();
+            let mut operands = vec![TensorType::new(dtype, dims)];
+            operands.extend(vec![
+                TensorType::new(dtype, parameter.as_slice());
+                usize::from(gamma) + usize::from(beta)
+            ]);
+            Sample::new(LayerNorm { axes: axes.to_vec(), eps: Real(1e-5), gamma, beta }, operands)
+        };
+        vec![
+            sample(&[3, 8], &[1], true, true, DType::F32),
+            sample(&[2, 3, 5], &[2], true, false, DType::F32),
+            sample(&[2, 3, 5], &[1, 2], true, true, DType::F64),
+            sample(&[2, 3, 5], &[1], true, true, DType::F32),
+            sample(&[2, 3, 5], &[0, 2], false, true, DType::F32),
+            sample(&[4, 6], &[0], false, false, DType::BF16),
+            sample(&[2, 7], &[1], true, true, DType::F16),
+            sample(&[1], &[0], true, true, DType::F32),
+            sample(&[0, 4], &[1], true, true, DType::F32),
+            sample(&[2, 0], &[1], true, true, DType::F32),
+        ]
+    }
+}
+
+impl LayerNorm {
+    fn standard(&self) -> Standard<'_> {
+        Standard { axes: &self.axes, eps: self.eps.0, centre: Centre::Mean }
+    }
+
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let dtype = g.ty(operands[0]).dtype;
+        let x = g.accumulation_cast(operands[0]);
+        let normal = self.standard().build(g, x);
+        let given = |name| self.operand_index(name).map(|index| operands[index]);
+        let y = affine(g, normal, given("gamma"), given("beta"), &self.axes);
+        vec![g.cast_to(y, dtype)]
+    }
+
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let x = operands[0];
+        let mut values = self.standard().eval(x.dims(), &x.to_f64s());
+        let given = |name| self.operand_index(name).map(|index| operands[index].to_f64s());
+        affine_eval(x.dims(), &mut values, given("gamma").as_deref(), given("beta").as_deref(), &self.axes);
+        result_like(x, &values)
+    }
+}

@@ -1,0 +1,120 @@
+//! `arg_reduce`: where the largest or smallest element of each row stands.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::literal::Literal;
+use crate::number::Number;
+use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::ordering::{compare_numbers, map_rows};
+use crate::ops::{check_axis, check_index_dtype, reduced_shape};
+use crate::shape::TensorType;
+use crate::{attr_enum, op, require};
+use std::cmp::Ordering;
+
+attr_enum! {
+    /// Which element an [`ArgReduce`] looks for.
+    ArgReduceKind {
+        /// The largest.
+        Max = "max",
+        /// The smallest.
+        Min = "min",
+    }
+}
+
+op! {
+    /// Position along `axis` of the largest (smallest) element of each row of `x`.
+    ///
+    /// A NaN wins over every number. Among equals (NaNs are equal) the first wins, with
+    /// `select_last` the last. With `keep_dims` the axis stays with extent 1.
+    /// (C1) `axis` is an axis of `x`.
+    /// (C2) `x` has a float, integer or `bool` dtype.
+    /// (C3) The axis is not empty; an extent known at run time only is checked then.
+    /// (C4) `dtype` is `i32`, `i64` or `u32`.
+    /// Source: NumPy argmax and argmin, ONNX ArgMax and ArgMin.
+    arg_reduce: ArgReduce(x) -> y {
+        /// Largest or smallest?
+        kind: ArgReduceKind,
+        /// Axis that is searched.
+        axis: usize,
+        /// Keep it with extent 1?
+        keep_dims: bool,
+        /// Does the last of equals win?
+        select_last: bool,
+        /// Dtype of the positions.
+        dtype: DType,
+    }
+}
+
+impl OpSpec for ArgReduce {
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        check_axis("C1", self.axis, x)?;
+        let legal = x.dtype.is_float() || x.dtype.is_int() || x.dtype == DType::Bool;
+        require!("C2", legal && !x.dtype.is_storage_only(), "arg_reduce does not take {}", x.dtype);
+        require!("C3", !x.shape[self.axis].is(0), "axis {} of {x} is empty", self.axis);
+        let result = TensorType::new(self.dtype, reduced_shape(&x.shape, &[self.axis], self.keep_dims));
+        check_index_dtype("C4", "dtype", &result)?;
+        Ok(vec![result])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        use ArgReduceKind as K;
+        let sample = |dims: &[usize], kind, axis, keep_dims, select_last, dtype, of| {
+            let op = ArgReduce { kind, axis, keep_dims, select_last, dtype };
+            Sample::new(op, [TensorType::new(of, dims)])
+        };
+        vec![
+            sample(&[3, 7], K::Max, 1, false, false, DType::I64, DType::F32),
+            sample(&[3, 7], K::Min, 0, true, false, DType::I32, DType::F32),
+            sample(&[2, 5, 3], K::Max, 1, false, true, DType::I32, DType::I32),
+            sample(&[2, 9], K::Min, 1, true, true, DType::I64, DType::U8),
+            sample(&[4, 3], K::Max, 0, false, false, DType::U32, DType::Bool),
+            sample(&[5], K::Min, 0, false, false, DType::I64, DType::BF16),
+            sample(&[1], K::Max, 0, true, false, DType::I32, DType::F16),
+            sample(&[0, 3], K::Max, 1, false, false, DType::I64, DType::F64),
+        ]
+    }
+}
+
+impl ArgReduce {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let x = operands[0];
+        if x.dims()[self.axis] == 0 {
+            return Err(Fault(format!(
+                "axis {} of {} is empty: it has no largest element",
+                self.axis,
+                x.ty()
+            )));
+        }
+        let results = map_rows(x, self.axis, 1, [self.dtype], |row| {
+            let mut best = 0;
+            for at in 1..row.len() {
+                if self.replaces(row[best], row[at]) {
+                    best = at;
+                }
+            }
+            [vec![Number::Int(best as i128)]]
+        })?;
+        let shape = reduced_shape(&x.ty().shape, &[self.axis], self.keep_dims);
+        let dims = shape.as_static().unwrap_or_default();
+        let reshaped: Option<Vec<_>> = results.iter().map(|result| result.reshaped(&dims)).collect();
+        reshaped.ok_or_else(|| Fault(format!("{dims:?} is not the shape of the result")))
+    }
+
+    /// Does `next`, which stands later, win over `best`?
+    fn replaces(&self, best: Number, next: Number) -> bool {
+        let is_nan = |number| matches!(number, Number::Float(value) if value.is_nan());
+        let order = match (is_nan(best), is_nan(next)) {
+            (false, false) if self.kind == ArgReduceKind::Min => compare_numbers(best, next),
+            (false, false) => compare_numbers(next, best),
+            (best, next) => next.cmp(&best),
+        };
+        order == Ordering::Greater || (order == Ordering::Equal && self.select_last)
+    }
+}
