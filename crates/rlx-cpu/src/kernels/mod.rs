@@ -15,6 +15,8 @@ pub mod map;
 pub mod math;
 #[allow(unsafe_code)]
 mod matrix;
+pub mod reduce;
+pub mod rows;
 #[cfg(test)]
 mod testing;
 

@@ -53,9 +53,15 @@ impl Simd for Avx512 {
     }
 }
 
+/// The mask of the first `count` lanes, at most 16.
+#[inline(always)]
+fn first_lanes(count: usize) -> __mmask16 {
+    ((1u32 << count.min(16)) - 1) as __mmask16
+}
+
 macro_rules! vector {
     ($name:ident, $elem:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident,
-     |$a:ident, $b:ident, $c:ident| $mul_add:expr) => {
+     |$a:ident, $b:ident, $c:ident| $mul_add:expr $(, { $($more:tt)* })?) => {
         impl Vector<Avx512> for $name {
             type Elem = $elem;
             const LANES: usize = $lanes;
@@ -89,6 +95,8 @@ macro_rules! vector {
                 // SAFETY: the vector proves the instructions.
                 $name(unsafe { $add(self.0, other.0) })
             }
+
+            $($($more)*)?
         }
     };
 }
@@ -102,7 +110,22 @@ vector!(
     _mm512_storeu_ps,
     _mm512_add_ps,
     // SAFETY: the vector proves the instructions.
-    |a, b, c| unsafe { _mm512_fmadd_ps(a, b, c) }
+    |a, b, c| unsafe { _mm512_fmadd_ps(a, b, c) },
+    {
+        #[inline(always)]
+        fn read_partial(simd: Avx512, from: &[f32], fill: f32) -> Self {
+            let mask = first_lanes(from.len());
+            let fill = Self::splat(simd, fill);
+            // SAFETY: the token proves the instructions, and the mask keeps the load in the slice.
+            F32x16(unsafe { _mm512_mask_loadu_ps(fill.0, mask, from.as_ptr()) })
+        }
+        #[inline(always)]
+        fn write_partial(self, to: &mut [f32]) {
+            let mask = first_lanes(to.len());
+            // SAFETY: the vector proves the instructions, and the mask keeps the store in the slice.
+            unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, self.0) }
+        }
+    }
 );
 vector!(
     F64x8,

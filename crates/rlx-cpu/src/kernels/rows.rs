@@ -1,0 +1,451 @@
+//! Kernels on dense rows: softmax, log-softmax, layer norm, RMS norm.
+//!
+//! `output` holds rows of `width` elements. With `Some(input)` the rows are read from there, with
+//! `None` the kernel works in place. Rows are split over the context's threads; a row is summed in
+//! a fixed order (vector lanes inside blocks, blocks in f64), so threads change no bit. NaN spreads
+//! over its row.
+
+use super::reduce::{Identity, largest_of, sum_of};
+use super::{Context, KernelError, math};
+use crate::kernels::map::UnaryFunction;
+use crate::simd::{Float32, Kernel, Simd, Vector};
+
+/// Elements that make a piece of rows worth handing to a thread.
+const PIECE: usize = 8 << 10;
+
+/// The softmax of each row. A row of only minus infinity becomes NaN.
+///
+/// # Errors
+/// When lengths disagree.
+pub fn softmax(
+    context: Context<'_>,
+    width: usize,
+    input: Option<&[f32]>,
+    output: &mut [f32],
+) -> Result<(), KernelError> {
+    by_row(context, width, input, output, Softmax)
+}
+
+/// The logarithm of the softmax of each row.
+///
+/// # Errors
+/// When lengths disagree.
+pub fn log_softmax(
+    context: Context<'_>,
+    width: usize,
+    input: Option<&[f32]>,
+    output: &mut [f32],
+) -> Result<(), KernelError> {
+    by_row(context, width, input, output, LogSoftmax)
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) * scale + shift` over each row of `scale.len()`
+/// elements, with the biased variance.
+///
+/// # Errors
+/// When lengths disagree.
+pub fn layer_norm(
+    context: Context<'_>,
+    scale: &[f32],
+    shift: Option<&[f32]>,
+    epsilon: f32,
+    input: Option<&[f32]>,
+    output: &mut [f32],
+) -> Result<(), KernelError> {
+    if let Some(shift) = shift {
+        check("shift", shift.len(), scale.len())?;
+    }
+    by_row(context, scale.len(), input, output, LayerNorm { scale, shift, epsilon })
+}
+
+/// `x / sqrt(mean of squares + epsilon) * scale` over each row of `scale.len()` elements.
+///
+/// # Errors
+/// When lengths disagree.
+pub fn rms_norm(
+    context: Context<'_>,
+    scale: &[f32],
+    epsilon: f32,
+    input: Option<&[f32]>,
+    output: &mut [f32],
+) -> Result<(), KernelError> {
+    by_row(context, scale.len(), input, output, RmsNorm { scale, epsilon })
+}
+
+fn check(operand: &'static str, found: usize, expected: usize) -> Result<(), KernelError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(KernelError::Extent { operand, extent: "length", found, expected })
+}
+
+/// What is done to one row, in place.
+trait RowFunction: Copy + Sync {
+    fn apply<S: Simd>(self, simd: S, row: &mut [f32]);
+}
+
+fn by_row<F: RowFunction>(
+    context: Context<'_>,
+    width: usize,
+    input: Option<&[f32]>,
+    output: &mut [f32],
+    function: F,
+) -> Result<(), KernelError> {
+    if let Some(input) = input {
+        check("input", input.len(), output.len())?;
+    }
+    if width == 0 || !output.len().is_multiple_of(width) {
+        let whole = output.len().checked_div(width).unwrap_or(0) * width;
+        return check("output", output.len(), whole);
+    }
+    let piece = PIECE.div_ceil(width) * width;
+    context.pool().run_pieces(output, piece, |index, output| {
+        let input = input.map(|input| &input[index * piece..index * piece + output.len()]);
+        context.dispatch(Rows { width, input, output, function });
+    });
+    Ok(())
+}
+
+struct Rows<'a, F> {
+    width: usize,
+    input: Option<&'a [f32]>,
+    output: &'a mut [f32],
+    function: F,
+}
+
+impl<F: RowFunction> Kernel for Rows<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (index, row) in self.output.chunks_exact_mut(self.width).enumerate() {
+            if let Some(input) = self.input {
+                row.copy_from_slice(&input[index * self.width..(index + 1) * self.width]);
+            }
+            self.function.apply(simd, row);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Softmax;
+
+impl RowFunction for Softmax {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, row: &mut [f32]) {
+        let top = largest_of(simd, row);
+        let sum = replace_by_exp(simd, row, top);
+        change(simd, row, Scale(1.0 / sum));
+    }
+}
+
+/// `row[i] = exp(row[i] - top)`; yields the sum.
+#[inline(always)]
+fn replace_by_exp<S: Simd>(simd: S, row: &mut [f32], top: f32) -> f32 {
+    let mut total = 0.0;
+    let top = S::F32::splat(simd, top);
+    for block in row.chunks_mut(BLOCK) {
+        let mut sum = S::F32::splat(simd, 0.0);
+        let mut vectors = block.chunks_exact_mut(S::F32::LANES);
+        for vector in vectors.by_ref() {
+            let x = math::exp(simd, S::F32::read(simd, vector) - top);
+            x.write(vector);
+            sum = sum + x;
+        }
+        let tail = vectors.into_remainder();
+        if !tail.is_empty() {
+            let x = S::F32::read_partial(simd, tail, f32::NEG_INFINITY);
+            let x = math::exp(simd, x - top);
+            x.write_partial(tail);
+            sum = sum + x;
+        }
+        total += f64::from(sum.sum_lanes());
+    }
+    total as f32
+}
+
+/// Elements that are summed in f32 before they go to an f64.
+const BLOCK: usize = 2048;
+
+#[derive(Clone, Copy)]
+struct LogSoftmax;
+
+impl RowFunction for LogSoftmax {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, row: &mut [f32]) {
+        let top = largest_of(simd, row);
+        let sum = sum_of(simd, row, ExpBelow(top), f32::NEG_INFINITY);
+        change(simd, row, Shift { by: -top, then: -(sum.ln() as f32) });
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LayerNorm<'a> {
+    scale: &'a [f32],
+    shift: Option<&'a [f32]>,
+    epsilon: f32,
+}
+
+impl RowFunction for LayerNorm<'_> {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, row: &mut [f32]) {
+        let count = row.len() as f64;
+        let mean = (sum_of(simd, row, Identity, 0.0) / count) as f32;
+        let variance = sum_of(simd, row, SquaredDistance(mean), mean) / count;
+        let factor = (1.0 / (variance + f64::from(self.epsilon)).sqrt()) as f32;
+        match self.shift {
+            Some(shift) => normalise::<S, true>(simd, row, [mean, factor], self.scale, shift),
+            None => normalise::<S, false>(simd, row, [mean, factor], self.scale, self.scale),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct RmsNorm<'a> {
+    scale: &'a [f32],
+    epsilon: f32,
+}
+
+impl RowFunction for RmsNorm<'_> {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, row: &mut [f32]) {
+        let mean = sum_of(simd, row, SquaredDistance(0.0), 0.0) / row.len() as f64;
+        let factor = (1.0 / (mean + f64::from(self.epsilon)).sqrt()) as f32;
+        normalise::<S, false>(simd, row, [0.0, factor], self.scale, self.scale);
+    }
+}
+
+/// `row = (row - mean) * factor * scale + shift`, the last term only if `SHIFTED`.
+#[inline(always)]
+fn normalise<S: Simd, const SHIFTED: bool>(
+    simd: S,
+    row: &mut [f32],
+    [mean, factor]: [f32; 2],
+    scale: &[f32],
+    shift: &[f32],
+) {
+    let lanes = S::F32::LANES;
+    let (mean, factor) = (S::F32::splat(simd, mean), S::F32::splat(simd, factor));
+    let mut start = 0;
+    let mut vectors = row.chunks_exact_mut(lanes);
+    for vector in vectors.by_ref() {
+        let part = start..start + lanes;
+        let x = (S::F32::read(simd, vector) - mean) * factor;
+        let scale = S::F32::read(simd, &scale[part.clone()]);
+        let x = if SHIFTED { x.mul_add(scale, S::F32::read(simd, &shift[part])) } else { x * scale };
+        x.write(vector);
+        start += lanes;
+    }
+    let tail = vectors.into_remainder();
+    if !tail.is_empty() {
+        let part = start..start + tail.len();
+        let x = (S::F32::read_partial(simd, tail, 0.0) - mean) * factor;
+        let scale = S::F32::read_partial(simd, &scale[part.clone()], 0.0);
+        let shift = S::F32::read_partial(simd, &shift[part], 0.0);
+        let x = if SHIFTED { x.mul_add(scale, shift) } else { x * scale };
+        x.write_partial(tail);
+    }
+}
+
+/// Applies a function to each element of a row.
+#[inline(always)]
+fn change<S: Simd, F: UnaryFunction>(simd: S, row: &mut [f32], function: F) {
+    let mut vectors = row.chunks_exact_mut(S::F32::LANES);
+    for vector in vectors.by_ref() {
+        function.apply(simd, S::F32::read(simd, vector)).write(vector);
+    }
+    let tail = vectors.into_remainder();
+    if !tail.is_empty() {
+        function.apply(simd, S::F32::read_partial(simd, tail, 0.0)).write_partial(tail);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Scale(f32);
+
+impl UnaryFunction for Scale {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
+        x * S::F32::splat(simd, self.0)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Shift {
+    by: f32,
+    then: f32,
+}
+
+impl UnaryFunction for Shift {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
+        x + S::F32::splat(simd, self.by) + S::F32::splat(simd, self.then)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct ExpBelow(f32);
+
+impl UnaryFunction for ExpBelow {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
+        math::exp(simd, x - S::F32::splat(simd, self.0))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct SquaredDistance(f32);
+
+impl UnaryFunction for SquaredDistance {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
+        let distance = x - S::F32::splat(simd, self.0);
+        distance * distance
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{Noise, at_every_level};
+    use crate::pool::Pool;
+
+    type RowKernel<'a> = &'a dyn Fn(Context<'_>, Option<&[f32]>, &mut [f32]) -> Result<(), KernelError>;
+
+    /// Compares a kernel with a naive function of each row, in place and not, at every width.
+    fn compare(
+        special: bool,
+        kernel: &dyn Fn(Context<'_>, usize, Option<&[f32]>, &mut [f32]),
+        exact: &dyn Fn(&[f64]) -> Vec<f64>,
+    ) {
+        let pool = Pool::new(2).unwrap();
+        at_every_level(&pool, |context| {
+            let mut noise = Noise::new(9);
+            for width in (1..71).chain([127, 384, 1000, 5003]) {
+                let rows = 1 + noise.below(5);
+                let mut input: Vec<f32> = (0..rows * width).map(|_| noise.unit() * 6.0 + 1.0).collect();
+                if special {
+                    let place = noise.below(input.len());
+                    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, 1e30];
+                    input[place] = values[noise.below(values.len())];
+                }
+                let mut output = vec![7.0; input.len()];
+                kernel(context, width, Some(&input), &mut output);
+                let mut in_place = input.clone();
+                kernel(context, width, None, &mut in_place);
+                for (row, found) in input.chunks(width).zip(output.chunks(width)) {
+                    let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+                    for (wanted, &found) in exact(&row).into_iter().zip(found) {
+                        let error = (f64::from(found) - wanted).abs();
+                        let close = error <= 2e-6 * (1.0 + wanted.abs());
+                        assert!(
+                            close || (found.is_nan() && wanted.is_nan()) || f64::from(found) == wanted,
+                            "{:?} width {width}: {found}, expected {wanted}",
+                            context.level()
+                        );
+                    }
+                }
+                let same = output.iter().zip(&in_place).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "in place and not give the same bits");
+            }
+        });
+    }
+
+    fn exact_softmax(row: &[f64]) -> Vec<f64> {
+        let top = row.iter().fold(f64::NEG_INFINITY, |a, &b| if b.is_nan() || b > a { b } else { a });
+        let sum: f64 = row.iter().map(|x| (x - top).exp()).sum();
+        row.iter().map(|x| (x - top).exp() / sum).collect()
+    }
+
+    #[test]
+    fn softmax_matches() {
+        for special in [false, true] {
+            compare(special, &|c, w, i, o| softmax(c, w, i, o).unwrap(), &exact_softmax);
+        }
+        let mut row = [f32::NEG_INFINITY; 21];
+        let pool = Pool::inline();
+        softmax(Context::new(&pool), 21, None, &mut row).unwrap();
+        assert!(row.iter().all(|x| x.is_nan()));
+    }
+
+    #[test]
+    fn log_softmax_matches() {
+        let exact = |row: &[f64]| {
+            let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|x| (x - top).exp()).sum();
+            row.iter().map(|x| x - top - sum.ln()).collect()
+        };
+        for special in [false, true] {
+            compare(special, &|c, w, i, o| log_softmax(c, w, i, o).unwrap(), &exact);
+        }
+    }
+
+    fn weights(width: usize, start: f64) -> Vec<f64> {
+        (0..width).map(|i| start + (i % 7) as f64 / 8.0).collect()
+    }
+
+    fn singles(values: &[f64]) -> Vec<f32> {
+        values.iter().map(|&x| x as f32).collect()
+    }
+
+    #[test]
+    fn layer_norm_matches() {
+        let epsilon = 1e-5f32;
+        for shifted in [false, true] {
+            let kernel = |context: Context<'_>, width: usize, input: Option<&[f32]>, output: &mut [f32]| {
+                let (scale, shift) = (singles(&weights(width, 0.5)), singles(&weights(width, -0.5)));
+                let shift = shifted.then_some(shift.as_slice());
+                layer_norm(context, &scale, shift, epsilon, input, output).unwrap();
+            };
+            let exact = |row: &[f64]| {
+                let count = row.len() as f64;
+                let mean = row.iter().sum::<f64>() / count;
+                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+                let factor = 1.0 / (variance + f64::from(epsilon)).sqrt();
+                let (scale, shift) = (weights(row.len(), 0.5), weights(row.len(), -0.5));
+                let shift = |i: usize| if shifted { shift[i] } else { 0.0 };
+                row.iter().enumerate().map(|(i, x)| (x - mean) * factor * scale[i] + shift(i)).collect()
+            };
+            compare(false, &kernel, &exact);
+        }
+    }
+
+    #[test]
+    fn rms_norm_matches() {
+        let epsilon = 1e-6f32;
+        let kernel = |context: Context<'_>, width: usize, input: Option<&[f32]>, output: &mut [f32]| {
+            rms_norm(context, &singles(&weights(width, 0.5)), epsilon, input, output).unwrap();
+        };
+        let exact = |row: &[f64]| {
+            let mean = row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64;
+            let factor = 1.0 / (mean + f64::from(epsilon)).sqrt();
+            let scale = weights(row.len(), 0.5);
+            row.iter().zip(scale).map(|(x, w)| x * factor * w).collect()
+        };
+        compare(false, &kernel, &exact);
+    }
+
+    #[test]
+    fn nan_spreads_over_its_row_only() {
+        let pool = Pool::inline();
+        let ones = [1.0; 19];
+        let kernels: [RowKernel<'_>; 4] = [
+            &|c, i, o| softmax(c, 19, i, o),
+            &|c, i, o| log_softmax(c, 19, i, o),
+            &|c, i, o| layer_norm(c, &ones, None, 0.1, i, o),
+            &|c, i, o| rms_norm(c, &ones, 0.1, i, o),
+        ];
+        at_every_level(&pool, |context| {
+            for kernel in kernels {
+                let mut data = [2.0; 57];
+                data[19 + 17] = f32::NAN;
+                kernel(context, None, &mut data).unwrap();
+                let nan = |range: std::ops::Range<usize>| data[range].iter().filter(|x| x.is_nan()).count();
+                assert_eq!([nan(0..19), nan(19..38), nan(38..57)], [0, 19, 0]);
+                assert!(kernel(context, Some(&[0.0; 19]), &mut data).is_err());
+                assert!(kernel(context, None, &mut data[..20]).is_err());
+                assert!(kernel(context, None, &mut []).is_ok());
+            }
+        });
+    }
+}
