@@ -17,6 +17,7 @@ mod cumulative;
 mod normalise;
 mod ordering;
 mod shared;
+pub use attention::attention::{Alignment, AttentionExtents, AttentionLayout, AttentionOperands, MaskKind};
 pub use cumulative::{Cumulative, CumulativeKind};
 pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
@@ -93,6 +94,9 @@ ops! {
     }
     fused {
         fused_matmul_bias_act::FusedMatMulBiasAct,
+    }
+    attention {
+        attention::Attention,
     }
 }
 
