@@ -1,2 +1,27 @@
 //! Devices, arenas, typed host I/O and the backend traits of RLX.
+//!
+//! A backend compiles LIR into an [`ExecutableGraph`]. Everything that every
+//! backend would otherwise write again stands here once: names and ordinals of
+//! devices, conversion of host data, checks of what a caller feeds, host arenas.
+//! No kernel, no pass.
 #![forbid(unsafe_code)]
+
+pub mod arena;
+mod backend;
+mod bytes;
+mod device;
+mod error;
+mod executable;
+pub mod host;
+mod inputs;
+
+pub use backend::Backend;
+pub use bytes::SharedBytes;
+pub use device::{Device, DeviceInfo, DeviceKind};
+pub use error::DriverError;
+pub use executable::{
+    Abilities, ActiveExtent, ExecutableGraph, Outputs, Pipelined, RawOutput, SlotOutput, StateHandles,
+    StepTime, Timing,
+};
+pub use host::TensorRef;
+pub use inputs::{match_inputs, match_slots};

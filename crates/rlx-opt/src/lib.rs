@@ -10,8 +10,10 @@ pub mod lower;
 pub mod memory;
 pub mod options;
 pub mod pass;
+pub mod pipeline;
 
 pub use capabilities::{Attachment, Capabilities, Claim, OpView, Packing};
 pub use lower::{Lowered, Placement, lower_to_lir};
 pub use options::{CompileOptions, KernelDispatch, PrecisionPolicy};
 pub use pass::{OptError, Pass, PassContext};
+pub use pipeline::{Compiled, compile};

@@ -1,0 +1,106 @@
+//! What goes wrong between a caller and a device.
+
+use rlx_ir::lir::{LirError, PlanError};
+use rlx_ir::{DType, Diagnostic, DimError};
+use rlx_opt::OptError;
+
+/// The error type of drivers and backends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// A device name that does not parse.
+    #[error(
+        "there is no device {0:?}; the kinds are cpu, gpu, cuda, rocm, metal, mlx, tpu, each with an ordinal such as cuda:1"
+    )]
+    NoSuchDevice(String),
+    /// A device that this machine or build lacks.
+    #[error("device {device} is not available: {reason}")]
+    Unavailable {
+        /// The device.
+        device: String,
+        /// Why.
+        reason: String,
+    },
+    /// The graph does not compile.
+    #[error(transparent)]
+    Compile(#[from] OptError),
+    /// The module breaks an invariant of LIR.
+    #[error("the compiled module is invalid: {0}")]
+    Lir(#[from] LirError),
+    /// No arena layout.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// An extent that does not evaluate.
+    #[error(transparent)]
+    Dim(#[from] DimError),
+    /// Inputs that do not fit, all findings at once.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Inputs(Vec<Diagnostic>),
+    /// Params that are not bound yet.
+    #[error("params are not bound: {}; bind them before the first run", .0.join(", "))]
+    Unbound(Vec<String>),
+    /// A name that the executable does not have.
+    #[error("there is no {what} {name:?}; the names are: {}", .known.join(", "))]
+    NoSuchName {
+        /// `param`, `input`, `state` or `output`.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Bytes of the wrong type or size for a named tensor.
+    #[error("{what} {name:?}: expected {expected}, found {found}")]
+    Mismatch {
+        /// `param`, `input`, `state` or `output`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Type or size.
+        expected: String,
+        /// Type or size.
+        found: String,
+    },
+    /// A conversion between host dtypes that has no meaning.
+    #[error("cannot convert {from} to {to}")]
+    Conversion {
+        /// Source dtype.
+        from: DType,
+        /// Target dtype.
+        to: DType,
+    },
+    /// A fault that only values show, such as an index out of range.
+    #[error("{node}: {fault}")]
+    Fault {
+        /// The step.
+        node: String,
+        /// What happened.
+        fault: String,
+    },
+    /// State that a faulted run touched.
+    #[error("state {0:?} was touched by a run that failed; reset it first")]
+    Poisoned(String),
+    /// An ability that this backend does not offer.
+    #[error("{backend} does not offer {ability}")]
+    NotOffered {
+        /// The backend.
+        backend: &'static str,
+        /// The ability.
+        ability: &'static str,
+    },
+    /// Memory that cannot be had.
+    #[error("cannot allocate {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// For what.
+        what: &'static str,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// What a device driver reports.
+    #[error("{device}: {message}")]
+    Device {
+        /// The device.
+        device: String,
+        /// The driver's message.
+        message: String,
+    },
+}
