@@ -7,7 +7,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::ops::{Activation, ActivationKind, Binary, BinaryKind};
+use crate::ops::{Activation, ActivationKind, Binary, BinaryKind, Compare, CompareKind};
 use crate::shape::{Shape, TensorType};
 
 macro_rules! unary_methods {
@@ -21,6 +21,14 @@ macro_rules! binary_methods {
     ($($(#[doc = $doc:literal])* $name:ident => $kind:ident),* $(,)?) => {
         impl Graph { $($(#[doc = $doc])* #[track_caller] pub fn $name(&mut self, a: Value, b: Value) -> Value {
             self.push(Binary { kind: BinaryKind::$kind }, &[a, b])
+        })* }
+    };
+}
+
+macro_rules! compare_methods {
+    ($($(#[doc = $doc:literal])* $name:ident => $kind:ident),* $(,)?) => {
+        impl Graph { $($(#[doc = $doc])* #[track_caller] pub fn $name(&mut self, a: Value, b: Value) -> Value {
+            self.push(Compare { kind: CompareKind::$kind }, &[a, b])
         })* }
     };
 }
@@ -74,6 +82,20 @@ binary_methods! {
     and => And,
     /// Logical or.
     or => Or,
+}
+compare_methods! {
+    /// a = b.
+    compare_eq => Eq,
+    /// a != b.
+    compare_ne => Ne,
+    /// a < b.
+    compare_lt => Lt,
+    /// a <= b.
+    compare_le => Le,
+    /// a > b.
+    compare_gt => Gt,
+    /// a >= b.
+    compare_ge => Ge,
 }
 
 impl Graph {
@@ -138,5 +160,81 @@ impl Graph {
     pub fn axis(&self, x: Value, axis: i64) -> usize {
         let rank = self.try_ty(x).map_or(0, TensorType::rank) as i64;
         usize::try_from(if axis < 0 { axis + rank } else { axis }).unwrap_or(usize::MAX)
+    }
+
+    /// `on_true` where `condition` holds, else `on_false`.
+    #[track_caller]
+    pub fn where_(&mut self, condition: Value, on_true: Value, on_false: Value) -> Value {
+        self.r#where(condition, on_true, on_false)
+    }
+
+    /// Elements `start .. start + len` along `axis`, which may be negative.
+    #[track_caller]
+    pub fn narrow_at(&mut self, x: Value, axis: i64, start: impl Into<Dim>, len: impl Into<Dim>) -> Value {
+        let axis = self.axis(x, axis);
+        self.narrow(x, axis, start, len)
+    }
+
+    /// `x` cut along `axis` (which may be negative) into pieces of the given extents, from the start on.
+    #[track_caller]
+    pub fn split(&mut self, x: Value, axis: i64, lens: &[Dim]) -> Vec<Value> {
+        let mut start = Dim::from(0);
+        let mut parts = vec![];
+        for len in lens {
+            parts.push(self.narrow_at(x, axis, start.clone(), len.clone()));
+            start = start + len.clone();
+        }
+        parts
+    }
+
+    /// The operands one after the other along `axis`, which may be negative.
+    #[track_caller]
+    pub fn concat_at(&mut self, parts: &[Value], axis: i64) -> Value {
+        let axis = parts.first().map_or(0, |&first| self.axis(first, axis));
+        self.concat(parts, axis)
+    }
+
+    /// `x` with two axes swapped; they may be negative.
+    #[track_caller]
+    pub fn swap_axes(&mut self, x: Value, a: i64, b: i64) -> Value {
+        let (a, b) = (self.axis(x, a), self.axis(x, b));
+        let mut permutation: Vec<usize> = (0..self.try_ty(x).map_or(0, TensorType::rank)).collect();
+        if a < permutation.len() && b < permutation.len() {
+            permutation.swap(a, b);
+            return self.transpose(x, permutation);
+        }
+        self.reject("swap_axes", format!("axes {a} and {b} are out of range for rank {}", permutation.len()))
+    }
+
+    /// `x` with its last two axes swapped.
+    #[track_caller]
+    pub fn transpose_last_two(&mut self, x: Value) -> Value {
+        self.swap_axes(x, -2, -1)
+    }
+
+    /// `x` with a new axis of extent 1 at `axis` of the result, which may be negative.
+    #[track_caller]
+    pub fn unsqueeze(&mut self, x: Value, axis: i64) -> Value {
+        let Some(ty) = self.try_ty(x) else { return Value::POISON };
+        let mut dims = ty.shape.dims().to_vec();
+        let count = dims.len() as i64 + 1;
+        match usize::try_from(if axis < 0 { axis + count } else { axis }) {
+            Ok(axis) if axis <= dims.len() => dims.insert(axis, Dim::from(1)),
+            _ => return self.reject("unsqueeze", format!("axis {axis} is out of range for rank {count}")),
+        }
+        self.reshape(x, Shape::from(dims))
+    }
+
+    /// `x` without its axis `axis`, whose extent is 1; it may be negative.
+    #[track_caller]
+    pub fn squeeze(&mut self, x: Value, axis: i64) -> Value {
+        let Some(ty) = self.try_ty(x) else { return Value::POISON };
+        let mut dims = ty.shape.dims().to_vec();
+        let position = self.axis(x, axis);
+        if position >= dims.len() {
+            return self.reject("squeeze", format!("axis {axis} is out of range for rank {}", dims.len()));
+        }
+        dims.remove(position);
+        self.reshape(x, Shape::from(dims))
     }
 }

@@ -13,14 +13,19 @@ use crate::op::{
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
 
+mod addressing;
 mod cumulative;
 mod normalise;
 mod ordering;
 mod shared;
+pub use addressing::*;
 pub use attention::attention::{Alignment, AttentionExtents, AttentionLayout, AttentionOperands, MaskKind};
 pub use cumulative::{Cumulative, CumulativeKind};
 pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
+pub use elementwise::compare::CompareKind;
+pub use index::dynamic_update_slice::axes_to_front;
+pub use index::scatter_nd::{ScatterKind, check_vectors};
 pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
 pub use shared::*;
@@ -76,8 +81,28 @@ macro_rules! ops {
 
 ops! {
     leaf { input::Input, param::Param, state::State, constant::Constant }
-    elementwise { activation::Activation, binary::Binary, cast::Cast }
-    shape { reshape::Reshape, transpose::Transpose }
+    elementwise {
+        activation::Activation,
+        binary::Binary,
+        cast::Cast,
+        compare::Compare,
+        r#where::Where,
+    }
+    shape {
+        reshape::Reshape,
+        transpose::Transpose,
+        narrow::Narrow,
+        slice::Slice,
+        expand::Expand,
+        concat::Concat,
+        iota::Iota,
+    }
+    index {
+        gather::Gather,
+        scatter_nd::ScatterNd,
+        dynamic_update_slice::DynamicUpdateSlice,
+        kv_append::KvAppend,
+    }
     reduce {
         reduce::Reduce,
         softmax::Softmax,

@@ -1,0 +1,184 @@
+//! What the movement and indexing ops share: extents that symbols may leave
+//! open, checked indices, and copies of whole elements.
+//!
+//! An inequality between extents is refused at build time only where it fails
+//! for every binding of the symbols (which are never negative); what symbols
+//! leave open is decided when they are bound, by inferring the op again.
+
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::literal::{Literal, element_count};
+use crate::op::{Evaluated, Fault, Violation};
+use crate::ops::{broadcast_position, check_index_dtype, for_each_index};
+use crate::require;
+use crate::shape::{Shape, TensorType};
+
+/// Is `dim` negative for every binding?
+fn always_negative(dim: &Dim) -> bool {
+    dim.bounds(&|_| (Some(0), None)).1.is_some_and(|high| high < 0)
+}
+
+/// `dim` is not negative, as far as symbols decide it.
+pub fn check_not_negative(label: &'static str, what: &str, dim: &Dim) -> Result<(), Violation> {
+    require!(label, !always_negative(dim), "{what} {dim} is negative");
+    Ok(())
+}
+
+/// `dim <= bound`, as far as symbols decide it.
+pub fn check_at_most(label: &'static str, what: &str, dim: &Dim, bound: &Dim) -> Result<(), Violation> {
+    let room = bound.clone() - dim.clone();
+    require!(label, !always_negative(&room), "{what} {dim} is beyond {bound}");
+    Ok(())
+}
+
+/// Every operand has elements that can be addressed one by one.
+pub fn check_addressable(label: &'static str, operands: &[&TensorType]) -> Result<(), Violation> {
+    let packed = operands.iter().find(|ty| ty.dtype.is_storage_only());
+    require!(
+        label,
+        packed.is_none(),
+        "{} packs several elements into a byte or block; dequantize it first",
+        packed.map_or(DType::Bool, |ty| ty.dtype)
+    );
+    Ok(())
+}
+
+/// All of `indices`, each checked against the bound for its coordinate.
+///
+/// # Errors
+/// The first index that is negative or not below its bound, with its position.
+pub fn read_indices(indices: &Literal, bound: impl Fn(&[usize]) -> usize) -> Result<Vec<usize>, Fault> {
+    let mut out = vec![];
+    let mut fault = None;
+    for_each_index(indices.dims(), |coordinate| {
+        let (value, bound) = (integer(indices, out.len()), bound(coordinate));
+        let inside = usize::try_from(value).ok().filter(|&value| value < bound);
+        if inside.is_none() && fault.is_none() {
+            fault = Some(Fault(format!("index {value} at position {coordinate:?} is outside [0, {bound})")));
+        }
+        out.push(inside.unwrap_or(0));
+    });
+    fault.map_or(Ok(out), Err)
+}
+
+/// Start positions of windows of `len` elements along an axis of `extent`.
+///
+/// # Errors
+/// The first window that does not lie inside the axis.
+pub fn read_starts(starts: &Literal, window: impl Fn(usize) -> (usize, usize)) -> Result<Vec<usize>, Fault> {
+    (0..starts.len())
+        .map(|position| {
+            let (value, (len, extent)) = (integer(starts, position), window(position));
+            let start = usize::try_from(value).ok();
+            start.filter(|start| start.checked_add(len).is_some_and(|end| end <= extent)).ok_or_else(|| {
+                Fault(format!(
+                    "start {value} at position {position} leaves no room for {len} elements in {extent}"
+                ))
+            })
+        })
+        .collect()
+}
+
+fn integer(literal: &Literal, position: usize) -> i128 {
+    match literal.number(position) {
+        crate::number::Number::Int(value) => value,
+        _ => -1,
+    }
+}
+
+/// A literal of extents `dims` whose elements are those of `source` at the
+/// row-major positions that `position` gives.
+///
+/// # Errors
+/// A result too large for this machine.
+pub fn select_elements(
+    source: &Literal,
+    dims: &[usize],
+    mut position: impl FnMut(&[usize]) -> usize,
+) -> Evaluated {
+    let width = source.dtype().size_of().unwrap_or(1);
+    element_count(dims)
+        .and_then(|count| count.checked_mul(width))
+        .ok_or_else(|| Fault(format!("{}{dims:?} does not fit the address space", source.dtype())))?;
+    let mut bytes = vec![];
+    for_each_index(dims, |index| {
+        let start = position(index) * width;
+        bytes.extend_from_slice(&source.bytes()[start..start + width]);
+    });
+    finish(source.dtype(), dims, &bytes)
+}
+
+/// `base` with every element of `update` written at the row-major position
+/// that `position` gives for its coordinate, in row-major order.
+///
+/// # Errors
+/// None for operands of one addressable dtype.
+pub fn overwrite_elements(
+    base: &Literal,
+    update: &Literal,
+    mut position: impl FnMut(&[usize]) -> usize,
+) -> Evaluated {
+    let width = base.dtype().size_of().unwrap_or(1);
+    let mut bytes = base.bytes().to_vec();
+    let mut from = 0;
+    for_each_index(update.dims(), |index| {
+        let to = position(index) * width;
+        bytes[to..to + width].copy_from_slice(&update.bytes()[from..from + width]);
+        from += width;
+    });
+    finish(base.dtype(), base.dims(), &bytes)
+}
+
+fn finish(dtype: DType, dims: &[usize], bytes: &[u8]) -> Evaluated {
+    Literal::from_bytes(dtype, dims, bytes)
+        .map(|literal| vec![literal])
+        .map_err(|error| Fault(error.to_string()))
+}
+
+/// Row-major position of `index` in `dims`, which has as many axes.
+pub fn row_major(dims: &[usize], index: &[usize]) -> usize {
+    broadcast_position(dims, index)
+}
+
+/// `starts` is a vector of `count` indices.
+pub fn check_starts(
+    label: &'static str,
+    starts: &TensorType,
+    count: impl Into<Dim>,
+) -> Result<(), Violation> {
+    check_index_dtype(label, "start positions", starts)?;
+    let expected = Shape::new([count.into()]);
+    require!(
+        label,
+        starts.shape == expected,
+        "start positions have shape {}, expected {expected}",
+        starts.shape
+    );
+    Ok(())
+}
+
+/// `indices` in a dtype in which a sum past the largest index is negative, so
+/// that it is never taken for a small one.
+pub fn wide_index(g: &mut Graph, indices: Value) -> Value {
+    if g.try_ty(indices).is_some_and(|ty| ty.dtype == DType::U32) {
+        return g.cast(indices, DType::I64);
+    }
+    indices
+}
+
+/// Coordinate vectors of the window of extents `lens` that begins at `starts`
+/// (one entry per axis): shape `lens ++ [lens.len()]`.
+pub fn window_vectors(g: &mut Graph, starts: Value, lens: &[Dim]) -> Value {
+    let starts = wide_index(g, starts);
+    let dtype = g.try_ty(starts).map_or(DType::I64, |ty| ty.dtype);
+    let shape = Shape::from([lens, &[Dim::from(1)]].concat());
+    let columns: Vec<Value> = (0..lens.len())
+        .map(|axis| {
+            let offset = g.iota(dtype, shape.clone(), axis);
+            let start = g.narrow(starts, 0usize, axis, 1);
+            g.add(offset, start)
+        })
+        .collect();
+    g.concat(&columns, lens.len())
+}

@@ -1,0 +1,112 @@
+//! `dynamic_update_slice`: a window overwritten where the data says.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::literal::Literal;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{
+    ScatterKind, check_addressable, check_at_most, check_axes, check_starts, overwrite_elements, read_starts,
+    row_major, same_dtype, window_vectors,
+};
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `base`, with the window that begins at `starts[i]` along `axes[i]` (and at 0 elsewhere) replaced by
+    /// `update`.
+    ///
+    /// (C1) `axes` are axes of `base`, strictly increasing, at least one.
+    /// (C2) `update` has the dtype and rank of `base` and its extents outside `axes`; along `axes` it is
+    /// not larger. What symbols leave open is checked when they are bound.
+    /// (C3) `starts` is i32, i64 or u32 of shape `[axes.len()]`.
+    /// (C4) The dtype is not storage-only.
+    /// A window that does not lie inside `base` is a run-time fault (StableHLO would move it).
+    dynamic_update_slice: DynamicUpdateSlice(base, update, starts) -> y {
+        /// The axes that have a start.
+        axes: Vec<usize>,
+    }
+}
+
+impl OpSpec for DynamicUpdateSlice {
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (base, update, starts) = (operands[0], operands[1], operands[2]);
+        check_axes("C1", &self.axes, base)?;
+        require!("C1", !self.axes.is_empty(), "there is no axis to start at");
+        same_dtype("C2", &[base, update])?;
+        require!("C2", base.rank() == update.rank(), "{update} has another rank than {base}");
+        for axis in 0..base.rank() {
+            let (have, room) = (&update.shape[axis], &base.shape[axis]);
+            if self.axes.contains(&axis) {
+                check_at_most("C2", &format!("extent of axis {axis}"), have, room)?;
+            } else {
+                require!("C2", have == room, "axis {axis} has extent {have}, expected {room}");
+            }
+        }
+        check_starts("C3", starts, self.axes.len())?;
+        check_addressable("C4", &[base])?;
+        Ok(vec![base.clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |base: &[usize], update: &[usize], axes: &[usize], dtype, index_dtype| {
+            let room = axes.iter().map(|&axis| base[axis] - update[axis]).min().unwrap_or(0);
+            let operands = [
+                TensorType::new(dtype, base),
+                TensorType::new(dtype, update),
+                TensorType::new(index_dtype, [axes.len()]),
+            ];
+            Sample::new(DynamicUpdateSlice { axes: axes.to_vec() }, operands).fill(2, 0.0, room as f64 + 1.0)
+        };
+        vec![
+            sample(&[6, 3], &[2, 3], &[0], DType::F32, DType::I64),
+            sample(&[2, 5, 3], &[2, 1, 3], &[1], DType::BF16, DType::I32),
+            sample(&[4, 5, 3], &[2, 5, 2], &[0, 2], DType::I64, DType::U32),
+            sample(&[4], &[4], &[0], DType::Bool, DType::I64),
+            sample(&[4, 2], &[0, 2], &[0], DType::F64, DType::I64),
+            sample(&[3, 0], &[1, 0], &[0], DType::F32, DType::I64),
+        ]
+    }
+}
+
+impl DynamicUpdateSlice {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let (base, update, starts) = (operands[0], operands[1], operands[2]);
+        let starts = read_starts(starts, |position| {
+            let axis = self.axes[position];
+            (update.dims()[axis], base.dims()[axis])
+        })?;
+        overwrite_elements(base, update, |index| {
+            let mut target = index.to_vec();
+            for (&axis, start) in self.axes.iter().zip(&starts) {
+                target[axis] += start;
+            }
+            row_major(base.dims(), &target)
+        })
+    }
+
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let (base, update, starts) = (operands[0], operands[1], operands[2]);
+        let rank = g.ty(base).rank();
+        let lens: Vec<_> = self.axes.iter().map(|&axis| g.ty(update).shape[axis].clone()).collect();
+        let indices = window_vectors(g, starts, &lens);
+        let (front, back) = axes_to_front(&self.axes, rank);
+        let (moved, update) = (g.transpose(base, front.clone()), g.transpose(update, front));
+        let y = g.scatter_nd(moved, indices, update, ScatterKind::None);
+        vec![g.transpose(y, back)]
+    }
+}
+
+/// The permutation that brings `axes` to the front, and its inverse.
+pub fn axes_to_front(axes: &[usize], rank: usize) -> (Vec<usize>, Vec<usize>) {
+    let rest = (0..rank).filter(|axis| !axes.contains(axis));
+    let front: Vec<usize> = axes.iter().copied().chain(rest).collect();
+    let back = (0..rank).map(|axis| front.iter().position(|&from| from == axis).unwrap_or(axis)).collect();
+    (front, back)
+}

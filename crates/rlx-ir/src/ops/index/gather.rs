@@ -1,0 +1,73 @@
+//! `gather`: rows of a table, chosen by integers.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::literal::Literal;
+use crate::op;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{
+    check_addressable, check_axis, check_index_dtype, read_indices, row_major, select_elements,
+};
+use crate::shape::{Shape, TensorType};
+
+op! {
+    /// Slices of `table` along `axis`: the result's shape is `table[:axis] ++ indices ++ table[axis + 1:]`,
+    /// and `y[a.., i.., b..] = table[a.., indices[i..], b..]` (NumPy `take`).
+    ///
+    /// (C1) `axis` is an axis of `table`.
+    /// (C2) `indices` is i32, i64 or u32.
+    /// (C3) The table's dtype is not storage-only.
+    /// An index outside `[0, extent)` is a run-time fault; negative ones do not count from the end.
+    gather: Gather(table, indices) -> y {
+        /// The indexed axis.
+        axis: usize,
+    }
+}
+
+impl OpSpec for Gather {
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (table, indices) = (operands[0], operands[1]);
+        check_axis("C1", self.axis, table)?;
+        check_index_dtype("C2", "indices", indices)?;
+        check_addressable("C3", &operands[..1])?;
+        let dims = table.shape.dims();
+        let dims = [&dims[..self.axis], indices.shape.dims(), &dims[self.axis + 1..]].concat();
+        Ok(vec![TensorType::new(table.dtype, Shape::from(dims))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |table: &[usize], dtype, indices: &[usize], index_dtype, axis: usize| {
+            let operands = [TensorType::new(dtype, table), TensorType::new(index_dtype, indices)];
+            Sample::new(Gather { axis }, operands).fill(1, 0.0, table[axis] as f64)
+        };
+        vec![
+            sample(&[6, 3], DType::F32, &[4], DType::I64, 0),
+            sample(&[6, 3], DType::BF16, &[2, 2], DType::I32, 0),
+            sample(&[2, 5, 3], DType::F32, &[2, 2], DType::U32, 1),
+            sample(&[2, 5], DType::I64, &[3], DType::I32, 1),
+            sample(&[5], DType::Bool, &[], DType::I64, 0),
+            sample(&[5, 2], DType::F32, &[0], DType::I64, 0),
+            sample(&[2, 0, 3], DType::F32, &[0], DType::I64, 1),
+            sample(&[3, 0], DType::C64, &[2], DType::I64, 0),
+        ]
+    }
+}
+
+impl Gather {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let (table, indices) = (operands[0], operands[1]);
+        let (axis, rank) = (self.axis, indices.dims().len());
+        let rows = read_indices(indices, |_| table.dims()[axis])?;
+        let dims = [&table.dims()[..axis], indices.dims(), &table.dims()[axis + 1..]].concat();
+        select_elements(table, &dims, |index| {
+            let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];
+            row_major(table.dims(), &[&index[..axis], &[row], &index[axis + rank..]].concat())
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! `concat`: tensors one after the other along an axis.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::literal::Literal;
+use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::ops::{check_addressable, check_axis, same_dtype};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// The operands one after the other along `axis`.
+    ///
+    /// (C1) There is at least one operand, and all have one dtype and rank.
+    /// (C2) `axis` is an axis of the operands.
+    /// (C3) Their other extents are equal.
+    /// (C4) The dtype is not storage-only.
+    concat: Concat(; parts*) -> y {
+        /// Axis along which the extents add up.
+        axis: usize,
+    }
+}
+
+impl OpSpec for Concat {
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let Some(&first) = operands.first() else {
+            return Err(Violation { constraint: "C1", message: "there is nothing to join".into() });
+        };
+        same_dtype("C1", operands)?;
+        check_axis("C2", self.axis, first)?;
+        check_addressable("C4", operands)?;
+        let mut total = Dim::from(0);
+        for &part in operands {
+            let fits = part.rank() == first.rank()
+                && (0..part.rank()).all(|axis| axis == self.axis || part.shape[axis] == first.shape[axis]);
+            require!("C3", fits, "{part} does not fit {first} outside axis {}", self.axis);
+            total = total + part.shape[self.axis].clone();
+        }
+        let mut dims = first.shape.clone().into_dims();
+        dims[self.axis] = total;
+        Ok(vec![TensorType::new(first.dtype, Shape::from(dims))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |axis, dtype, parts: &[&[usize]]| {
+            Sample::new(Concat { axis }, parts.iter().map(|&dims| TensorType::new(dtype, dims)))
+        };
+        vec![
+            sample(0, DType::F32, &[&[2, 3], &[1, 3], &[3, 3]]),
+            sample(1, DType::F16, &[&[2, 3], &[2, 2]]),
+            sample(1, DType::I64, &[&[2, 1, 2], &[2, 3, 2]]),
+            sample(2, DType::Bool, &[&[2, 1, 2], &[2, 1, 1]]),
+            sample(0, DType::F32, &[&[4]]),
+            sample(1, DType::U8, &[&[2, 0], &[2, 3], &[2, 0]]),
+            sample(0, DType::C64, &[&[2, 0], &[1, 0]]),
+        ]
+    }
+}
+
+impl Concat {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let mut dims = operands[0].dims().to_vec();
+        dims[self.axis] = operands
+            .iter()
+            .try_fold(0usize, |total, part| total.checked_add(part.dims()[self.axis]))
+            .ok_or_else(|| Fault("the joined extent does not fit the address space".into()))?;
+        let mut bytes = vec![];
+        if operands.iter().any(|part| !part.is_empty()) {
+            // With an element somewhere, no extent outside the axis is 0.
+            let outer: usize = dims[..self.axis].iter().product();
+            for row in 0..outer {
+                for part in operands {
+                    let width = part.bytes().len() / outer;
+                    bytes.extend_from_slice(&part.bytes()[row * width..(row + 1) * width]);
+                }
+            }
+        }
+        let literal = Literal::from_bytes(operands[0].dtype(), &dims, &bytes);
+        literal.map(|literal| vec![literal]).map_err(|error| Fault(error.to_string()))
+    }
+}

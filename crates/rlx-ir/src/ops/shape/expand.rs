@@ -1,0 +1,52 @@
+//! `expand`: NumPy broadcast to a given shape.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{check_addressable, check_not_negative};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// `x` repeated along new leading axes and along axes of extent 1, to shape `shape`.
+    ///
+    /// (C1) `x` broadcasts to exactly `shape`.
+    /// (C2) No extent is negative.
+    /// (C3) The dtype is not storage-only.
+    expand: Expand(x) -> y {
+        /// The new extents.
+        shape: Shape,
+    }
+}
+
+impl OpSpec for Expand {
+    const MEANING: Meaning<Self> = Meaning::view(|_, layout, ty| Some(layout.expand(&ty.shape)));
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        let fits = x.shape.broadcast(&self.shape).as_ref() == Some(&self.shape);
+        require!("C1", fits, "{} does not broadcast to {}", x.shape, self.shape);
+        for dim in self.shape.dims() {
+            check_not_negative("C2", "extent", dim)?;
+        }
+        check_addressable("C3", operands)?;
+        Ok(vec![TensorType::new(x.dtype, self.shape.clone())])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |from: &[usize], to: &[usize], dtype| {
+            Sample::new(Expand { shape: Shape::from(to) }, [TensorType::new(dtype, from)])
+        };
+        vec![
+            sample(&[], &[2, 3], DType::F32),
+            sample(&[3, 1], &[2, 3, 4], DType::F16),
+            sample(&[4], &[4], DType::I64),
+            sample(&[1, 3], &[0, 3], DType::Bool),
+            sample(&[1, 1], &[5, 1], DType::C64),
+        ]
+    }
+}

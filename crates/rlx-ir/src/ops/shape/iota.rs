@@ -1,0 +1,60 @@
+//! `iota`: the coordinate along an axis.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{check_axis, check_not_negative};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// Every element is its own coordinate along `axis`, converted to `dtype` as by `cast`.
+    ///
+    /// (C1) `axis` is an axis of `shape`.
+    /// (C2) `dtype` is an integer or float dtype, not storage-only.
+    /// (C3) No extent is negative.
+    iota: Iota() -> y {
+        /// Element type.
+        dtype: DType,
+        /// Extents.
+        shape: Shape,
+        /// The axis that counts.
+        axis: usize,
+    }
+}
+
+impl OpSpec for Iota {
+    const MEANING: Meaning<Self> = Meaning::scalar(|op, p, _| {
+        let index = p.index(op.axis);
+        vec![p.cast(index, op.dtype)]
+    });
+
+    fn infer(&self, _: &[&TensorType]) -> Inferred {
+        let ty = TensorType::new(self.dtype, self.shape.clone());
+        check_axis("C1", self.axis, &ty)?;
+        let legal = (self.dtype.is_int() || self.dtype.is_float()) && !self.dtype.is_storage_only();
+        require!("C2", legal, "cannot count in {}", self.dtype);
+        for dim in self.shape.dims() {
+            check_not_negative("C3", "extent", dim)?;
+        }
+        Ok(vec![ty])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dtype, dims: &[usize], axis| {
+            Sample::new(Iota { dtype, shape: Shape::from(dims), axis }, [])
+        };
+        vec![
+            sample(DType::I64, &[5], 0),
+            sample(DType::I32, &[3, 4], 0),
+            sample(DType::F32, &[3, 4], 1),
+            sample(DType::BF16, &[300], 0),
+            sample(DType::U8, &[2, 3, 2], 1),
+            sample(DType::F16, &[0, 2], 1),
+        ]
+    }
+}

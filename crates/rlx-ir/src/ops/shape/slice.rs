@@ -1,0 +1,101 @@
+//! `slice`: strided ranges along several axes.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::layout::Layout;
+use crate::op::{Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::ops::{check_addressable, check_at_most, check_axes, check_not_negative};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// Along axis `axes[i]` of `x`, the `lens[i]` elements `starts[i], starts[i] + steps[i], ..`. Steps may
+    /// be negative. Giving the count instead of an end keeps the extent a plain expression.
+    ///
+    /// (C1) `axes` are axes of `x`, strictly increasing; `starts`, `steps` and `lens` have one entry each.
+    /// (C2) No step is 0.
+    /// (C3) No start or length is negative, and no element lies outside the axis; a start may equal the
+    /// extent where the length is 0. What symbols leave open is checked when they are bound.
+    /// (C4) The dtype is not storage-only.
+    slice: Slice(x) -> y {
+        /// The sliced axes.
+        axes: Vec<usize>,
+        /// First element along each of them.
+        starts: Vec<Dim>,
+        /// Distance from one element to the next.
+        steps: Vec<i64>,
+        /// Number of elements.
+        lens: Vec<Dim>,
+    }
+}
+
+impl OpSpec for Slice {
+    const MEANING: Meaning<Self> = Meaning::view(Self::view);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        check_axes("C1", &self.axes, x)?;
+        let count = self.axes.len();
+        let fits = [self.starts.len(), self.steps.len(), self.lens.len()].iter().all(|&len| len == count);
+        require!("C1", fits, "starts, steps and lens must have {count} entries each, one per axis");
+        check_addressable("C4", operands)?;
+        let mut dims = x.shape.clone().into_dims();
+        for (position, &axis) in self.axes.iter().enumerate() {
+            self.check_range(position, &x.shape[axis])?;
+            dims[axis] = self.lens[position].clone();
+        }
+        Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], ranges: &[(usize, i64, i64, i64)], dtype| {
+            let op = Slice {
+                axes: ranges.iter().map(|range| range.0).collect(),
+                starts: ranges.iter().map(|range| range.1.into()).collect(),
+                steps: ranges.iter().map(|range| range.2).collect(),
+                lens: ranges.iter().map(|range| range.3.into()).collect(),
+            };
+            Sample::new(op, [TensorType::new(dtype, dims)])
+        };
+        vec![
+            sample(&[7], &[(0, 1, 2, 3)], DType::F32),
+            sample(&[7], &[(0, 6, -3, 3)], DType::I32),
+            sample(&[4, 5], &[(0, 3, -1, 4), (1, 0, 4, 2)], DType::F32),
+            sample(&[2, 3, 4], &[(1, 1, 1, 2)], DType::BF16),
+            sample(&[2, 3], &[(1, 3, -1, 0)], DType::U8),
+            sample(&[2, 0], &[(0, 1, -1, 2), (1, 0, 1, 0)], DType::F64),
+            sample(&[3], &[], DType::Bool),
+        ]
+    }
+}
+
+impl Slice {
+    fn check_range(&self, position: usize, extent: &Dim) -> Result<(), Violation> {
+        let (start, step, len) = (&self.starts[position], self.steps[position], &self.lens[position]);
+        require!("C2", step != 0, "the step of axis {} is 0", self.axes[position]);
+        check_not_negative("C3", "start", start)?;
+        check_not_negative("C3", "length", len)?;
+        check_at_most("C3", "start", start, extent)?;
+        if len.is(0) {
+            return Ok(());
+        }
+        let last = start.clone() + (len.clone() - Dim::from(1)) * Dim::from(step);
+        check_not_negative("C3", "the last element", &last)?;
+        // One element past the last would be too strict for an empty range of symbolic length.
+        let furthest = if len.as_static().is_some() { start.clone().maximum(&last) } else { last };
+        let bound = extent.clone() - Dim::from(i64::from(len.as_static().is_some()));
+        check_at_most("C3", "element", &furthest, &bound)
+    }
+
+    fn view(&self, layout: &Layout, _: &TensorType) -> Option<Layout> {
+        let axes = self.axes.iter().enumerate();
+        Some(axes.fold(layout.clone(), |layout, (position, &axis)| {
+            layout.slice(axis, &self.starts[position], self.steps[position], &self.lens[position])
+        }))
+    }
+}
