@@ -14,6 +14,7 @@ use crate::ops::check_index_dtype;
 use crate::shape::{Shape, TensorType};
 use crate::{attr_enum, op, require};
 
+mod decompose;
 mod eval;
 
 attr_enum! {
@@ -91,7 +92,8 @@ op! {
     ///      and broadcasts to `[B, Hq, Sq, Skv]`.
     /// (C7) `window` is at least 1 with `sliding_window` and 0 otherwise.
     /// (C8) `kv_lengths` is an integer `[B]`, each in `0 ..= Skv`.
-    /// (C9) `block_table` is an integer `[B, blocks]`, each used entry in `0 .. num_blocks`.
+    /// (C9) `block_table` is an integer `[B, blocks]`, each used entry in `0 .. num_blocks`; the
+    ///      block size is static and not 0.
     /// (C10) `sinks` is `[Hq]` in the dtype of `q`.
     /// (C11) `softcap` is positive and finite; `scale` is finite.
     /// Half-precision scores and sums are in f32; `lse` is f32, or f64 where `q` is.
@@ -269,6 +271,8 @@ impl Attention {
             table.rank() == 2 && table.shape[0] == batch,
             "block_table must be [{batch}, blocks], found {table}"
         );
+        let known = k.sequence.as_static().is_some_and(|size| size > 0);
+        require!("C9", known, "the block size must be static and at least 1, found {}", k.sequence);
         Ok(extents(table.shape[1].clone() * k.sequence.clone(), Some(k.sequence)))
     }
 
@@ -346,7 +350,7 @@ impl Attention {
 }
 
 impl OpSpec for Attention {
-    const MEANING: Meaning<Self> = Meaning::primitive(eval::eval);
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(decompose::decompose, eval::eval);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let dtype = operands[0].dtype;
