@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use rlx_ir::interpret::{evaluate, evaluate_decomposition, evaluate_op};
+use rlx_ir::interpret::{Tensors, evaluate, evaluate_decomposition, evaluate_op};
 use rlx_ir::text::{parse_graph, print_graph};
-use rlx_ir::{Accuracy, Bindings, Dim, OpKind, Shape, TensorType};
+use rlx_ir::{Accuracy, Bindings, Dim, Graph, OpKind, Shape, TensorType};
 
 fn for_each_sample(mut visit: impl FnMut(&str, &rlx_ir::op::Sample<rlx_ir::Op>)) {
     for &kind in OpKind::ALL {
@@ -76,26 +76,32 @@ fn decomposition_agrees_with_evaluation() {
     });
 }
 
+/// The operand types with a symbol for every extent above 1, the same for the same extent.
+fn symbolic_types(sample: &rlx_ir::op::Sample<rlx_ir::Op>) -> (Vec<TensorType>, Bindings) {
+    let mut bindings = Bindings::new();
+    let mut symbolic = vec![];
+    for (ty, _) in &sample.operands {
+        let dims = ty.shape.as_static().expect("samples are static");
+        let dims: Vec<Dim> = dims
+            .iter()
+            .map(|&extent| {
+                if extent <= 1 {
+                    return Dim::from(extent);
+                }
+                bindings.set(&format!("D{extent}"), extent as i64);
+                Dim::symbol(&format!("D{extent}"))
+            })
+            .collect();
+        symbolic.push(TensorType::new(ty.dtype, Shape::from(dims)));
+    }
+    (symbolic, bindings)
+}
+
 #[test]
 fn symbolic_inference_agrees_with_concrete_inference() {
     let mut compared = 0;
     for_each_sample(|label, sample| {
-        let mut bindings = Bindings::new();
-        let mut symbolic = vec![];
-        for (ty, _) in &sample.operands {
-            let dims = ty.shape.as_static().expect("samples are static");
-            let dims: Vec<Dim> = dims
-                .iter()
-                .map(|&extent| {
-                    if extent <= 1 {
-                        return Dim::from(extent);
-                    }
-                    bindings.set(&format!("D{extent}"), extent as i64);
-                    Dim::symbol(&format!("D{extent}"))
-                })
-                .collect();
-            symbolic.push(TensorType::new(ty.dtype, Shape::from(dims)));
-        }
+        let (symbolic, bindings) = symbolic_types(sample);
         let concrete: Vec<_> = sample.operands.iter().map(|(ty, _)| ty).collect();
         let concrete = sample.op.infer(&concrete).unwrap_or_else(|violation| panic!("{label}: {violation}"));
         // Attributes may fix extents, so a refusal is legal; a different answer is not.
@@ -107,6 +113,69 @@ fn symbolic_inference_agrees_with_concrete_inference() {
         }
     });
     assert!(compared > 100, "only {compared} samples could be inferred symbolically");
+}
+
+/// As the operand types of a sample, but only extents that the op accepts as symbols become one:
+/// they are tried one by one.
+fn partly_symbolic_types(sample: &rlx_ir::op::Sample<rlx_ir::Op>) -> Vec<TensorType> {
+    let mut types: Vec<TensorType> = sample.operands.iter().map(|(ty, _)| ty.clone()).collect();
+    let (symbolic, bindings) = symbolic_types(sample);
+    for (symbol, extent) in bindings.iter() {
+        let replaced: Vec<TensorType> = types
+            .iter()
+            .zip(&symbolic)
+            .map(|(ty, symbolic)| {
+                let dims = ty.shape.dims().iter().zip(symbolic.shape.dims());
+                let replace = |(dim, symbolic): (&Dim, &Dim)| match symbolic.as_symbol() {
+                    Some(name) if name == symbol && dim.is(extent) => symbolic.clone(),
+                    _ => dim.clone(),
+                };
+                TensorType::new(ty.dtype, Shape::from(dims.map(replace).collect::<Vec<_>>()))
+            })
+            .collect();
+        if sample.op.infer(&replaced.iter().collect::<Vec<_>>()).is_ok() {
+            types = replaced;
+        }
+    }
+    types
+}
+
+#[test]
+fn symbolic_decomposition_agrees_with_evaluation() {
+    let mut compared = 0;
+    for_each_sample(|label, sample| {
+        let meaning = sample.op.meaning();
+        let Some(rule) = &meaning.decompose else { return };
+        let types = partly_symbolic_types(sample);
+        if types.iter().all(|ty| ty.shape.as_static().is_some()) {
+            return;
+        }
+        let literals = sample.literals(4);
+        let direct = evaluate_op(&sample.op, &literals.iter().collect::<Vec<_>>())
+            .unwrap_or_else(|fault| panic!("{label}: {fault}"));
+        let (mut graph, mut feeds) = (Graph::new("symbolic"), Tensors::new());
+        let mut inputs = vec![];
+        for (index, (ty, literal)) in types.into_iter().zip(literals).enumerate() {
+            inputs.push(graph.input(format!("x{index}"), ty));
+            feeds.insert(format!("x{index}"), literal);
+        }
+        for (index, value) in rule(&mut graph, &inputs).into_iter().enumerate() {
+            graph.output(format!("y{index}"), value);
+        }
+        let graph = graph.finish().unwrap_or_else(|error| panic!("{label}: {error}"));
+        let found = evaluate(&graph, &feeds).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let accuracy = match sample.op.accuracy() {
+            Accuracy::Rounding => Accuracy::Approx { ulp: 4.0 },
+            other => other,
+        };
+        assert_eq!(found.outputs.len(), direct.len(), "{label}");
+        for ((_, found), direct) in found.outputs.iter().zip(&direct) {
+            rlx_ir::accuracy::compare(found, direct, accuracy, None)
+                .unwrap_or_else(|error| panic!("{label}: {error}"));
+        }
+        compared += 1;
+    });
+    assert!(compared > 50, "only {compared} samples decompose symbolically");
 }
 
 #[test]

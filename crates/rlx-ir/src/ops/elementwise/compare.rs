@@ -59,7 +59,8 @@ impl OpSpec for Compare {
     fn samples() -> Vec<Sample<Self>> {
         let mut samples = vec![];
         let mut add = |kind, dtype, a: &[usize], b: &[usize]| {
-            samples.push(Sample::new(Compare { kind }, [TensorType::new(dtype, a), TensorType::new(dtype, b)]));
+            samples
+                .push(Sample::new(Compare { kind }, [TensorType::new(dtype, a), TensorType::new(dtype, b)]));
         };
         for &kind in CompareKind::ALL {
             for dtype in [DType::F32, DType::I32, DType::I64, DType::U8, DType::Bool, DType::BF16] {

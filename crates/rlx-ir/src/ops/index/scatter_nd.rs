@@ -52,7 +52,12 @@ impl OpSpec for ScatterNd {
         let depth = check_vectors("C1", base, indices, 0)?;
         let lead = &indices.shape.dims()[..indices.rank() - 1];
         let expected = Shape::from([lead, &base.shape.dims()[depth..]].concat());
-        require!("C2", updates.shape == expected, "updates have shape {}, expected {expected}", updates.shape);
+        require!(
+            "C2",
+            updates.shape == expected,
+            "updates have shape {}, expected {expected}",
+            updates.shape
+        );
         self.kind.check("C3", "C4", base, updates)?;
         Ok(vec![base.clone()])
     }
@@ -113,7 +118,12 @@ pub fn check_vectors(
     batch: usize,
 ) -> Result<usize, Violation> {
     check_index_dtype(label, "indices", indices)?;
-    require!(label, indices.rank() > batch, "indices have rank {}, expected more than {batch}", indices.rank());
+    require!(
+        label,
+        indices.rank() > batch,
+        "indices have rank {}, expected more than {batch}",
+        indices.rank()
+    );
     let last = &indices.shape[indices.rank() - 1];
     let depth = last.as_static().and_then(|depth| usize::try_from(depth).ok());
     match depth {

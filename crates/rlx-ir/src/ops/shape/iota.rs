@@ -45,9 +45,8 @@ impl OpSpec for Iota {
     }
 
     fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, dims: &[usize], axis| {
-            Sample::new(Iota { dtype, shape: Shape::from(dims), axis }, [])
-        };
+        let sample =
+            |dtype, dims: &[usize], axis| Sample::new(Iota { dtype, shape: Shape::from(dims), axis }, []);
         vec![
             sample(DType::I64, &[5], 0),
             sample(DType::I32, &[3, 4], 0),

@@ -194,7 +194,8 @@ impl Build<'_> {
         restrict(self.g, seen);
         if self.op.mask_kind == MaskKind::SlidingWindow {
             let window = i32::try_from(self.op.window).unwrap_or(i32::MAX);
-            let window = self.g.constant(crate::literal::Literal::ints(DType::I32, &[], &[i128::from(window)]));
+            let window =
+                self.g.constant(crate::literal::Literal::ints(DType::I32, &[], &[i128::from(window)]));
             let last_hidden = self.g.sub(position, window);
             let seen = self.g.compare(key, last_hidden, CompareKind::Gt);
             restrict(self.g, seen);
