@@ -1,2 +1,12 @@
-//! The shared RLX GPU executor over kernel IR.
+//! The shared GPU executor over kernel IR, and the small trait that a driver crate implements.
+//!
+//! A driver ([`device::GpuDevice`]) allocates, copies, compiles one kernel and runs a list of launches; everything
+//! else about running a program on a GPU is here, once.
 #![forbid(unsafe_code)]
+
+pub mod binding;
+pub mod device;
+pub mod error;
+
+pub use device::{GpuDevice, Launch, Limits};
+pub use error::GpuError;

@@ -179,15 +179,8 @@ impl Float<'_> {
         let k = self.as_f32(k);
         let less = self.plus(k, -23.0);
         let k = self.select(tiny, less, k);
-        let square = self.mul(f, f);
-        let curve = self.polynomial(f, &LOG1P);
-        let cube = self.mul(f, square);
-        let mut sum = self.mul(cube, curve);
         let low = self.times(k, LN_2[1]);
-        sum = self.add(sum, low);
-        let half = self.times(square, 0.5);
-        sum = self.sub(sum, half);
-        sum = self.add(f, sum);
+        let sum = self.log_near_one(f, low);
         let high = self.times(k, LN_2[0]);
         let value = self.add(sum, high);
         self.log_special(x, value)
@@ -220,17 +213,27 @@ impl Float<'_> {
         self.select(is_zero, below, value)
     }
 
+    /// `log(1 + f) + low` for `1 + f` from `sqrt(1/2)` to `sqrt(2)`.
+    fn log_near_one(&mut self, f: Value, low: Value) -> Value {
+        let square = self.mul(f, f);
+        let curve = self.polynomial(f, &LOG1P);
+        let cube = self.mul(f, square);
+        let curve = self.mul(cube, curve);
+        let sum = self.add(curve, low);
+        let half = self.times(square, 0.5);
+        let sum = self.sub(sum, half);
+        self.add(f, sum)
+    }
+
     fn log1p(&mut self, x: Value) -> Value {
+        // Where the sum rounds, it is so far from one that its logarithm hardly notices.
         let sum = self.plus(x, 1.0);
-        let value = self.log(sum);
-        // What the sum lost, by the logarithm's slope there.
-        let kept = self.plus(sum, -1.0);
-        let lost = self.sub(x, kept);
-        let correction = self.div(lost, sum);
-        let corrected = self.add(value, correction);
-        let (positive, bounded) = (self.above(sum, 0.0), self.below(x, 1e10));
-        let correctable = self.and(positive, bounded);
-        let value = self.select(correctable, corrected, value);
+        let far = self.log(sum);
+        let none = self.c(0.0);
+        let near = self.log_near_one(x, none);
+        let (above, below) = (self.above(x, -0.29), self.below(x, 0.41));
+        let is_near = self.and(above, below);
+        let value = self.select(is_near, near, far);
         let size = self.abs(x);
         let tiny = self.below(size, 2f32.powi(-25));
         self.select(tiny, x, value)
@@ -347,63 +350,48 @@ impl Float<'_> {
         self.keep_nan(x, value)
     }
 
-    /// The high part of `x` with 12 significant bits, and the rest; products of such parts are exact.
-    fn split(&mut self, x: Value) -> (Value, Value) {
+    /// The first 12 significant bits of `x`. Products of such parts are exact, and a compiler that takes floats for
+    /// real numbers cannot see through it.
+    fn high_part(&mut self, x: Value) -> Value {
         let (bits, mask) = (self.bits(x), self.u(0xffff_f000));
-        let high = self.and(bits, mask);
-        let high = self.float(high);
-        (high, self.sub(x, high))
+        let bits = self.and(bits, mask);
+        self.float(bits)
     }
 
-    /// `x y` as a rounded product and its error.
-    fn product(&mut self, x: Value, y: Value) -> (Value, Value) {
-        let value = self.mul(x, y);
-        let ((xh, xl), (yh, yl)) = (self.split(x), self.split(y));
-        let high = self.mul(xh, yh);
-        let mut error = self.sub(high, value);
-        for (p, q) in [(xh, yl), (xl, yh), (xl, yl)] {
-            let part = self.mul(p, q);
-            error = self.add(error, part);
-        }
-        (value, error)
-    }
-
-    /// `log2(x) + shift` in two parts, for positive normal `x` and an integer `shift`.
+    /// `log2(x) + shift` in two parts, for positive normal `x` and an integer `shift`. The first has 12 bits.
     fn log2_parts(&mut self, x: Value, shift: Value) -> (Value, Value) {
         let (k, f) = self.split_exponent(x);
         let k = self.as_f32(k);
         let k = self.add(k, shift);
-        // s = f / (2 + f), with the remainder of the division as its second part.
+        // s + s_low = f / (2 + f).
         let d = self.plus(f, 2.0);
-        let d_kept = self.plus(d, -2.0);
-        let d_lost = self.sub(f, d_kept);
         let s = self.div(f, d);
-        let (p, e) = self.product(s, d);
-        let rest = self.sub(f, p);
-        let rest = self.sub(rest, e);
-        let last = self.mul(s, d_lost);
-        let rest = self.sub(rest, last);
+        let (s_high, d_high) = (self.high_part(s), self.high_part(d));
+        let d_rest = self.plus(d_high, -2.0);
+        let d_rest = self.sub(f, d_rest);
+        let s_rest = self.sub(s, s_high);
+        let mut rest = f;
+        for (a, b) in [(s_high, d_high), (s_rest, d_high), (s, d_rest)] {
+            let part = self.mul(a, b);
+            rest = self.sub(rest, part);
+        }
         let s_low = self.div(rest, d);
         let square = self.mul(s, s);
         let curve = self.polynomial(square, &LOG_BY_QUOTIENT);
         let cube = self.mul(square, s);
         let curve = self.mul(cube, curve);
-        let curve = self.times(curve, std::f32::consts::LOG2_E);
-        let scale = self.c(TWO_LOG2_E[0]);
-        let (high, error) = self.product(s, scale);
-        let mut low = self.times(s, TWO_LOG2_E[1]);
-        let second = self.times(s_low, TWO_LOG2_E[0]);
-        for part in [second, error, curve] {
+        let mut low = self.times(curve, std::f32::consts::LOG2_E);
+        for (part, factor) in [(s_low, TWO_LOG2_E[0]), (s, TWO_LOG2_E[1]), (s_rest, TWO_LOG2_E[0])] {
+            let part = self.times(part, factor);
             low = self.add(low, part);
         }
-        // Each sum keeps what it lost: |k| >= |high| or k = 0.
+        let high = self.times(s_high, TWO_LOG2_E[0]);
         let sum = self.add(k, high);
-        let kept = self.sub(sum, k);
-        let lost = self.sub(high, kept);
-        let low = self.add(low, lost);
-        let total = self.add(sum, low);
-        let kept = self.sub(total, sum);
-        (total, self.sub(low, kept))
+        let sum = self.add(sum, low);
+        let first = self.high_part(sum);
+        let rest = self.sub(k, first);
+        let rest = self.add(rest, high);
+        (first, self.add(rest, low))
     }
 
     fn pow(&mut self, x: Value, y: Value) -> Value {
@@ -414,17 +402,17 @@ impl Float<'_> {
         let (shift, none) = (self.c(-24.0), self.c(0.0));
         let shift = self.select(tiny, shift, none);
         let (log, log_low) = self.log2_parts(normal, shift);
-        let (t, error) = self.product(log, y);
-        let low = self.mul(log_low, y);
-        let low = self.add(low, error);
-        let bounded = self.clamp(t, -160.0, 130.0);
+        let y_high = self.high_part(y);
+        let y_rest = self.sub(y, y_high);
+        let product = self.mul(log, y_high);
+        let (rest, low) = (self.mul(log, y_rest), self.mul(log_low, y));
+        let rest = self.add(rest, low);
+        let sum = self.add(product, rest);
+        let bounded = self.clamp(sum, -160.0, 130.0);
         let n = self.round(bounded);
-        let fraction = self.sub(bounded, n);
-        let inside = self.abs(t);
-        let inside = self.below(inside, 159.0);
-        let zero = self.c(0.0);
-        let low = self.select(inside, low, zero);
-        let fraction = self.add(fraction, low);
+        let fraction = self.sub(product, n);
+        let fraction = self.add(fraction, rest);
+        let fraction = self.clamp(fraction, -0.51, 0.51);
         let curve = self.polynomial(fraction, &EXP2);
         let curve = self.mul(fraction, curve);
         let value = self.plus(curve, 1.0);
