@@ -4,9 +4,11 @@
 //! each group whose name holds FILTER, times (the best of many repetitions), rates and shares of
 //! the peak that a loop of fused multiply-adds reached.
 
+mod attention;
 mod clock;
 mod gemm;
 mod peak;
+mod rows;
 
 use rlx_cpu::kernels::Context;
 use rlx_cpu::pool::Pool;
@@ -93,7 +95,8 @@ pub fn noise(count: usize) -> Vec<f32> {
 /// A name to filter by and what it runs.
 type Group = (&'static str, fn(&Bench<'_>));
 
-const GROUPS: [Group; 1] = [("gemm", gemm::run)];
+const GROUPS: [Group; 4] =
+    [("gemm", gemm::run), ("rows", rows::run), ("math", rows::run_math), ("attention", attention::run)];
 
 fn main() {
     let (mut filter, mut threads, mut level) = (String::new(), 1, SimdLevel::detect());

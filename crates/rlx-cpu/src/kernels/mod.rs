@@ -7,6 +7,8 @@
 //!
 //! Kernels know nothing of graphs, dtypes as values or plans.
 
+#[allow(unsafe_code)]
+pub mod attention;
 mod context;
 mod error;
 #[allow(unsafe_code)]

@@ -141,7 +141,7 @@ impl RowFunction for Softmax {
 
 /// `row[i] = exp(row[i] - top)`; yields the sum.
 #[inline(always)]
-fn replace_by_exp<S: Simd>(simd: S, row: &mut [f32], top: f32) -> f32 {
+pub(crate) fn replace_by_exp<S: Simd>(simd: S, row: &mut [f32], top: f32) -> f32 {
     let mut total = 0.0;
     let top = S::F32::splat(simd, top);
     for block in row.chunks_mut(BLOCK) {
@@ -249,7 +249,7 @@ fn normalise<S: Simd, const SHIFTED: bool>(
 
 /// Applies a function to each element of a row.
 #[inline(always)]
-fn change<S: Simd, F: UnaryFunction>(simd: S, row: &mut [f32], function: F) {
+pub(crate) fn change<S: Simd, F: UnaryFunction>(simd: S, row: &mut [f32], function: F) {
     let mut vectors = row.chunks_exact_mut(S::F32::LANES);
     for vector in vectors.by_ref() {
         function.apply(simd, S::F32::read(simd, vector)).write(vector);
@@ -260,8 +260,9 @@ fn change<S: Simd, F: UnaryFunction>(simd: S, row: &mut [f32], function: F) {
     }
 }
 
+/// Multiplication by a number.
 #[derive(Clone, Copy)]
-struct Scale(f32);
+pub(crate) struct Scale(pub f32);
 
 impl UnaryFunction for Scale {
     #[inline(always)]
@@ -315,8 +316,8 @@ mod tests {
     /// Compares a kernel with a naive function of each row, in place and not, at every width.
     fn compare(
         special: bool,
-        kernel: &dyn Fn(Context<'_>, usize, Option<&[f32]>, &mut [f32]),
-        exact: &dyn Fn(&[f64]) -> Vec<f64>,
+        kernel: impl Fn(Context<'_>, usize, Option<&[f32]>, &mut [f32]),
+        exact: impl Fn(&[f64]) -> Vec<f64>,
     ) {
         let pool = Pool::new(2).unwrap();
         at_every_level(&pool, |context| {
@@ -360,7 +361,7 @@ mod tests {
     #[test]
     fn softmax_matches() {
         for special in [false, true] {
-            compare(special, &|c, w, i, o| softmax(c, w, i, o).unwrap(), &exact_softmax);
+            compare(special, |c, w, i, o| softmax(c, w, i, o).unwrap(), exact_softmax);
         }
         let mut row = [f32::NEG_INFINITY; 21];
         let pool = Pool::inline();
@@ -376,7 +377,7 @@ mod tests {
             row.iter().map(|x| x - top - sum.ln()).collect()
         };
         for special in [false, true] {
-            compare(special, &|c, w, i, o| log_softmax(c, w, i, o).unwrap(), &exact);
+            compare(special, |c, w, i, o| log_softmax(c, w, i, o).unwrap(), exact);
         }
     }
 
@@ -406,7 +407,7 @@ mod tests {
                 let shift = |i: usize| if shifted { shift[i] } else { 0.0 };
                 row.iter().enumerate().map(|(i, x)| (x - mean) * factor * scale[i] + shift(i)).collect()
             };
-            compare(false, &kernel, &exact);
+            compare(false, kernel, exact);
         }
     }
 
@@ -422,7 +423,7 @@ mod tests {
             let scale = weights(row.len(), 0.5);
             row.iter().zip(scale).map(|(x, w)| x * factor * w).collect()
         };
-        compare(false, &kernel, &exact);
+        compare(false, kernel, exact);
     }
 
     #[test]

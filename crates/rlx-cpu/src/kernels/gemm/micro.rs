@@ -48,6 +48,32 @@ pub(crate) struct Table<M: MicroKernel> {
     pub tiles: &'static [TileFn<M>],
 }
 
+impl Table<Straight<f32, f32>> {
+    /// Computes a tile of `rows` rows (at most the table's tallest) on checked slices:
+    /// `c = a b` or `c += a b` with `a` of `depth` columns and `b` of `depth` rows.
+    pub fn run(
+        &self,
+        [rows, depth]: [usize; 2],
+        (a, a_row): (&[f32], usize),
+        (b, b_step): (&[f32], usize),
+        (c, c_row): (&mut [f32], usize),
+        accumulate: bool,
+    ) {
+        let reach = |count: usize, step: usize, last: usize| match count {
+            0 => 0,
+            _ => (count - 1) * step + last,
+        };
+        assert!(rows >= 1 && rows <= self.tiles.len(), "a tile of this height exists");
+        assert!(reach(rows, a_row, depth) <= a.len(), "the rows of A lie in the slice");
+        assert!(reach(depth, b_step, self.columns) <= b.len(), "the panel lies in the slice");
+        assert!(reach(rows, c_row, self.columns) <= c.len(), "the tile of C lies in the slice");
+        let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+        let tile = Tile { depth, a, a_row: a_row as isize, b, b_step, c, c_row, accumulate };
+        // SAFETY: the operands were just checked, and tables are made for this processor.
+        unsafe { self.tiles[rows - 1](&tile) }
+    }
+}
+
 /// What is multiplied and how: element types and the order of B inside a panel.
 pub(crate) trait MicroKernel: Send + Sync + 'static + Sized {
     /// Element of A as the tile reads it.

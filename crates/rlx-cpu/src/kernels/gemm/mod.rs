@@ -8,7 +8,7 @@
 //! Each element of C is summed over ascending k in fixed blocks, whatever the number of threads.
 
 mod drive;
-mod micro;
+pub(crate) mod micro;
 mod pack;
 #[cfg(test)]
 mod tests;
