@@ -345,7 +345,7 @@ pub enum WeightError {
     },
     /// An entry that cannot go yet.
     #[error(
-        "weight `{name}` is in use: {pins} pins and {aliases} aliases, expected none; release and unregister those first"
+        "weight `{name}` is in use (pins: {pins}, aliases: {aliases}), expected neither; release and unregister those first"
     )]
     InUse {
         /// The entry.

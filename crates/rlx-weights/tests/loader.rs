@@ -133,7 +133,7 @@ fn indices_that_leave_their_folder_or_disagree_with_shards_are_refused() {
 }
 
 #[test]
-fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+fn a_failed_write_changes_nothing() {
     let folder = folder();
     let path = folder.path().join("w.safetensors");
     save(&path, &[tensor("w", &[1], 1.0)]);

@@ -50,7 +50,7 @@ fn alias_chains_resolve_and_keep_their_target() {
 }
 
 #[test]
-fn a_reused_slot_does_not_revive_old_handles() {
+fn a_reused_slot_does_not_revive_stale_handles() {
     let registry = WeightRegistry::new();
     let old = registry.register(tensor("w", &[1], 0.0)).expect("a new name");
     registry.pin(old).expect("live");
