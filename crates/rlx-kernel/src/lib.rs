@@ -1,7 +1,7 @@
 //! The RLX kernel IR: one structured form for every GPU kernel, and the tools around it.
 //!
 //! A [`ir::Kernel`] is made with a [`builder::Builder`], checked by [`verify::verify`], run on the CPU by the
-//! checked [`interp`]reter, made printable for a language by [`rewrite::legalise`], and spelled by [`print`].
+//! checked [`interp`]reter, made printable for a language by [`rewrite::legalise`], and spelled by [`mod@print`].
 //! The meaning of a kernel is the interpreter's; a rewrite keeps it, a printer only spells it.
 #![forbid(unsafe_code)]
 

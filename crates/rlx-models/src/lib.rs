@@ -1,1 +1,2 @@
 //! Model families as HIR builders, tokenizers and generation.
+#![forbid(unsafe_code)]

@@ -30,18 +30,19 @@ pub struct Suite {
 #[derive(Debug)]
 pub struct Reader {
     step: &'static str,
+    package: String,
     suites: Vec<Suite>,
 }
 
 impl Reader {
     /// A reader for one step.
     pub fn new(step: &'static str) -> Self {
-        Self { step, suites: Vec::new() }
+        Self { step, package: String::new(), suites: Vec::new() }
     }
 
     /// Takes one line of output.
     pub fn line(&mut self, line: &str) {
-        if let Some(name) = suite_name(line.trim_start()) {
+        if let Some(name) = self.suite_name(line.trim_start()) {
             self.suites.push(Suite { step: self.step, name, ..Suite::default() });
         } else if let Some(result) = line.strip_prefix("test result: ")
             && let Some(suite) = self.suites.last_mut()
@@ -54,6 +55,22 @@ impl Reader {
         }
     }
 
+    /// The name of the suite that a line of cargo starts. Cargo names the package only with its unit tests, which
+    /// come before its other tests.
+    fn suite_name(&mut self, line: &str) -> Option<String> {
+        if let Some(package) = line.strip_prefix("Doc-tests ") {
+            return Some(format!("{package} (doc)"));
+        }
+        let (source, program) = line.strip_prefix("Running ")?.strip_suffix(')')?.rsplit_once(" (")?;
+        let program = program.rsplit(['/', '\\']).next()?;
+        let program = program.rsplit_once('-').map_or(program, |(name, _)| name);
+        if source.starts_with("unittests") {
+            self.package = program.to_owned();
+            return Some(format!("{program} (unit)"));
+        }
+        Some(format!("{} ({program})", self.package))
+    }
+
     /// The suites, after a run that succeeded or not.
     pub fn finish(mut self, success: bool) -> Vec<Suite> {
         for suite in self.suites.iter_mut().filter(|suite| !suite.told && !success) {
@@ -62,18 +79,6 @@ impl Reader {
         }
         self.suites
     }
-}
-
-fn suite_name(line: &str) -> Option<String> {
-    if let Some(name) = line.strip_prefix("Doc-tests ") {
-        return Some(format!("{name} (doc)"));
-    }
-    let rest = line.strip_prefix("Running ")?;
-    let (source, program) = rest.strip_suffix(')')?.rsplit_once(" (")?;
-    let program = program.rsplit(['/', '\\']).next()?;
-    let program = program.rsplit_once('-').map_or(program, |(name, _)| name);
-    let kind = if source.starts_with("unittests") { "unit" } else { source.split(['/', '\\']).next()? };
-    Some(format!("{program} ({kind})"))
 }
 
 fn number_before(text: &str, unit: &str) -> usize {
@@ -112,10 +117,10 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     #[test]
     fn suites_are_counted_from_their_own_output() {
         let suites = read(false);
-        let died = "dies (tests) (ended without a result)";
+        let died = "rlx_ir (dies) (ended without a result)";
         let expected = [
             ("rlx_ir (unit)", 12, 0, 1),
-            ("all (tests)", 3, 2, 0),
+            ("rlx_ir (all)", 3, 2, 0),
             (died, 0, 1, 0),
             ("rlx_ir (doc)", 3, 0, 0),
         ];
@@ -123,7 +128,7 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
             suites,
             expected.map(|(name, passed, failed, ignored)| (name.to_owned(), passed, failed, ignored))
         );
-        assert_eq!(read(true)[2], ("dies (tests)".to_owned(), 0, 0, 0));
+        assert_eq!(read(true)[2], ("rlx_ir (dies)".to_owned(), 0, 0, 0));
     }
 
     #[test]
