@@ -31,4 +31,29 @@ x, w, bias = rng.normal(size=(3, 4)), rng.normal(size=(4, 5)), rng.normal(size=5
 y = x @ w + bias
 golden.case("fused_matmul_bias_act", [x, w, bias], np.where(y >= 0, y, 0.2 * y), kind="leaky_relu", parameter=0.2,
             transpose_w=False, bias=True)
+
+
+def standardise(x, axes, eps, centred):
+    mean = x.mean(axis=axes, keepdims=True) if centred else 0.0
+    return (x - mean) / np.sqrt(((x - mean) ** 2).mean(axis=axes, keepdims=True) + eps)
+
+
+for shape, axes in (((3, 8), (1,)), ((2, 3, 5), (1,)), ((2, 3, 5), (1, 2))):
+    extents = [shape[axis] for axis in axes]
+    spread = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
+    x, residual = rng.normal(size=shape), rng.normal(size=shape)
+    bias, gamma, beta = (rng.normal(size=extents) for _ in range(3))
+    along = lambda parameter: parameter.reshape(spread)
+    total = x + residual + along(bias)
+    normal = standardise(total, axes, 1e-5, True) * along(gamma) + along(beta)
+    golden.case("fused_residual_ln", [x, residual, bias, gamma, beta], [normal, total], axes=axes, eps=1e-5, bias=True,
+                gamma=True, beta=True)
+    root = standardise(total, axes, 1e-6, False)
+    golden.case("fused_residual_rms_norm", [x, residual, bias, gamma], [root * (1 + along(gamma)), total], axes=axes,
+                eps=1e-6, unit_offset=True, bias=True, gamma=True)
+    total = x + residual
+    golden.case("fused_residual_ln", [x, residual], [standardise(total, axes, 1e-5, True), total], axes=axes, eps=1e-5)
+    root = standardise(total, axes, 1e-6, False)
+    golden.case("fused_residual_rms_norm", [x, residual, gamma], [root * along(gamma), total], axes=axes, eps=1e-6,
+                unit_offset=False, gamma=True)
 golden.write("crates/rlx-ir/tests/golden/fused.rlx")

@@ -4,6 +4,7 @@ python recipes/golden_reduce.py   (numpy 2, scipy 1)
 """
 
 import numpy as np
+from scipy import special
 from golden import Golden
 
 rng = np.random.default_rng(11)
@@ -49,7 +50,7 @@ for x in FLOATS + INTS:
         extent = x.shape[axis]
         for k in (extent // 2, extent):
             for largest in (True, False):
-                for is_sorted in (True, False):
+                for is_sorted in (True, False) if k < extent else (True,):
                     indices = np.take(order(x, axis, largest), range(k), axis=axis)
                     if not is_sorted:
                         indices = np.sort(indices, axis=axis)
@@ -57,6 +58,12 @@ for x in FLOATS + INTS:
                     golden.case("top_k", [x], [values, indices.astype(np.int32)], k=k, axis=axis, largest=largest,
                                 sorted=is_sorted, dtype="i32")
 
+for x in FLOATS + INTS:
+    for axis in range(x.ndim):
+        for descending in (False, True):
+            indices = order(x, axis, descending)
+            golden.case("sort", [x], np.take_along_axis(x, indices, axis=axis), axis=axis, descending=descending)
+            golden.case("arg_sort", [x], indices.astype(np.int64), axis=axis, descending=descending, dtype="i64")
 golden.write("crates/rlx-ir/tests/golden/order.rlx")
 golden = Golden()
 
@@ -84,4 +91,15 @@ def scan_cases(op, accumulate, start, operands):
 
 
 scan_cases("cumsum", lambda x, axis: np.cumsum(x, axis, dtype=x.dtype), 0, [FLOATS[0], FLOATS[2]] + INTS)
+scan_cases("cum_prod", lambda x, axis: np.cumprod(x, axis, dtype=x.dtype), 1, [FLOATS[0], FLOATS[2]] + INTS)
+lowest = lambda dtype: -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+highest = lambda dtype: np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+scan_cases("cum_max", np.maximum.accumulate, lowest, FLOATS + INTS)
+scan_cases("cum_min", np.minimum.accumulate, highest, FLOATS + INTS)
+scan_cases("cum_log_sum_exp", np.logaddexp.accumulate, -np.inf, [FLOATS[0] * 40, FLOATS[1], FLOATS[2]])
+for x in [FLOATS[0] * 50, FLOATS[2], rng.normal(size=(2, 3, 4))]:
+    for axis in range(x.ndim):
+        golden.case("log_softmax", [x], special.log_softmax(x.astype(np.float64), axis=axis).astype(x.dtype), axis=axis)
+edge = np.array([[-np.inf, -np.inf], [np.inf, 0], [np.nan, 0], [-np.inf, 0]])
+golden.case("log_softmax", [edge], np.array([[np.nan, np.nan], [np.nan, np.nan], [np.nan, np.nan], [-np.inf, 0]]), axis=1)
 golden.write("crates/rlx-ir/tests/golden/scan.rlx")

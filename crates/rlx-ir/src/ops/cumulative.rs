@@ -41,6 +41,10 @@ impl Op {
     pub fn as_cumulative(&self) -> Option<Cumulative> {
         Some(match self {
             Op::Cumsum(op) => op.cumulative(),
+            Op::CumProd(op) => op.cumulative(),
+            Op::CumMax(op) => op.cumulative(),
+            Op::CumMin(op) => op.cumulative(),
+            Op::CumLogSumExp(op) => op.cumulative(),
             _ => return None,
         })
     }

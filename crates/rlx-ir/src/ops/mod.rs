@@ -15,6 +15,7 @@ use crate::shape::TensorType;
 
 mod addressing;
 mod cumulative;
+mod fused_residual;
 mod normalise;
 mod ordering;
 mod shared;
@@ -108,17 +109,31 @@ ops! {
         softmax::Softmax,
         arg_reduce::ArgReduce,
         cumsum::Cumsum,
+        cum_prod::CumProd,
+        cum_max::CumMax,
+        cum_min::CumMin,
+        cum_log_sum_exp::CumLogSumExp,
         top_k::TopK,
+        sort::Sort,
+        arg_sort::ArgSort,
+        log_softmax::LogSoftmax,
     }
     linear {
         matmul::MatMul,
+        dot_general::DotGeneral,
     }
     norm {
         layer_norm::LayerNorm,
+        layer_norm2d::LayerNorm2d,
+        group_norm::GroupNorm,
         rms_norm::RmsNorm,
+        batch_norm_inference::BatchNormInference,
+        instance_norm::InstanceNorm,
     }
     fused {
         fused_matmul_bias_act::FusedMatMulBiasAct,
+        fused_residual_ln::FusedResidualLN,
+        fused_residual_rms_norm::FusedResidualRmsNorm,
     }
     attention {
         attention::Attention,

@@ -89,20 +89,25 @@ pub(crate) fn inverse_root(g: &mut Graph, x: Value, eps: f64) -> Value {
     g.rsqrt(sum)
 }
 
-/// `parameter`, with one dim per axis of `axes`, under a shape of rank `rank`
-/// that has extent 1 elsewhere, in its accumulation dtype.
-pub(crate) fn along_axes(g: &mut Graph, parameter: Value, axes: &[usize], rank: usize) -> Value {
+/// `parameter`, with one dim per axis of `axes`, under a shape that broadcasts
+/// along those axes of a tensor of rank `rank`.
+pub(crate) fn reshape_along(g: &mut Graph, parameter: Value, axes: &[usize], rank: usize) -> Value {
     let Some(ty) = g.try_ty(parameter).cloned() else { return Value::POISON };
+    // Trailing axes broadcast as they are.
+    if axes.iter().copied().eq(rank - axes.len()..rank) {
+        return parameter;
+    }
     let mut dims = vec![Dim::from(1); rank];
     for (dim, &axis) in ty.shape.dims().iter().zip(axes) {
         dims[axis] = dim.clone();
     }
+    g.reshape(parameter, Shape::from(dims))
+}
+
+/// [`reshape_along`] in the accumulation dtype.
+pub(crate) fn along_axes(g: &mut Graph, parameter: Value, axes: &[usize], rank: usize) -> Value {
     let wide = g.accumulation_cast(parameter);
-    // Trailing axes broadcast as they are.
-    if axes.iter().copied().eq(rank - axes.len()..rank) {
-        return wide;
-    }
-    g.reshape(wide, Shape::from(dims))
+    reshape_along(g, wide, axes, rank)
 }
 
 /// `x scale + shift`; each parameter has one dim per axis of `axes`.

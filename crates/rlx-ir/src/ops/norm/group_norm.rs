@@ -1,0 +1,112 @@
+//! `group_norm`: zero mean and unit variance over groups of channels.
+
+use crate::accuracy::Accuracy;
+use crate::attr::Real;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::literal::Literal;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::float_like;
+use crate::ops::normalise::{
+    Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
+};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// `y = (x - mean) / sqrt(variance + eps) gamma + beta` for `x` of [N, C, ..]; mean and variance
+    /// over each of the `num_groups` runs of `C / num_groups` channels with everything after them.
+    ///
+    /// `gamma` and `beta` are [C].
+    /// (C1) `x` has a float dtype.
+    /// (C2) `x` has rank 2 or more.
+    /// (C3) `gamma` and `beta` have the dtype of `x` and the shape [C].
+    /// (C4) `eps` is finite and not negative.
+    /// (C5) `num_groups` is positive and divides C, for every binding of the symbols.
+    /// Half precision computes in f32. Source: ONNX GroupNormalization.
+    group_norm: GroupNorm(x)[gamma, beta] -> y {
+        /// Number of groups of channels.
+        num_groups: usize,
+        /// Added to the variance.
+        eps: Real,
+    }
+}
+
+impl OpSpec for GroupNorm {
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        require!("C2", x.rank() >= 2, "expected [N, C, ..], found {x}");
+        check_parameters("C3", x, &[1], &operands[1..])?;
+        check_eps("C4", self.eps.0)?;
+        let (groups, channels) = (self.num_groups, &x.shape[1]);
+        require!("C5", groups > 0, "num_groups is 0; one group is the least");
+        require!(
+            "C5",
+            channels.modulo(&Dim::from(groups)).is(0),
+            "{groups} groups do not divide {channels} channels"
+        );
+        float_like("C1", operands)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 64 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], num_groups, gamma, beta, dtype| {
+            let mut operands = vec![TensorType::new(dtype, dims)];
+            operands.extend(vec![TensorType::new(dtype, [dims[1]]); usize::from(gamma) + usize::from(beta)]);
+            Sample::new(GroupNorm { num_groups, eps: Real(1e-5), gamma, beta }, operands)
+        };
+        vec![
+            sample(&[2, 6, 3], 3, true, true, DType::F32),
+            sample(&[2, 4, 2, 3], 2, true, true, DType::F64),
+            sample(&[1, 4, 2, 1, 2], 1, true, false, DType::F32),
+            sample(&[3, 6], 2, false, true, DType::F32),
+            sample(&[2, 4, 3], 4, false, false, DType::BF16),
+            sample(&[2, 4, 3], 2, true, true, DType::F16),
+            sample(&[0, 4, 2], 2, true, true, DType::F32),
+            sample(&[2, 4, 0], 2, true, true, DType::F32),
+            sample(&[2, 0, 3], 2, true, true, DType::F32),
+        ]
+    }
+}
+
+impl GroupNorm {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let ty = g.ty(operands[0]).clone();
+        if ty.shape[1].is(0) {
+            return vec![operands[0]];
+        }
+        let groups = Dim::from(self.num_groups);
+        let mut dims = ty.shape.dims().to_vec();
+        let per_group = dims[1].floor_div(&groups);
+        dims.splice(1..2, [groups, per_group]);
+        let wide = g.accumulation_cast(operands[0]);
+        let grouped = g.reshape(wide, Shape::from(dims));
+        let axes: Vec<usize> = (2..ty.rank() + 1).collect();
+        let standard = Standard { axes: &axes, eps: self.eps.0, centre: Centre::Mean };
+        let normal = standard.build(g, grouped);
+        let normal = g.reshape(normal, ty.shape);
+        let given = |name| self.operand_index(name).map(|index| operands[index]);
+        let y = affine(g, normal, given("gamma"), given("beta"), &[1]);
+        vec![g.cast_to(y, ty.dtype)]
+    }
+
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let x = operands[0];
+        // Row-major order is kept by splitting an axis, so the elements need not move.
+        let mut dims = x.dims().to_vec();
+        let per_group = dims[1] / self.num_groups;
+        dims.splice(1..2, [self.num_groups, per_group]);
+        let axes: Vec<usize> = (2..dims.len()).collect();
+        let standard = Standard { axes: &axes, eps: self.eps.0, centre: Centre::Mean };
+        let mut values = standard.eval(&dims, &x.to_f64s());
+        let given = |name| self.operand_index(name).map(|index| operands[index].to_f64s());
+        affine_eval(x.dims(), &mut values, given("gamma").as_deref(), given("beta").as_deref(), &[1]);
+        result_like(x, &values)
+    }
+}

@@ -1,0 +1,79 @@
+//! `arg_sort`: the positions that put each row in order.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::literal::Literal;
+use crate::op;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::ordering::{check_ordered, index_numbers, map_rows, sorted_positions};
+use crate::ops::{check_axis, check_index_dtype};
+use crate::shape::TensorType;
+
+op! {
+    /// Positions along `axis` that put each row of `x` in ascending (`descending`) order.
+    ///
+    /// Stable: equal elements keep their order. NaN is above every number: last in ascending
+    /// order, first in descending order.
+    /// (C1) `axis` is an axis of `x`.
+    /// (C2) `x` has a float or integer dtype.
+    /// (C3) `dtype` is `i32`, `i64` or `u32`.
+    /// Source: NumPy argsort; descending as PyTorch's argsort.
+    arg_sort: ArgSort(x) -> y {
+        /// Axis along which rows are sorted.
+        axis: usize,
+        /// Largest first?
+        descending: bool,
+        /// Dtype of the positions.
+        dtype: DType,
+    }
+}
+
+impl OpSpec for ArgSort {
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        check_axis("C1", self.axis, operands[0])?;
+        check_ordered("C2", operands[0])?;
+        let result = TensorType::new(self.dtype, operands[0].shape.clone());
+        check_index_dtype("C3", "dtype", &result)?;
+        Ok(vec![result])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], axis, descending, dtype, of| {
+            Sample::new(ArgSort { axis, descending, dtype }, [TensorType::new(of, dims)])
+        };
+        vec![
+            sample(&[3, 7], 1, false, DType::I64, DType::F32),
+            sample(&[7, 3], 0, true, DType::I32, DType::F32),
+            sample(&[2, 9, 2], 1, true, DType::U32, DType::I32),
+            sample(&[17], 0, false, DType::I64, DType::U8),
+            sample(&[2, 5], 1, false, DType::I32, DType::BF16),
+            sample(&[1], 0, true, DType::I32, DType::F16),
+            sample(&[2, 0], 1, false, DType::I64, DType::I64),
+            sample(&[0, 3], 1, true, DType::I64, DType::F64),
+        ]
+    }
+}
+
+impl ArgSort {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let extent = g.ty(operands[0]).shape[self.axis].clone();
+        g.top_k(operands[0], extent, self.axis, self.descending, true, self.dtype)
+            .into_iter()
+            .skip(1)
+            .collect()
+    }
+
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let x = operands[0];
+        map_rows(x, self.axis, x.dims()[self.axis], [self.dtype], |row| {
+            [index_numbers(&sorted_positions(row, self.descending))]
+        })
+    }
+}

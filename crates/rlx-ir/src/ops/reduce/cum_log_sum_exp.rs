@@ -1,0 +1,52 @@
+//! `cum_log_sum_exp`: running logarithms of sums of exponentials along one axis.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::op;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::cumulative::{Cumulative, CumulativeKind, cumulative_samples};
+use crate::ops::{check_axis, float_like};
+use crate::shape::TensorType;
+
+op! {
+    /// `y[i]` is log of the sum of exp(x[j]) over `j <= i` along `axis`; `j < i` with `exclusive`; from the end
+    /// with `reverse`. `-inf` of nothing.
+    ///
+    /// (C1) `axis` is an axis of `x`.
+    /// (C2) `x` has a float dtype.
+    /// Computed without overflow, in f32 for half precision. Source: JAX cumlogsumexp.
+    cum_log_sum_exp: CumLogSumExp(x) -> y {
+        /// Axis along which the combination runs.
+        axis: usize,
+        /// Does an element leave itself out?
+        exclusive: bool,
+        /// Does the combination run from the end?
+        reverse: bool,
+    }
+}
+
+impl OpSpec for CumLogSumExp {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| op.cumulative().eval(operands[0]));
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        check_axis("C1", self.axis, operands[0])?;
+        float_like("C2", operands)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 64 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let dtypes = [DType::F16, DType::BF16];
+        cumulative_samples(&dtypes, |axis, exclusive, reverse| CumLogSumExp { axis, exclusive, reverse })
+    }
+}
+
+impl CumLogSumExp {
+    /// The op as one of the cumulative ones.
+    pub fn cumulative(&self) -> Cumulative {
+        let CumLogSumExp { axis, exclusive, reverse } = *self;
+        Cumulative { kind: CumulativeKind::LogSumExp, axis, exclusive, reverse }
+    }
+}

@@ -1,0 +1,54 @@
+//! `cum_prod`: running products along one axis.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::op;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::check_axis;
+use crate::ops::cumulative::{Cumulative, CumulativeKind, cumulative_samples};
+use crate::ops::ordering::check_ordered;
+use crate::shape::TensorType;
+
+op! {
+    /// `y[i]` is the product of x[j] over `j <= i` along `axis`; `j < i` with `exclusive`; from the end
+    /// with `reverse`. 1 of nothing.
+    ///
+    /// (C1) `axis` is an axis of `x`.
+    /// (C2) `x` has a float or integer dtype.
+    /// Half-precision products accumulate in f32; integers wrap. Source: NumPy cumprod.
+    cum_prod: CumProd(x) -> y {
+        /// Axis along which the product runs.
+        axis: usize,
+        /// Does an element leave itself out?
+        exclusive: bool,
+        /// Does the product run from the end?
+        reverse: bool,
+    }
+}
+
+impl OpSpec for CumProd {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| op.cumulative().eval(operands[0]));
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        check_axis("C1", self.axis, operands[0])?;
+        check_ordered("C2", operands[0])?;
+        Ok(vec![operands[0].clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 64 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let dtypes = [DType::F16, DType::BF16, DType::I32, DType::U8];
+        cumulative_samples(&dtypes, |axis, exclusive, reverse| CumProd { axis, exclusive, reverse })
+    }
+}
+
+impl CumProd {
+    /// The op as one of the cumulative ones.
+    pub fn cumulative(&self) -> Cumulative {
+        let CumProd { axis, exclusive, reverse } = *self;
+        Cumulative { kind: CumulativeKind::Prod, axis, exclusive, reverse }
+    }
+}

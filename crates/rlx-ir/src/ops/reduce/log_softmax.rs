@@ -1,0 +1,61 @@
+//! `log_softmax`: logarithm of the softmax along one axis.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op;
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{ReduceKind, check_axis, float_like};
+use crate::shape::TensorType;
+
+op! {
+    /// `y[i] = x[i] - m - log(sum_j exp(x[j] - m))` along `axis`, with `m` the maximum.
+    ///
+    /// (C1) `x` has a float dtype.
+    /// (C2) `axis` is an axis of `x`.
+    /// A row of only `-inf`, or with a NaN or `+inf`, is NaN. Half precision computes in f32.
+    log_softmax: LogSoftmax(x) -> y {
+        /// Axis whose exponentials sum to one.
+        axis: usize,
+    }
+}
+
+impl OpSpec for LogSoftmax {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        check_axis("C2", self.axis, operands[0])?;
+        float_like("C1", operands)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 64 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample =
+            |dims: &[usize], axis, dtype| Sample::new(LogSoftmax { axis }, [TensorType::new(dtype, dims)]);
+        vec![
+            sample(&[3, 5], 1, DType::F32),
+            sample(&[3, 5], 0, DType::F32),
+            sample(&[2, 3, 4], 1, DType::F16),
+            sample(&[1], 0, DType::F64),
+            sample(&[2, 0], 1, DType::F32),
+            sample(&[2, 0], 0, DType::BF16),
+        ]
+    }
+}
+
+impl LogSoftmax {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let dtype = g.ty(operands[0]).dtype;
+        let x = g.accumulation_cast(operands[0]);
+        let max = g.reduce(x, ReduceKind::Max, vec![self.axis], true);
+        let shifted = g.sub(x, max);
+        let exp = g.exp(shifted);
+        let sum = g.reduce(exp, ReduceKind::Sum, vec![self.axis], true);
+        let log = g.log(sum);
+        let y = g.sub(shifted, log);
+        vec![g.cast_to(y, dtype)]
+    }
+}
