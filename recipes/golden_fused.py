@@ -32,6 +32,15 @@ y = x @ w + bias
 golden.case("fused_matmul_bias_act", [x, w, bias], np.where(y >= 0, y, 0.2 * y), kind="leaky_relu", parameter=0.2,
             transpose_w=False, bias=True)
 
+for name in ("silu", "gelu", "relu", "sigmoid", "gelu_approx"):
+    for gate_first in (True, False):
+        x = rng.normal(size=(2, 3, 8)).astype(np.float32)
+        first, second = np.split(x.astype(np.float64), 2, axis=-1)
+        gate, up = (first, second) if gate_first else (second, first)
+        y = ACTIVATIONS[name](gate) * up
+        golden.case("fused_swiglu", [x], y.astype(np.float32), gate_first=gate_first, kind=name, cast=None)
+        golden.case("fused_swiglu", [x], y.astype(np.float16), gate_first=gate_first, kind=name, cast="f16")
+
 
 def standardise(x, axes, eps, centred):
     mean = x.mean(axis=axes, keepdims=True) if centred else 0.0

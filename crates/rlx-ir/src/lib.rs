@@ -11,6 +11,7 @@ mod builder;
 pub mod diagnostic;
 pub mod dim;
 pub mod dtype;
+mod einsum;
 pub mod graph;
 pub mod hir;
 pub mod interpret;

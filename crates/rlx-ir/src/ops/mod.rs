@@ -132,6 +132,7 @@ ops! {
     }
     fused {
         fused_matmul_bias_act::FusedMatMulBiasAct,
+        fused_swiglu::FusedSwiGLU,
         fused_residual_ln::FusedResidualLN,
         fused_residual_rms_norm::FusedResidualRmsNorm,
     }
