@@ -7,20 +7,13 @@
 //! change base weights, ...) is refused, never ignored.
 #![forbid(unsafe_code)]
 
-#[cfg(not(target_family = "wasm"))]
 mod config;
 
 use crate::error::WeightError;
 use crate::tensor::{WeightTensor, type_text};
-#[cfg(not(target_family = "wasm"))]
-use crate::{
-    mapped::{MappedWeights, OpenOptions},
-    weights::WeightLoader,
-};
+use crate::weights::WeightLoader;
 use rlx_ir::DTypeClass;
 use std::collections::HashSet;
-#[cfg(not(target_family = "wasm"))]
-use std::path::Path;
 
 /// The two factors of one module's update, `scale * B A`.
 #[derive(Clone, Debug)]
@@ -132,19 +125,34 @@ impl LoraAdapter {
     /// Opens a PEFT folder.
     ///
     /// # Errors
-    /// A missing or damaged file, a configuration that is not plain LoRA, a
-    /// factor without its partner, or a rank other than configured.
+    /// A missing file, and as [`LoraAdapter::from_parts`].
     #[cfg(not(target_family = "wasm"))]
-    pub fn open(folder: impl AsRef<Path>, options: &OpenOptions) -> Result<LoraAdapter, WeightError> {
+    pub fn open(
+        folder: impl AsRef<std::path::Path>,
+        options: &crate::mapped::OpenOptions,
+    ) -> Result<LoraAdapter, WeightError> {
         let folder = folder.as_ref();
-        let config = config::Config::read(folder, options.links)?;
-        let weights = crate::shards::contained(
-            &folder.display().to_string(),
-            folder,
-            "adapter_model.safetensors",
-            options.links,
-        )?;
-        let weights = MappedWeights::open_with(weights, options)?;
+        let blamed = folder.display().to_string();
+        let path_of = |name| crate::shards::contained(&blamed, folder, name, options.links);
+        let path = path_of("adapter_config.json")?;
+        let text = crate::mapped::read_small(&path, "adapter configuration", MAX_CONFIG_BYTES)?;
+        let weights = path_of("adapter_model.safetensors")?;
+        let weights = crate::mapped::MappedWeights::open_with(weights, options)?;
+        LoraAdapter::from_parts(&path.display().to_string(), &text, &weights)
+    }
+
+    /// An adapter from the text of its configuration, which errors call `file`,
+    /// and its tensors.
+    ///
+    /// # Errors
+    /// A configuration that is damaged or not plain LoRA, an unknown tensor, a
+    /// factor without its partner, or a rank other than configured.
+    pub fn from_parts(
+        file: &str,
+        config: &[u8],
+        weights: &dyn WeightLoader,
+    ) -> Result<LoraAdapter, WeightError> {
+        let config = config::Config::parse(file, config)?;
         let mut pairs = Vec::new();
         for tensor in weights.tensors() {
             let factor = Factor::of(weights.source(), tensor)?;
@@ -162,17 +170,18 @@ impl LoraAdapter {
     }
 }
 
-/// PEFT wraps the model; its own names lie behind this.
+/// Longest configuration file that is read.
 #[cfg(not(target_family = "wasm"))]
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// PEFT wraps the model; its own names lie behind this.
 const WRAPPER: &str = "base_model.model.";
 
 /// Spellings of the factors' names after the module path.
-#[cfg(not(target_family = "wasm"))]
 const FACTORS: [(&str, &str); 2] =
     [(".lora_A.weight", ".lora_B.weight"), (".lora_embedding_A", ".lora_embedding_B")];
 
 /// What the name of an adapter tensor says.
-#[cfg(not(target_family = "wasm"))]
 struct Factor<'a> {
     module: &'a str,
     is_a: bool,
@@ -180,7 +189,6 @@ struct Factor<'a> {
     partner: String,
 }
 
-#[cfg(not(target_family = "wasm"))]
 impl<'a> Factor<'a> {
     fn of(file: &str, tensor: &'a WeightTensor) -> Result<Factor<'a>, WeightError> {
         let name = tensor.name();

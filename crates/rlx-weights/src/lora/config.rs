@@ -4,14 +4,8 @@
 
 use super::LoraPair;
 use crate::error::WeightError;
-use crate::mapped::{LinkPolicy, read_small};
-use crate::shards::contained;
 use crate::tensor::{WeightTensor, type_text};
 use serde_json::{Map, Value};
-use std::path::Path;
-
-const FILE: &str = "adapter_config.json";
-const MAX_BYTES: u64 = 1 << 20;
 
 /// Fields that change the result in ways this reader does not model.
 const MUST_BE_UNSET: [&str; 7] = [
@@ -33,16 +27,13 @@ pub(super) struct Config {
 }
 
 impl Config {
-    pub(super) fn read(folder: &Path, links: LinkPolicy) -> Result<Config, WeightError> {
-        let path = contained(&folder.display().to_string(), folder, FILE, links)?;
-        let file = path.display().to_string();
-        let text = read_small(&path, "adapter configuration", MAX_BYTES)?;
-        let fields = serde_json::from_slice(&text).map_err(|error| WeightError::Malformed {
-            file: file.clone(),
+    pub(super) fn parse(file: &str, text: &[u8]) -> Result<Config, WeightError> {
+        let fields = serde_json::from_slice(text).map_err(|error| WeightError::Malformed {
+            file: file.into(),
             part: "adapter configuration",
             detail: error.to_string(),
         })?;
-        let config = Config { file, fields };
+        let config = Config { file: file.into(), fields };
         config.refuse_unsupported()?;
         Ok(config)
     }
