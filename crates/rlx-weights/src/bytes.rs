@@ -49,6 +49,16 @@ impl WeightBytes {
         }
     }
 
+    /// Lets the system drop the mapped pages from memory, once a packed form has
+    /// taken their place; reading them again brings them back from the file.
+    /// Owned bytes stay.
+    pub fn release_pages(&self) {
+        #[cfg(not(target_family = "wasm"))]
+        if let Storage::Mapped(mapping) = &self.storage {
+            mapping.release_pages(self.range.clone());
+        }
+    }
+
     /// Address range, which tells storage apart: two live ranges overlap only
     /// where they are the same memory.
     pub(crate) fn address_range(&self) -> Range<usize> {

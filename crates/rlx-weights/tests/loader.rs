@@ -7,7 +7,7 @@ use common::{save, tensor};
 use rlx_weights::output::write_file;
 use rlx_weights::{
     BytesWeightLoader, FileAccess, LinkPolicy, MappedWeights, OpenOptions, WeightError, WeightLoader,
-    WeightRegistry,
+    WeightRegistry, WeightTensor,
 };
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -56,6 +56,37 @@ fn bytes_outlive_their_loader_and_the_file() {
     let entry = registry.get(handle).expect("registered");
     assert_eq!(entry.tensor().view(), tensor("w", &[4], 0.0).view());
     assert_eq!((registry.memory().mapped, registry.memory().owned), (16, 0));
+}
+
+/// Kilobytes of file pages that this process has in memory.
+#[cfg(target_os = "linux")]
+fn resident_file_kilobytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssFile:"))
+        .expect("a field of every kernel since 4.5");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn released_pages_leave_memory_and_come_back() {
+    const LENGTH: usize = 64 << 20;
+    let folder = folder();
+    let path = folder.path().join("large.safetensors");
+    let large = WeightTensor::new("w", rlx_ir::DType::U8, &[LENGTH], vec![3; LENGTH])
+        .expect("as many bytes as elements");
+    save(&path, &[large]);
+    let loader = MappedWeights::open(&path).expect("our own file");
+    let bytes = loader.find("w").expect("there").bytes();
+    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+    assert_eq!(sum(bytes), 3 * LENGTH as u64);
+    let touched = resident_file_kilobytes();
+    bytes.release_pages();
+    let released = resident_file_kilobytes();
+    assert!(released + 48 * 1024 < touched, "{touched} kB before, {released} kB after");
+    assert_eq!(sum(bytes), 3 * LENGTH as u64);
 }
 
 #[test]
