@@ -66,4 +66,54 @@ for axis in (1, 2):
         np.moveaxis(expected, axis, 1)[row, position:position + 2] = np.moveaxis(update, axis, 1)[row]
     golden.case("kv_append", [state, update, positions], expected, axis=axis)
 
+for axis in range(3):
+    for dtype, index_dtype in [(np.float32, np.int64), (np.uint8, np.uint32)]:
+        table = numbers(dtype, 3, 4, 5)
+        shape = [3, 4, 5]
+        shape[axis] = 7
+        indices = rng.integers(0, table.shape[axis], shape).astype(index_dtype)
+        golden.case("gather_elements", [table, indices], np.take_along_axis(table, indices, axis), axis=axis)
+        smaller = indices[:2, :2, :3]
+        expected = np.take_along_axis(table, indices, axis)[:2, :2, :3]
+        golden.case("gather_elements", [table, smaller], expected, axis=axis)
+
+table = numbers(np.float32, 2, 3, 4)
+indices = rng.integers(0, 2, (5, 2))
+golden.case("gather_nd", [table, indices], table[tuple(indices.T)], batch_dims=0)
+indices = rng.integers(0, 2, (2, 2, 3)).astype(np.int32)
+golden.case("gather_nd", [table, indices], table[tuple(np.moveaxis(indices, -1, 0))], batch_dims=0)
+indices = rng.integers(0, 3, (2, 6, 1))
+expected = np.stack([t[i[:, 0]] for t, i in zip(table, indices)])
+golden.case("gather_nd", [table, indices], expected, batch_dims=1)
+indices = rng.integers(0, 3, (2, 2))
+expected = np.stack([t[tuple(i)] for t, i in zip(table, indices)])
+golden.case("gather_nd", [table, indices], expected, batch_dims=1)
+
+for axis in range(3):
+    for dtype in [np.float64, np.int16]:
+        base = numbers(dtype, 3, 4, 5)
+        indices = rng.integers(0, base.shape[axis], (2, 3))
+        updates = numbers(dtype, *np.take(base, indices, axis).shape)
+        expected = np.moveaxis(base, axis, 0).copy()
+        np.add.at(expected, indices, np.moveaxis(updates, [axis, axis + 1], [0, 1]))
+        golden.case("scatter_add", [base, indices, updates], np.moveaxis(expected, 0, axis), axis=axis)
+
+for kind in ["none", *SCATTER]:
+    for axis in range(2):
+        base = numbers(np.float64, 4, 3)
+        indices = rng.integers(0, base.shape[axis], (3, 2)).astype(np.int32)
+        updates = numbers(np.float64, 3, 2)
+        expected = base.copy()
+        for at in np.ndindex(3, 2):
+            to = list(at)
+            to[axis] = indices[at]
+            to = tuple(to)
+            expected[to] = updates[at] if kind == "none" else SCATTER[kind](expected[to], updates[at])
+        golden.case("scatter_elements", [base, indices, updates], expected, axis=axis, kind=kind)
+
+x = numbers(np.float32, 5, 3, 6)
+golden.case("dynamic_slice", [x, np.array([2, 4])], x[2:5, :, 4:6], axes=[0, 2], sizes=[3, 2])
+golden.case("dynamic_slice", [x, np.array([0], np.uint32)], x, axes=[1], sizes=[3])
+golden.case("dynamic_slice", [x, np.array([5], np.int32)], x[5:], axes=[0], sizes=[0])
+
 golden.write("crates/rlx-ir/tests/golden/index.rlx")

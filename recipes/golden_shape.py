@@ -41,4 +41,34 @@ for dtype, name in [(np.float32, "f32"), (np.int64, "i64"), (np.uint8, "u8"), (n
         golden.case("iota", [], np.indices(shape)[axis].astype(dtype), dtype=name, shape=list(shape), axis=axis)
 golden.case("iota", [], np.arange(300).astype(np.uint8), dtype="u8", shape=[300], axis=0)
 
+for axes in ([0], [1, 2], [0, 1, 2], []):
+    golden.case("reverse", [x], np.flip(x, axes), axes=axes)
+
+low, high = [2, 0, 1], [0, 3, 4]
+for mode in ("constant", "reflect", "edge"):
+    for array in (x, numbers(np.int64, 3, 4, 5), numbers(np.float16, 3, 4, 5)):
+        expected = np.pad(array, list(zip(low, high)), mode)
+        golden.case("pad", [array], expected, low=low, high=high, mode=mode, value=False)
+golden.case("pad", [x, np.float32(-np.inf)], np.pad(x, list(zip(low, high)), constant_values=-np.inf),
+            low=low, high=high, mode="constant", value=True)
+
+for repeats in ([1, 2, 3], [2, 1, 0]):
+    golden.case("tile", [x], np.tile(x, repeats), repeats=repeats)
+for shifts, axes in [([1], [0]), ([-2, 9], [1, 2]), ([3, 0], [0, 1])]:
+    golden.case("roll", [x], np.roll(x, shifts, axes), axes=axes, shifts=shifts)
+golden.case("roll", [numbers(np.int8, 0, 2)], np.zeros((0, 2), np.int8), axes=[0], shifts=[5])
+
+labels = np.array([[0, 3, 5], [-1, 2, 4]])
+for axis in range(3):
+    expected = np.moveaxis(labels[..., None] == np.arange(5), -1, axis)
+    golden.case("one_hot", [labels], expected.astype(np.float32), depth=5, axis=axis, dtype="f32")
+    golden.case("one_hot", [labels.astype(np.int32)], expected, depth=5, axis=axis, dtype="bool")
+
+for diagonal in (-2, 0, 1, 7):
+    attributes = {"diagonal": diagonal, "row_axis": 1, "column_axis": 2}
+    golden.case("trilu", [x], np.triu(x, diagonal), upper=True, **attributes)
+    golden.case("trilu", [x], np.tril(x, diagonal), upper=False, **attributes)
+swapped = np.swapaxes(np.triu(np.swapaxes(x, 0, 2)), 0, 2)
+golden.case("trilu", [x], swapped, upper=True, diagonal=0, row_axis=1, column_axis=0)
+
 golden.write("crates/rlx-ir/tests/golden/shape.rlx")

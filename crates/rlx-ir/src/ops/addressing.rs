@@ -10,7 +10,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::{Literal, element_count};
 use crate::op::{Evaluated, Fault, Violation};
-use crate::ops::{broadcast_position, check_index_dtype, for_each_index};
+use crate::ops::{broadcast_position, check_axis, check_index_dtype, for_each_index};
 use crate::require;
 use crate::shape::{Shape, TensorType};
 
@@ -181,4 +181,47 @@ pub fn window_vectors(g: &mut Graph, starts: Value, lens: &[Dim]) -> Value {
         })
         .collect();
     g.concat(&columns, lens.len())
+}
+
+/// `indices` hold one index along `axis` per element, as `gather_elements` and `scatter_elements` take
+/// them. The labels are those of the axis, the index dtype and the extents.
+pub fn check_element_indices(
+    labels: [&'static str; 3],
+    axis: usize,
+    table: &TensorType,
+    indices: &TensorType,
+) -> Result<(), Violation> {
+    check_axis(labels[0], axis, table)?;
+    require!(
+        labels[0],
+        indices.rank() == table.rank(),
+        "indices have rank {}, expected {}",
+        indices.rank(),
+        table.rank()
+    );
+    check_index_dtype(labels[1], "indices", indices)?;
+    for other in (0..table.rank()).filter(|&other| other != axis) {
+        let what = format!("extent of the indices along axis {other},");
+        check_at_most(labels[2], &what, &indices.shape[other], &table.shape[other])?;
+    }
+    Ok(())
+}
+
+/// Coordinate vectors, one per element of `indices`: its own coordinate, with
+/// the one along `axis` replaced by the index.
+pub fn element_vectors(g: &mut Graph, indices: Value, axis: usize) -> Value {
+    let Some(ty) = g.try_ty(indices).cloned() else { return Value::POISON };
+    let rank = ty.rank();
+    let mut dims = ty.shape.into_dims();
+    dims.push(Dim::from(1));
+    let columns: Vec<Value> = (0..rank)
+        .map(|column| {
+            if column == axis {
+                g.reshape(indices, dims.clone())
+            } else {
+                g.iota(ty.dtype, dims.clone(), column)
+            }
+        })
+        .collect();
+    g.concat(&columns, rank)
 }

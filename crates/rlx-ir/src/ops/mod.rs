@@ -29,6 +29,7 @@ pub use index::dynamic_update_slice::axes_to_front;
 pub use index::scatter_nd::{ScatterKind, check_vectors};
 pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
+pub use shape::pad::PadMode;
 pub use shared::*;
 
 macro_rules! ops {
@@ -88,6 +89,9 @@ ops! {
         cast::Cast,
         compare::Compare,
         r#where::Where,
+        bitcast::Bitcast,
+        clamp::Clamp,
+        elementwise_region::ElementwiseRegion,
     }
     shape {
         reshape::Reshape,
@@ -97,12 +101,23 @@ ops! {
         expand::Expand,
         concat::Concat,
         iota::Iota,
+        reverse::Reverse,
+        pad::Pad,
+        tile::Tile,
+        roll::Roll,
+        one_hot::OneHot,
+        trilu::Trilu,
     }
     index {
         gather::Gather,
         scatter_nd::ScatterNd,
         dynamic_update_slice::DynamicUpdateSlice,
         kv_append::KvAppend,
+        gather_elements::GatherElements,
+        gather_nd::GatherNd,
+        scatter_add::ScatterAdd,
+        scatter_elements::ScatterElements,
+        dynamic_slice::DynamicSlice,
     }
     reduce {
         reduce::Reduce,

@@ -524,8 +524,22 @@ impl<'a> Parser<'a> {
         Ok(product)
     }
 
+    /// Decimal digits after `sign`; together, so that the smallest integer is one too.
+    fn extent(&mut self, sign: &str) -> Parsed<Dim> {
+        match self.lexer.number() {
+            Some(digits) => format!("{sign}{digits}")
+                .parse::<i64>()
+                .map(Dim::from)
+                .map_err(|_| self.lexer.error(digits, "is not an extent")),
+            None => self.lexer.expected("an integer expression"),
+        }
+    }
+
     fn dim_atom(&mut self) -> Parsed<Dim> {
         if self.lexer.eat("-") {
+            if self.lexer.peek().is_some_and(|next| next.is_ascii_digit()) {
+                return self.extent("-");
+            }
             return self.nested(Self::dim_atom).map(|dim| -dim);
         }
         if self.lexer.eat("(") {
@@ -534,13 +548,7 @@ impl<'a> Parser<'a> {
             return Ok(dim);
         }
         let Some(word) = self.lexer.word() else {
-            return match self.lexer.number() {
-                Some(digits) => digits
-                    .parse::<i64>()
-                    .map(Dim::from)
-                    .map_err(|_| self.lexer.error(digits, "is not an extent")),
-                None => self.lexer.expected("an integer expression"),
-            };
+            return self.extent("");
         };
         if !self.lexer.eat("(") {
             return Ok(Dim::symbol(word));

@@ -1,0 +1,108 @@
+//! `dynamic_slice`: a window that begins where the data says.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::literal::Literal;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{
+    check_addressable, check_at_most, check_axes, check_not_negative, check_starts, read_starts, row_major,
+    select_elements, wide_index,
+};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// Along `axes[i]`, the `sizes[i]` elements of `x` from `starts[i]` on; other axes are whole.
+    ///
+    /// (C1) `axes` are axes of `x`, strictly increasing, with one entry of `sizes` each.
+    /// (C2) No size is negative or larger than the extent. What symbols leave open is checked when they are
+    /// bound.
+    /// (C3) `starts` is i32, i64 or u32 of shape `[axes.len()]`.
+    /// (C4) The dtype is not storage-only.
+    /// A window that does not lie inside `x` is a run-time fault (StableHLO would move it).
+    dynamic_slice: DynamicSlice(x, starts) -> y {
+        /// The axes that have a start.
+        axes: Vec<usize>,
+        /// Extents of the window along them.
+        sizes: Vec<Dim>,
+    }
+}
+
+impl OpSpec for DynamicSlice {
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (x, starts) = (operands[0], operands[1]);
+        check_axes("C1", &self.axes, x)?;
+        let count = self.axes.len();
+        require!("C1", self.sizes.len() == count, "sizes has {} entries, expected {count}", self.sizes.len());
+        let mut dims = x.shape.dims().to_vec();
+        for (&axis, size) in self.axes.iter().zip(&self.sizes) {
+            check_not_negative("C2", "size", size)?;
+            check_at_most("C2", "size", size, &dims[axis])?;
+            dims[axis] = size.clone();
+        }
+        check_starts("C3", starts, count)?;
+        check_addressable("C4", &[x])?;
+        Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], window: &[(usize, usize)], dtype, index_dtype| {
+            let room = window.iter().map(|&(axis, size)| dims[axis] - size).min().unwrap_or(0);
+            let op = DynamicSlice {
+                axes: window.iter().map(|entry| entry.0).collect(),
+                sizes: window.iter().map(|entry| Dim::from(entry.1)).collect(),
+            };
+            let operands = [TensorType::new(dtype, dims), TensorType::new(index_dtype, [window.len()])];
+            Sample::new(op, operands).fill(1, 0.0, room as f64 + 1.0)
+        };
+        vec![
+            sample(&[6, 3], &[(0, 2)], DType::F32, DType::I64),
+            sample(&[2, 5, 4], &[(1, 3), (2, 2)], DType::BF16, DType::I32),
+            sample(&[4], &[(0, 4)], DType::Bool, DType::U32),
+            sample(&[4, 2], &[(0, 0)], DType::F64, DType::I64),
+            sample(&[2, 2], &[], DType::I8, DType::I64),
+        ]
+    }
+}
+
+impl DynamicSlice {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let (x, starts) = (operands[0], operands[1]);
+        let mut dims = x.dims().to_vec();
+        for (&axis, size) in self.axes.iter().zip(&self.sizes) {
+            dims[axis] = size.as_static().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+        }
+        let starts = read_starts(starts, |position| {
+            let axis = self.axes[position];
+            (dims[axis], x.dims()[axis])
+        })?;
+        select_elements(x, &dims, |index| {
+            let mut source = index.to_vec();
+            for (&axis, start) in self.axes.iter().zip(&starts) {
+                source[axis] += start;
+            }
+            row_major(x.dims(), &source)
+        })
+    }
+
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let starts = wide_index(g, operands[1]);
+        let dtype = g.ty(starts).dtype;
+        let mut x = operands[0];
+        for (position, (&axis, size)) in self.axes.iter().zip(&self.sizes).enumerate() {
+            let start = g.narrow(starts, 0usize, position, 1);
+            let offset = g.iota(dtype, vec![size.clone()], 0usize);
+            let rows = g.add(start, offset);
+            x = g.gather(x, rows, axis);
+        }
+        vec![x]
+    }
+}

@@ -1,0 +1,79 @@
+//! `gather_nd`: slices named by coordinate vectors.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::literal::Literal;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{check_addressable, check_vectors, read_indices, row_major, select_elements};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// `y[b.., i..] = table[b.., indices[b.., i.., :]]`: the first `batch_dims` axes are shared, and the
+    /// last extent of `indices`, `k`, is the number of axes after them that a coordinate vector names (ONNX
+    /// `GatherND`). The result's shape is `indices[:-1] ++ table[batch_dims + k:]`.
+    ///
+    /// (C1) `indices` is i32, i64 or u32, of rank more than `batch_dims`; `k` is static and at most the rank
+    /// of `table` less `batch_dims`.
+    /// (C2) The first `batch_dims` extents are equal.
+    /// (C3) The table's dtype is not storage-only.
+    /// A coordinate outside its axis is a run-time fault.
+    gather_nd: GatherNd(table, indices) -> y {
+        /// Number of leading axes that both share.
+        batch_dims: usize,
+    }
+}
+
+impl OpSpec for GatherNd {
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (table, indices) = (operands[0], operands[1]);
+        let depth = check_vectors("C1", table, indices, self.batch_dims)?;
+        let shared = |ty: &TensorType| ty.shape.dims().get(..self.batch_dims).map(<[_]>::to_vec);
+        let equal = shared(table).is_some() && shared(table) == shared(indices);
+        require!("C2", equal, "{table} and {indices} do not share {} leading extents", self.batch_dims);
+        check_addressable("C3", &[table])?;
+        let lead = &indices.shape.dims()[..indices.rank() - 1];
+        let rest = &table.shape.dims()[self.batch_dims + depth..];
+        Ok(vec![TensorType::new(table.dtype, Shape::from([lead, rest].concat()))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |table: &[usize], dtype, indices: &[usize], index_dtype, batch_dims: usize| {
+            let operands = [TensorType::new(dtype, table), TensorType::new(index_dtype, indices)];
+            let depth = indices[indices.len() - 1];
+            let high = table[batch_dims..batch_dims + depth].iter().min().copied().unwrap_or(1);
+            Sample::new(GatherNd { batch_dims }, operands).fill(1, 0.0, high as f64)
+        };
+        vec![
+            sample(&[4, 3], DType::F32, &[5, 1], DType::I64, 0),
+            sample(&[4, 3, 2], DType::I32, &[2, 3, 2], DType::I32, 0),
+            sample(&[2, 4, 3], DType::F16, &[2, 5, 1], DType::U32, 1),
+            sample(&[2, 2, 3], DType::U8, &[2, 2, 1], DType::I64, 2),
+            sample(&[3, 2], DType::Bool, &[2], DType::I64, 0),
+            sample(&[3], DType::C64, &[2, 0], DType::I64, 0),
+            sample(&[3, 0], DType::F32, &[2, 1], DType::I64, 0),
+            sample(&[0, 2], DType::F32, &[0, 1], DType::I64, 0),
+        ]
+    }
+}
+
+impl GatherNd {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let (table, indices) = (operands[0], operands[1]);
+        let lead = indices.dims().len() - 1;
+        let depth = indices.dims()[lead];
+        let coordinates = read_indices(indices, |at| table.dims()[self.batch_dims + at[lead]])?;
+        let dims = [&indices.dims()[..lead], &table.dims()[self.batch_dims + depth..]].concat();
+        select_elements(table, &dims, |index| {
+            let row = row_major(&indices.dims()[..lead], &index[..lead]) * depth;
+            let vector = &coordinates[row..row + depth];
+            row_major(table.dims(), &[&index[..self.batch_dims], vector, &index[lead..]].concat())
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! `scatter_add`: rows added to a table, the adjoint of `gather`.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::literal::Literal;
+use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{ScatterKind, axes_to_front, check_axis, check_index_dtype, read_indices, row_major};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// `base`, with `updates[a.., i.., b..]` added to `base[a.., indices[i..], b..]`. Updates of one element
+    /// are added in row-major order of `i`.
+    ///
+    /// (C1) `axis` is an axis of `base`.
+    /// (C2) `indices` is i32, i64 or u32.
+    /// (C3) The shape of `updates` is `base[:axis] ++ indices ++ base[axis + 1:]`.
+    /// (C4) `base` and `updates` have one dtype, which is not storage-only.
+    /// (C5) The dtype is not `bool`.
+    /// An index outside `[0, extent)` is a run-time fault. Half-precision sums accumulate in f32.
+    scatter_add: ScatterAdd(base, indices, updates) -> y {
+        /// The indexed axis.
+        axis: usize,
+    }
+}
+
+impl OpSpec for ScatterAdd {
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (base, indices, updates) = (operands[0], operands[1], operands[2]);
+        check_axis("C1", self.axis, base)?;
+        check_index_dtype("C2", "indices", indices)?;
+        let dims = base.shape.dims();
+        let expected = Shape::from([&dims[..self.axis], indices.shape.dims(), &dims[self.axis + 1..]].concat());
+        require!("C3", updates.shape == expected, "updates have shape {}, expected {expected}", updates.shape);
+        ScatterKind::Add.check("C4", "C5", base, updates)?;
+        Ok(vec![base.clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        ScatterKind::Add.accuracy()
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |base: &[usize], dtype, indices: &[usize], index_dtype, axis: usize| {
+            let updates = [&base[..axis], indices, &base[axis + 1..]].concat();
+            let operands = [
+                TensorType::new(dtype, base),
+                TensorType::new(index_dtype, indices),
+                TensorType::new(dtype, updates.as_slice()),
+            ];
+            Sample::new(ScatterAdd { axis }, operands).fill(1, 0.0, base[axis] as f64)
+        };
+        vec![
+            sample(&[4, 3], DType::F32, &[6], DType::I64, 0),
+            sample(&[2, 3, 4], DType::F32, &[2, 2], DType::I32, 1),
+            sample(&[2, 3], DType::BF16, &[5], DType::U32, 1),
+            sample(&[3, 2], DType::I32, &[], DType::I64, 0),
+            sample(&[3, 2], DType::C64, &[0], DType::I64, 0),
+            sample(&[3, 0], DType::F64, &[2], DType::I64, 0),
+        ]
+    }
+}
+
+impl ScatterAdd {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let (base, indices, updates) = (operands[0], operands[1], operands[2]);
+        let (axis, rank) = (self.axis, indices.dims().len());
+        let rows = read_indices(indices, |_| base.dims()[axis])?;
+        ScatterKind::Add.apply(base, updates, |index| {
+            let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];
+            row_major(base.dims(), &[&index[..axis], &[row], &index[axis + rank..]].concat())
+        })
+    }
+
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let (base, updates) = (operands[0], operands[2]);
+        let mut vectors = g.ty(operands[1]).shape.dims().to_vec();
+        let index_axes: Vec<usize> = (self.axis..self.axis + vectors.len()).collect();
+        vectors.push(1.into());
+        let vectors = g.reshape(operands[1], vectors);
+        let (front, back) = axes_to_front(&[self.axis], g.ty(base).rank());
+        let (updates_front, _) = axes_to_front(&index_axes, g.ty(updates).rank());
+        let (base, updates) = (g.transpose(base, front), g.transpose(updates, updates_front));
+        let y = g.scatter_nd(base, vectors, updates, ScatterKind::Add);
+        vec![g.transpose(y, back)]
+    }
+}

@@ -1,0 +1,77 @@
+//! `one_hot`: indices as unit vectors.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{CompareKind, check_index_dtype, check_not_negative};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// A new axis of extent `depth` at `axis`, along which the element at the index is 1 and the rest are
+    /// 0. An index outside `[0, depth)` gives only zeros (ONNX `OneHot`).
+    ///
+    /// (C1) `indices` is i32, i64 or u32.
+    /// (C2) `axis` is an axis of the result.
+    /// (C3) `depth` is not negative.
+    /// (C4) `dtype` is not storage-only.
+    one_hot: OneHot(indices) -> y {
+        /// Extent of the new axis.
+        depth: Dim,
+        /// Position of the new axis in the result.
+        axis: usize,
+        /// Dtype of the result.
+        dtype: DType,
+    }
+}
+
+impl OpSpec for OneHot {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let indices = operands[0];
+        check_index_dtype("C1", "indices", indices)?;
+        let rank = indices.rank();
+        require!("C2", self.axis <= rank, "axis {} is out of range for a result of rank {}", self.axis, rank + 1);
+        check_not_negative("C3", "depth", &self.depth)?;
+        require!("C4", !self.dtype.is_storage_only(), "the result cannot be {}", self.dtype);
+        let mut dims = indices.shape.dims().to_vec();
+        dims.insert(self.axis, self.depth.clone());
+        Ok(vec![TensorType::new(self.dtype, Shape::from(dims))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], index_dtype, depth: i64, axis, dtype| {
+            let op = OneHot { depth: depth.into(), axis, dtype };
+            Sample::new(op, [TensorType::new(index_dtype, dims)]).fill(0, 0.0, depth as f64 + 1.0)
+        };
+        vec![
+            sample(&[4], DType::I64, 5, 1, DType::F32),
+            sample(&[4], DType::I32, 3, 0, DType::Bool),
+            sample(&[2, 3], DType::U32, 4, 1, DType::BF16),
+            sample(&[], DType::I64, 3, 0, DType::I32),
+            sample(&[2], DType::I64, 0, 1, DType::F64),
+            sample(&[0, 2], DType::I64, 3, 2, DType::U8),
+        ]
+    }
+}
+
+impl OneHot {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let ty = g.ty(operands[0]).clone();
+        let mut dims = ty.shape.into_dims();
+        dims.insert(self.axis, Dim::from(1));
+        let mut counter = vec![Dim::from(1); dims.len()];
+        counter[self.axis] = self.depth.clone();
+        let indices = g.reshape(operands[0], dims);
+        let counter = g.iota(ty.dtype, counter, self.axis);
+        let hot = g.compare(indices, counter, CompareKind::Eq);
+        vec![g.cast_to(hot, self.dtype)]
+    }
+}

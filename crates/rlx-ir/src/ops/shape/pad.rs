@@ -1,0 +1,150 @@
+//! `pad`: elements added at the borders.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{check_addressable, check_at_most, check_not_negative};
+use crate::shape::{Shape, TensorType};
+use crate::{attr_enum, op, require};
+
+attr_enum! {
+    /// What a [`Pad`] adds.
+    PadMode {
+        /// One value.
+        Constant = "constant",
+        /// The elements mirrored at the border, the border itself not repeated.
+        Reflect = "reflect",
+        /// The border element repeated.
+        Edge = "edge",
+    }
+}
+
+op! {
+    /// `x` with `low[i]` elements added before and `high[i]` after axis `i`, axis by axis, so that corners
+    /// continue what the earlier axes added (NumPy `pad`). `value` is what `constant` adds, 0 if absent.
+    ///
+    /// (C1) `low` and `high` have one entry per axis, none negative.
+    /// (C2) `value` is rank 0, has the dtype of `x`, and is given in `constant` mode only.
+    /// (C3) In `reflect` mode a padding is less than the extent; in `edge` mode the extent is not 0. Axes
+    /// whose padding is the constant 0 are free of this. What symbols leave open is checked when they are
+    /// bound.
+    /// (C4) The dtype is not storage-only.
+    /// To remove elements, use `narrow`.
+    pad: Pad(x)[value] -> y {
+        /// Elements before each axis.
+        low: Vec<Dim>,
+        /// Elements after each axis.
+        high: Vec<Dim>,
+        /// What is added.
+        mode: PadMode,
+    }
+}
+
+impl OpSpec for Pad {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        let fits = self.low.len() == x.rank() && self.high.len() == x.rank();
+        require!("C1", fits, "low and high must have {} entries, one per axis", x.rank());
+        check_addressable("C4", &[x])?;
+        if let Some(index) = self.operand_index("value") {
+            let value = operands[index];
+            require!("C2", self.mode == PadMode::Constant, "{} takes no value", self.mode);
+            let fits = value.rank() == 0 && value.dtype == x.dtype;
+            require!("C2", fits, "the value is {value}, expected {}[]", x.dtype);
+        }
+        let mut dims = vec![];
+        for (axis, extent) in x.shape.dims().iter().enumerate() {
+            for padding in [&self.low[axis], &self.high[axis]] {
+                check_not_negative("C1", "padding", padding)?;
+                match self.mode {
+                    _ if padding.is(0) => {}
+                    PadMode::Constant => {}
+                    PadMode::Reflect => {
+                        let needed = padding.clone() + Dim::from(1);
+                        check_at_most("C3", &format!("reflection along axis {axis} needs"), &needed, extent)?;
+                    }
+                    PadMode::Edge => {
+                        check_at_most("C3", &format!("the edge of axis {axis} needs"), &Dim::from(1), extent)?;
+                    }
+                }
+            }
+            dims.push(self.low[axis].clone() + extent.clone() + self.high[axis].clone());
+        }
+        Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], low: &[i64], high: &[i64], mode, value, dtype| {
+            let ends = |ends: &[i64]| ends.iter().map(|&end| Dim::from(end)).collect();
+            let op = Pad { low: ends(low), high: ends(high), mode, value };
+            let value = value.then(|| TensorType::new(dtype, Shape::scalar()));
+            Sample::new(op, [TensorType::new(dtype, dims)].into_iter().chain(value))
+        };
+        let mut samples = vec![];
+        for &mode in PadMode::ALL {
+            samples.push(sample(&[3, 4], &[1, 2], &[0, 3], mode, false, DType::F32));
+            samples.push(sample(&[2, 3, 2], &[0, 2, 0], &[1, 0, 0], mode, false, DType::I64));
+            samples.push(sample(&[5], &[4], &[4], mode, false, DType::BF16));
+            samples.push(sample(&[0, 2], &[0, 1], &[0, 1], mode, false, DType::Bool));
+            samples.push(sample(&[], &[], &[], mode, false, DType::F32));
+        }
+        samples.push(sample(&[2, 2], &[1, 1], &[1, 1], PadMode::Constant, true, DType::F16));
+        samples.push(sample(&[0], &[2], &[1], PadMode::Constant, true, DType::C64));
+        samples
+    }
+}
+
+impl Pad {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let mut x = operands[0];
+        let value = match (self.mode, self.operand_index("value")) {
+            (PadMode::Constant, Some(index)) => operands[index],
+            _ => g.scalar(g.ty(x).dtype, 0.0),
+        };
+        for axis in 0..self.low.len() {
+            let (low, high) = (&self.low[axis], &self.high[axis]);
+            let before = (!low.is(0)).then(|| self.border(g, x, value, axis, low, Side::Low));
+            let after = (!high.is(0)).then(|| self.border(g, x, value, axis, high, Side::High));
+            let parts: Vec<Value> = before.into_iter().chain([x]).chain(after).collect();
+            if parts.len() > 1 {
+                x = g.concat(&parts, axis);
+            }
+        }
+        vec![x]
+    }
+
+    /// The `count` elements that stand on one side of `x` along `axis`.
+    fn border(&self, g: &mut Graph, x: Value, value: Value, axis: usize, count: &Dim, side: Side) -> Value {
+        let mut dims = g.ty(x).shape.dims().to_vec();
+        let extent = std::mem::replace(&mut dims[axis], count.clone());
+        match self.mode {
+            PadMode::Constant => g.expand(value, dims),
+            PadMode::Edge => {
+                let start = if side == Side::Low { Dim::from(0) } else { extent - Dim::from(1) };
+                let edge = g.narrow(x, axis, start, 1);
+                g.expand(edge, dims)
+            }
+            PadMode::Reflect => {
+                let start =
+                    if side == Side::Low { Dim::from(1) } else { extent - Dim::from(1) - count.clone() };
+                let inside = g.narrow(x, axis, start, count.clone());
+                g.reverse(inside, vec![axis])
+            }
+        }
+    }
+}
+
+/// An end of an axis.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Low,
+    High,
+}

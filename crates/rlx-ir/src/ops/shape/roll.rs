@@ -1,0 +1,71 @@
+//! `roll`: elements shifted around the end of an axis.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{check_addressable, check_axes};
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `x` with every element moved `shifts[i]` positions up along `axes[i]`; what leaves at the end
+    /// comes back at the start. Shifts may be negative or larger than the extent (NumPy `roll`).
+    ///
+    /// (C1) `axes` are axes of `x`, strictly increasing; `shifts` has one entry each.
+    /// (C2) The dtype is not storage-only.
+    roll: Roll(x) -> y {
+        /// The shifted axes.
+        axes: Vec<usize>,
+        /// How far.
+        shifts: Vec<Dim>,
+    }
+}
+
+impl OpSpec for Roll {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        check_axes("C1", &self.axes, operands[0])?;
+        let (axes, shifts) = (self.axes.len(), self.shifts.len());
+        require!("C1", axes == shifts, "shifts has {shifts} entries, expected {axes}, one per axis");
+        check_addressable("C2", operands)?;
+        Ok(vec![operands[0].clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], shifts: &[(usize, i64)], dtype| {
+            let axes = shifts.iter().map(|shift| shift.0).collect();
+            let shifts = shifts.iter().map(|shift| Dim::from(shift.1)).collect();
+            Sample::new(Roll { axes, shifts }, [TensorType::new(dtype, dims)])
+        };
+        vec![
+            sample(&[5], &[(0, 2)], DType::F32),
+            sample(&[2, 3, 4], &[(0, -1), (2, 3)], DType::I32),
+            sample(&[3, 2], &[(0, 7), (1, 0)], DType::F16),
+            sample(&[0, 2], &[(0, 3)], DType::Bool),
+            sample(&[2], &[], DType::C64),
+        ]
+    }
+}
+
+impl Roll {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let mut x = operands[0];
+        for (&axis, shift) in self.axes.iter().zip(&self.shifts) {
+            let extent = g.ty(x).shape[axis].clone();
+            // An empty axis has nothing to shift; the maximum keeps the remainder defined.
+            let wrapped = shift.modulo(&extent.maximum(&Dim::from(1)));
+            let kept = extent - wrapped.clone();
+            let tail = g.narrow(x, axis, kept.clone(), wrapped);
+            let head = g.narrow(x, axis, 0, kept);
+            x = g.concat(&[tail, head], axis);
+        }
+        vec![x]
+    }
+}

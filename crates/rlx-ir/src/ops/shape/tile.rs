@@ -1,0 +1,72 @@
+//! `tile`: whole repetitions along every axis.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::{check_addressable, check_not_negative};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// `x` repeated `repeats[i]` times along axis `i`: the result's extent is the product.
+    ///
+    /// (C1) `repeats` has one entry per axis, none negative.
+    /// (C2) The dtype is not storage-only.
+    tile: Tile(x) -> y {
+        /// Repetitions of each axis.
+        repeats: Vec<Dim>,
+    }
+}
+
+impl OpSpec for Tile {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        require!("C1", self.repeats.len() == x.rank(), "repeats must have {} entries, one per axis", x.rank());
+        for repeat in &self.repeats {
+            check_not_negative("C1", "the number of repetitions", repeat)?;
+        }
+        check_addressable("C2", operands)?;
+        let dims = self.repeats.iter().zip(x.shape.dims()).map(|(repeat, dim)| repeat.clone() * dim.clone());
+        Ok(vec![TensorType::new(x.dtype, Shape::from(dims.collect::<Vec<_>>()))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], repeats: &[i64], dtype| {
+            let repeats = repeats.iter().map(|&repeat| Dim::from(repeat)).collect();
+            Sample::new(Tile { repeats }, [TensorType::new(dtype, dims)])
+        };
+        vec![
+            sample(&[3], &[2], DType::F32),
+            sample(&[2, 3], &[2, 2], DType::I64),
+            sample(&[1, 3], &[4, 1], DType::F16),
+            sample(&[2, 2], &[0, 3], DType::Bool),
+            sample(&[0, 2], &[3, 2], DType::F32),
+            sample(&[], &[], DType::C64),
+        ]
+    }
+}
+
+impl Tile {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let dims = g.ty(operands[0]).shape.dims().to_vec();
+        let mut split = vec![];
+        let mut repeated = vec![];
+        let mut joined = vec![];
+        for (dim, repeat) in dims.iter().zip(&self.repeats) {
+            split.extend([Dim::from(1), dim.clone()]);
+            repeated.extend([repeat.clone(), dim.clone()]);
+            joined.push(repeat.clone() * dim.clone());
+        }
+        let x = g.reshape(operands[0], split);
+        let x = g.expand(x, repeated);
+        vec![g.reshape(x, joined)]
+    }
+}
