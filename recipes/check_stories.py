@@ -72,8 +72,8 @@ def prompts(count):
 
 
 def unfinished_from(prompt):
-    """Where the sentence begins that the prompt leaves unfinished."""
-    starts = [0] + [match.end() for match in re.finditer(r"[.!?]\"?(?: (?=[A-Z\"])|$)", prompt)]
+    """Where the sentence begins that the prompt leaves unfinished; one that ends in `!"` or `?"` may yet go on."""
+    starts = [0] + [match.end() for match in re.finditer(r"[.!?]\"? (?=[A-Z\"])|\.\"?$|[!?]$", prompt)]
     return starts[-1]
 
 
