@@ -8,8 +8,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rlx_ir::interpret::{Tensors, evaluate};
+use rlx_ir::lir::print_lir;
 use rlx_ir::text::{parse_graph, parse_module, print_graph, print_module};
 use rlx_ir::{Graph, IrError};
+use rlx_opt::{Capabilities, CompileOptions};
 use rlx_testkit::filetest::{Input, filetest_main};
 
 fn main() -> ExitCode {
@@ -17,7 +19,13 @@ fn main() -> ExitCode {
     let root = crates.and_then(Path::parent).expect("the package lies two folders deep").join("filetests");
     filetest_main(
         &root,
-        &[("print", print), ("refuse", refuse), ("evaluate", evaluate_outputs), ("lower", lower)],
+        &[
+            ("print", print),
+            ("refuse", refuse),
+            ("evaluate", evaluate_outputs),
+            ("lower", lower),
+            ("compile", compile),
+        ],
     )
 }
 
@@ -64,4 +72,11 @@ fn evaluate_outputs(input: &Input) -> Result<String, String> {
 fn lower(input: &Input) -> Result<String, String> {
     let module = parse_module(&input.text).map_err(words)?;
     Ok(module.lower().map_or_else(words, |graph| print_graph(&graph)))
+}
+
+/// The steps and buffers that a graph compiles to for the reference capabilities, or why it does not compile.
+fn compile(input: &Input) -> Result<String, String> {
+    let graph = parse_graph(&input.text).map_err(words)?;
+    let compiled = rlx_opt::compile(graph, &Capabilities::reference(), &CompileOptions::default());
+    Ok(compiled.map_or_else(|error| error.to_string(), |compiled| print_lir(&compiled.module)))
 }

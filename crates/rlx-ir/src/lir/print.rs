@@ -2,7 +2,7 @@
 
 use super::{BufferKind, EpilogueInput, LirModule, Operand, Region, Step, View};
 use crate::layout::Layout;
-use crate::text::print_program;
+use crate::text::{print_attr, print_program};
 use std::fmt::Write;
 
 /// The text of `module`, prepare stage last.
@@ -47,8 +47,12 @@ fn print_steps(out: &mut String, steps: &[Step], depth: usize) {
                 let _ = write!(out, "{} =", outputs.join(", "));
                 if let Some(anchor) = &step.anchor {
                     let operands: Vec<_> = anchor.operands.iter().map(operand).collect();
-                    let attrs: Vec<_> =
-                        anchor.op.attrs().iter().map(|(name, attr)| format!("{name} = {attr:?}")).collect();
+                    let attrs: Vec<_> = anchor
+                        .op
+                        .attrs()
+                        .iter()
+                        .map(|(name, attr)| format!("{name} = {}", print_attr(attr)))
+                        .collect();
                     let _ = write!(
                         out,
                         " {}({}) {{{}}}",

@@ -179,6 +179,13 @@ fn real(value: f64) -> String {
     if value.is_nan() { "nan".into() } else { format!("{value:?}") }
 }
 
+/// The text form of an attribute value.
+pub fn print_attr(attr: &Attr) -> String {
+    let mut out = String::new();
+    Printer { out: &mut out, side: None }.attr(attr);
+    out
+}
+
 /// The text form of a scalar program.
 pub fn print_program(program: &ScalarProgram) -> String {
     let inputs: Vec<_> = program.inputs.iter().map(|dtype| dtype.name()).collect();
