@@ -5,6 +5,7 @@
 //! compiler's forms; the executor calls them.
 #![deny(unsafe_code)]
 
+pub mod exec;
 pub mod kernels;
 #[allow(unsafe_code)]
 pub mod pool;

@@ -2,8 +2,8 @@
 //!
 //! Running takes `&mut self`; weights and code are shared between clones.
 //! Abilities that not every backend has are traits of their own, reached
-//! through [`ExecutableGraph::abilities`]: what is not offered is `None`, never
-//! a method that panics or does nothing.
+//! through methods that give `None` where the ability is not offered; no method
+//! panics or does nothing.
 
 use crate::bytes::SharedBytes;
 use crate::error::DriverError;
@@ -80,8 +80,25 @@ pub trait ExecutableGraph: Send {
     /// Memory that cannot be had.
     fn clone_box(&self) -> Result<Box<dyn ExecutableGraph>, DriverError>;
 
-    /// The abilities that this backend offers.
-    fn abilities(&mut self) -> Abilities<'_>;
+    /// Named state on the device between runs, where offered.
+    fn states(&mut self) -> Option<&mut dyn StateHandles> {
+        None
+    }
+
+    /// Binding a bounded symbol to less than its bound, where offered.
+    fn active_extent(&mut self) -> Option<&mut dyn ActiveExtent> {
+        None
+    }
+
+    /// Runs that do not wait, where offered.
+    fn pipelined(&mut self) -> Option<&mut dyn Pipelined> {
+        None
+    }
+
+    /// Time per step, where offered.
+    fn timing(&mut self) -> Option<&mut dyn Timing> {
+        None
+    }
 
     /// Binds a param from a host tensor, converting to the param's dtype.
     ///
@@ -148,19 +165,6 @@ pub trait ExecutableGraph: Send {
             })
             .collect()
     }
-}
-
-/// Optional abilities; `None` where the backend does not offer one.
-#[derive(Default)]
-pub struct Abilities<'a> {
-    /// Named state on the device between runs.
-    pub states: Option<&'a mut dyn StateHandles>,
-    /// Binding a bounded symbol to less than its bound.
-    pub extent: Option<&'a mut dyn ActiveExtent>,
-    /// Runs that do not wait.
-    pub pipelined: Option<&'a mut dyn Pipelined>,
-    /// Time per step.
-    pub timing: Option<&'a mut dyn Timing>,
 }
 
 /// Named state that lives on the device between runs.

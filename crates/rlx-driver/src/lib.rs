@@ -20,8 +20,7 @@ pub use bytes::SharedBytes;
 pub use device::{Device, DeviceInfo, DeviceKind};
 pub use error::DriverError;
 pub use executable::{
-    Abilities, ActiveExtent, ExecutableGraph, Outputs, Pipelined, RawOutput, SlotOutput, StateHandles,
-    StepTime, Timing,
+    ActiveExtent, ExecutableGraph, Outputs, Pipelined, RawOutput, SlotOutput, StateHandles, StepTime, Timing,
 };
 pub use host::TensorRef;
 pub use inputs::{match_inputs, match_slots};

@@ -1,0 +1,68 @@
+//! The CPU as a backend.
+
+use super::capabilities::capabilities;
+use super::executable::CpuExecutable;
+use crate::pool::Pool;
+use crate::simd::SimdLevel;
+use rlx_driver::{Backend, Device, DeviceInfo, DriverError, ExecutableGraph};
+use rlx_ir::lir::VerifiedLir;
+use rlx_opt::Capabilities;
+use std::sync::Arc;
+
+/// The host processor: an instruction set and a pool of threads.
+#[derive(Clone)]
+pub struct CpuBackend {
+    level: SimdLevel,
+    pool: Arc<Pool>,
+}
+
+impl CpuBackend {
+    /// All processors of the machine, the best instruction set.
+    ///
+    /// # Errors
+    /// Threads that cannot be started.
+    pub fn new() -> Result<CpuBackend, DriverError> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        CpuBackend::with(threads, SimdLevel::detect())
+    }
+
+    /// A given number of threads and instruction set.
+    ///
+    /// # Errors
+    /// Threads that cannot be started, an instruction set that the processor lacks.
+    pub fn with(threads: usize, level: SimdLevel) -> Result<CpuBackend, DriverError> {
+        let device = || Device::CPU.to_string();
+        if !level.is_available() {
+            let reason = format!("the processor lacks {level:?}");
+            return Err(DriverError::Unavailable { device: device(), reason });
+        }
+        let pool = Pool::new(threads.max(1)).map_err(|error| DriverError::Device {
+            device: device(),
+            message: format!("cannot start threads: {error}"),
+        })?;
+        Ok(CpuBackend { level, pool: Arc::new(pool) })
+    }
+}
+
+impl Backend for CpuBackend {
+    fn device(&self) -> Device {
+        Device::CPU
+    }
+
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo {
+            device: Device::CPU,
+            name: format!("{} threads", self.pool.threads()),
+            memory: None,
+            features: vec![format!("{:?}", self.level).to_lowercase()],
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        capabilities(self.level)
+    }
+
+    fn compile_lir(&self, module: VerifiedLir) -> Result<Box<dyn ExecutableGraph>, DriverError> {
+        Ok(Box::new(CpuExecutable::new(module, self.pool.clone(), self.level)?))
+    }
+}

@@ -1,0 +1,635 @@
+//! The CPU executable: bound steps over one arena.
+//!
+//! Binding the symbols lays out the arena and turns LIR steps into work; the
+//! last few bindings are kept. Weights are shared with clones; arena, states
+//! and workspace are the executable's own.
+
+use super::memory::Memory;
+use super::steps::{Binder, BoundStep};
+use crate::kernels::Context;
+use crate::pool::Pool;
+use crate::simd::SimdLevel;
+use rlx_driver::arena::{AlignedBytes, HostArena};
+use rlx_driver::{
+    ActiveExtent, DriverError, ExecutableGraph, Outputs, RawOutput, SharedBytes, SlotOutput, StateHandles,
+    StepTime, TensorRef, Timing, match_inputs, match_slots,
+};
+use rlx_ir::lir::{ArenaLayout, BindingManifest, BufferId, BufferKind, IoEntry, Step, VerifiedLir};
+use rlx_ir::{Bindings, Literal, Symbol};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bindings that are kept ready.
+const KEPT_BINDINGS: usize = 8;
+
+struct Shared {
+    module: VerifiedLir,
+    pool: Arc<Pool>,
+    inline: Pool,
+    level: SimdLevel,
+}
+
+/// The module with concrete extents.
+struct Bound {
+    bindings: Bindings,
+    layout: ArenaLayout,
+    steps: Vec<BoundStep>,
+    workspace: Vec<usize>,
+    outputs: Vec<(Vec<usize>, SlotOutput)>,
+    input_sizes: Vec<usize>,
+}
+
+/// What the prepare stage made.
+struct Prepared {
+    arena: HostArena,
+    places: Vec<(String, usize, usize)>,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: AlignedBytes,
+    dims: Vec<usize>,
+    poisoned: bool,
+}
+
+/// A compiled graph on the CPU.
+pub struct CpuExecutable {
+    shared: Arc<Shared>,
+    params: Vec<Option<SharedBytes>>,
+    prepared: Option<Arc<Prepared>>,
+    states: Vec<State>,
+    kept: Vec<Bound>,
+    /// Is `kept[0]` in force, with every buffer attached?
+    attached: bool,
+    arena: HostArena,
+    workspace: AlignedBytes,
+    scratch: AlignedBytes,
+    memory: Memory,
+    slots: Vec<SlotOutput>,
+    forced: Option<(Symbol, i64)>,
+    feeds: Vec<(String, usize)>,
+    fed: Vec<Option<Literal>>,
+    times: Option<Vec<(Duration, u64)>>,
+}
+
+impl CpuExecutable {
+    /// An executable of `module`.
+    ///
+    /// # Errors
+    /// Control flow, which this backend does not run yet.
+    pub fn new(module: VerifiedLir, pool: Arc<Pool>, level: SimdLevel) -> Result<CpuExecutable, DriverError> {
+        if module.steps.iter().any(|step| matches!(step, Step::Branch(_) | Step::Loop(_))) {
+            return Err(DriverError::NotOffered { backend: "cpu", ability: "control flow" });
+        }
+        Ok(CpuExecutable::of(Arc::new(Shared { module, pool, inline: Pool::inline(), level })))
+    }
+
+    fn of(shared: Arc<Shared>) -> CpuExecutable {
+        let io = &shared.module.io;
+        CpuExecutable {
+            params: vec![None; io.params.len()],
+            states: io.states.iter().map(|_| State::default()).collect(),
+            fed: vec![None; io.inputs.len()],
+            shared,
+            prepared: None,
+            kept: vec![],
+            attached: false,
+            arena: HostArena::default(),
+            workspace: AlignedBytes::default(),
+            scratch: AlignedBytes::default(),
+            memory: Memory::default(),
+            slots: vec![],
+            forced: None,
+            feeds: vec![],
+            times: None,
+        }
+    }
+
+    fn context(shared: &Shared) -> Result<Context<'_>, DriverError> {
+        Context::with_level(&shared.pool, shared.level)
+            .map_err(|error| DriverError::Device { device: "cpu".into(), message: error.to_string() })
+    }
+
+    /// Runs the prepare stage once all its params are bound.
+    fn prepare(&mut self) -> Result<(), DriverError> {
+        let Some(stage) = &self.shared.module.prepare else { return Ok(()) };
+        if self.prepared.is_some() {
+            return Ok(());
+        }
+        let stage = VerifiedLir::new((**stage).clone())?;
+        let mut executable = CpuExecutable::new(stage, self.shared.pool.clone(), self.shared.level)?;
+        let entries = self.shared.module.io.params.iter().zip(&self.params);
+        for (index, wanted) in executable.shared.clone().module.io.params.iter().enumerate() {
+            executable.params[index] = entries
+                .clone()
+                .find(|(entry, _)| entry.name == wanted.name)
+                .and_then(|(_, bytes)| bytes.clone());
+        }
+        executable.bind(Bindings::new())?;
+        executable.run_bound()?;
+        let places = executable.shared.module.io.outputs.iter().zip(&executable.slots);
+        let places = places.map(|(entry, slot)| (entry.name.clone(), slot.offset, slot.len)).collect();
+        self.prepared = Some(Arc::new(Prepared { arena: executable.arena, places }));
+        self.attached = false;
+        Ok(())
+    }
+
+    /// Params that some step still needs and nobody bound.
+    fn check_params(&self) -> Result<(), DriverError> {
+        let unbound: Vec<String> = self
+            .shared
+            .module
+            .io
+            .params
+            .iter()
+            .zip(&self.params)
+            .filter(|(_, bytes)| bytes.is_none())
+            .map(|(entry, _)| entry.name.clone())
+            .collect();
+        if unbound.is_empty() { Ok(()) } else { Err(DriverError::Unbound(unbound)) }
+    }
+
+    /// Puts `bindings` in force.
+    fn bind(&mut self, bindings: Bindings) -> Result<(), DriverError> {
+        self.check_params()?;
+        self.prepare()?;
+        if let Some(position) = self.kept.iter().position(|bound| bound.bindings == bindings) {
+            if position != 0 {
+                let bound = self.kept.remove(position);
+                self.kept.insert(0, bound);
+                self.attached = false;
+            }
+        } else {
+            let bound = self.make(bindings)?;
+            self.kept.insert(0, bound);
+            self.kept.truncate(KEPT_BINDINGS);
+            self.attached = false;
+        }
+        if !self.attached {
+            self.attach()?;
+        }
+        Ok(())
+    }
+
+    fn make(&self, bindings: Bindings) -> Result<Bound, DriverError> {
+        let module = &self.shared.module;
+        module.check_views(&bindings)?;
+        let layout = module.plan.layout(&bindings)?;
+        let context = CpuExecutable::context(&self.shared)?;
+        let mut binder = Binder { module, bindings: &bindings, context, workspace: vec![], steps: vec![] };
+        binder.bind()?;
+        let (steps, workspace) = (binder.steps, binder.workspace);
+        let mut outputs = vec![];
+        for entry in &module.io.outputs {
+            let dims = entry.ty.shape.eval(&bindings)?;
+            let (offset, len) =
+                layout.places.get(entry.buffer.0 as usize).copied().flatten().unwrap_or((0, 0));
+            outputs.push((dims, SlotOutput { offset, len }));
+        }
+        let sizes = module.io.inputs.iter().map(|entry| entry.ty.size_bytes().extent(&bindings));
+        let input_sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+        Ok(Bound { bindings, layout, steps, workspace, outputs, input_sizes })
+    }
+
+    /// Gives `kept[0]` its memory.
+    fn attach(&mut self) -> Result<(), DriverError> {
+        let shared = self.shared.clone();
+        let bound = &self.kept[0];
+        for (entry, state) in shared.module.io.states.iter().zip(&mut self.states) {
+            let dims = entry.ty.shape.eval(&bound.bindings)?;
+            if state.dims != dims || (state.bytes.as_slice().is_empty() && !dims.contains(&0)) {
+                let size = entry.ty.size_bytes().extent(&bound.bindings)?;
+                *state = State { bytes: AlignedBytes::zeroed(size, "state")?, dims, poisoned: false };
+            }
+        }
+        self.arena.rebind(bound.layout.clone())?;
+        let padded = |size: &usize| size.next_multiple_of(64);
+        let workspace: usize = bound.workspace.iter().map(padded).sum();
+        if workspace > self.workspace.as_slice().len() {
+            self.workspace = AlignedBytes::zeroed(workspace, "workspace")?;
+        }
+        let scratch = bound.steps.iter().map(|step| step.scratch).max().unwrap_or(0);
+        if scratch > self.scratch.as_slice().len() {
+            self.scratch = AlignedBytes::zeroed(scratch, "scratch")?;
+        }
+        let module = &shared.module;
+        self.memory.reset(module.buffers.len() + bound.workspace.len());
+        self.memory.reserve(&bound.steps.iter().map(|step| &step.spans).collect::<Vec<_>>());
+        for (index, buffer) in module.buffers.iter().enumerate() {
+            let id = BufferId(index as u32);
+            match &buffer.kind {
+                BufferKind::Constant(literal) => self.memory.set_read(id, literal.bytes()),
+                BufferKind::Prepared => {
+                    let prepared = self.prepared.as_ref();
+                    let place = prepared.and_then(|p| {
+                        p.places.iter().find(|(name, ..)| *name == buffer.name).map(|x| (p, x))
+                    });
+                    if let Some((prepared, (_, offset, len))) = place {
+                        self.memory.set_read(id, &prepared.arena.bytes()[*offset..offset + len]);
+                    }
+                }
+                BufferKind::Param | BufferKind::State => {}
+                _ => {
+                    if let Some((offset, size)) = bound.layout.places.get(index).copied().flatten() {
+                        self.memory.set_part(id, self.arena.bytes_mut(), offset, size);
+                    }
+                }
+            }
+        }
+        for (entry, bytes) in module.io.params.iter().zip(&self.params) {
+            if let Some(bytes) = bytes {
+                self.memory.set_read(entry.buffer, bytes.as_ref());
+            }
+        }
+        for (entry, state) in module.io.states.iter().zip(&mut self.states) {
+            self.memory.set_write(entry.buffer, state.bytes.as_mut_slice());
+        }
+        let mut start = 0;
+        for (index, size) in bound.workspace.iter().enumerate() {
+            let id = BufferId((module.buffers.len() + index) as u32);
+            self.memory.set_part(id, self.workspace.as_mut_slice(), start, *size);
+            start += padded(size);
+        }
+        self.slots = bound.outputs.iter().map(|(_, slot)| *slot).collect();
+        if let Some(times) = &mut self.times {
+            *times = vec![(Duration::ZERO, 0); bound.steps.len()];
+        }
+        self.attached = true;
+        Ok(())
+    }
+
+    /// Runs the bound steps on what the arena holds.
+    fn run_bound(&mut self) -> Result<(), DriverError> {
+        if let Some((entry, _)) =
+            self.shared.module.io.states.iter().zip(&self.states).find(|(_, state)| state.poisoned)
+        {
+            return Err(DriverError::Poisoned(entry.name.clone()));
+        }
+        let shared = self.shared.clone();
+        let context = CpuExecutable::context(&shared)?;
+        let bound = &self.kept[0];
+        for (index, step) in bound.steps.iter().enumerate() {
+            let scratch = &mut self.scratch.as_mut_slice()[..];
+            let start = self.times.is_some().then(Instant::now);
+            // SAFETY: `attach` set every buffer after the last change of arena, weights or states,
+            // `&mut self` keeps others away, and the plan keeps buffers that share memory apart.
+            let result = unsafe {
+                self.memory.with(&step.spans, |reads, writes| {
+                    step.run(context, &shared.inline, reads, writes, scratch)
+                })
+            };
+            if let (Some(start), Some(times)) = (start, &mut self.times) {
+                times[index].0 += start.elapsed();
+                times[index].1 += 1;
+            }
+            if let Err(fault) | Ok(Err(fault)) = result {
+                let node = step.origin.clone();
+                self.poison();
+                return Err(DriverError::Fault { node, fault });
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks every state that the module writes.
+    fn poison(&mut self) {
+        let module = &self.shared.module;
+        for (entry, state) in module.io.states.iter().zip(&mut self.states) {
+            module.for_each_step(&mut |step| {
+                if let Step::Kernel(step) = step {
+                    state.poisoned |= step.outputs.iter().any(|view| view.buffer == entry.buffer);
+                }
+            });
+        }
+    }
+
+    /// Binds, feeds and runs.
+    fn run_named(&mut self, inputs: &[(&str, TensorRef<'_>)], use_feeds: bool) -> Result<(), DriverError> {
+        let shared = self.shared.clone();
+        let module = &shared.module;
+        let mut bindings = Bindings::new();
+        let fed: Vec<Option<Literal>> =
+            if use_feeds { self.fed.clone() } else { vec![None; module.io.inputs.len()] };
+        let mut all: Vec<(&str, TensorRef<'_>)> = inputs.to_vec();
+        for (entry, literal) in module.io.inputs.iter().zip(&fed) {
+            if let Some(literal) = literal
+                && !all.iter().any(|(name, _)| *name == entry.name)
+            {
+                all.push((&entry.name, literal.into()));
+            }
+        }
+        let trimmed = self.trim(&all)?;
+        let all: Vec<(&str, TensorRef<'_>)> = match &trimmed {
+            Some(literals) => {
+                all.iter().zip(literals).map(|((name, _), literal)| (*name, literal.into())).collect()
+            }
+            None => all,
+        };
+        let ordered = match_inputs(module, &all, &|_| false, &mut bindings)?;
+        self.bind(bindings)?;
+        for (entry, tensor) in module.io.inputs.iter().zip(&ordered) {
+            if let (Some(tensor), Some((offset, size))) =
+                (tensor, self.arena.layout().places[entry.buffer.0 as usize])
+            {
+                self.arena.bytes_mut()[offset..offset + size].copy_from_slice(tensor.bytes);
+            }
+        }
+        self.run_bound()
+    }
+
+    /// With an active extent, cuts inputs of the full extent to the active part.
+    fn trim(&self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Option<Vec<Literal>>, DriverError> {
+        let Some((symbol, actual)) = &self.forced else { return Ok(None) };
+        let mut trimmed = vec![];
+        for (name, tensor) in inputs {
+            let literal = Literal::from_bytes(tensor.dtype, tensor.dims, tensor.bytes).map_err(|error| {
+                DriverError::Inputs(vec![rlx_ir::Diagnostic::new(
+                    format!("input \"{name}\""),
+                    error.to_string(),
+                )])
+            })?;
+            let entry = self.shared.module.io.inputs.iter().find(|entry| entry.name == *name);
+            let dims: Vec<usize> = match entry {
+                Some(entry) if entry.ty.rank() == tensor.dims.len() => {
+                    let dims = entry.ty.shape.dims().iter().zip(tensor.dims);
+                    dims.map(|(dim, &extent)| {
+                        if dim.as_symbol() == Some(symbol) { extent.min(*actual as usize) } else { extent }
+                    })
+                    .collect()
+                }
+                _ => tensor.dims.to_vec(),
+            };
+            trimmed.push(cut(&literal, &dims));
+        }
+        Ok(Some(trimmed))
+    }
+
+    fn output_literal(&self, index: usize) -> Result<Literal, DriverError> {
+        let entry = &self.shared.module.io.outputs[index];
+        let (dims, slot) = &self.kept[0].outputs[index];
+        let bytes = &self.arena.bytes()[slot.offset..slot.offset + slot.len];
+        Literal::from_bytes(entry.ty.dtype, dims, bytes).map_err(|error| DriverError::Mismatch {
+            what: "output",
+            name: entry.name.clone(),
+            expected: entry.ty.to_string(),
+            found: error.to_string(),
+        })
+    }
+
+    fn collect(&self) -> Result<Outputs, DriverError> {
+        let entries = self.shared.module.io.outputs.iter().enumerate();
+        entries.map(|(index, entry)| Ok((entry.name.clone(), self.output_literal(index)?))).collect()
+    }
+
+    fn state_index(&self, name: &str) -> Result<usize, DriverError> {
+        find(&self.shared.module.io.states, "state", name)
+    }
+}
+
+/// The leading part of `literal` with extents `dims`.
+fn cut(literal: &Literal, dims: &[usize]) -> Literal {
+    if literal.dims() == dims {
+        return literal.clone();
+    }
+    let mut numbers = vec![];
+    rlx_ir::ops::for_each_index(dims, |index| {
+        let position = index.iter().zip(literal.dims()).fold(0, |position, (&i, &dim)| position * dim + i);
+        numbers.push(literal.number(position));
+    });
+    Literal::from_numbers(literal.dtype(), dims, numbers).unwrap_or_else(|_| literal.clone())
+}
+
+fn find(entries: &[IoEntry], what: &'static str, name: &str) -> Result<usize, DriverError> {
+    entries.iter().position(|entry| entry.name == name).ok_or_else(|| DriverError::NoSuchName {
+        what,
+        name: name.into(),
+        known: entries.iter().map(|entry| entry.name.clone()).collect(),
+    })
+}
+
+impl ExecutableGraph for CpuExecutable {
+    fn lir(&self) -> &VerifiedLir {
+        &self.shared.module
+    }
+
+    fn manifest(&self) -> BindingManifest {
+        BindingManifest::from_lir(&self.shared.module, self.kept.first().map(|bound| &bound.layout))
+    }
+
+    fn bind_param(&mut self, name: &str, bytes: SharedBytes) -> Result<(), DriverError> {
+        let index = find(&self.shared.module.io.params, "param", name)?;
+        let entry = &self.shared.module.io.params[index];
+        let expected = entry.ty.size_bytes().extent(&Bindings::new())?;
+        let found = bytes.as_ref().len();
+        if expected != found {
+            return Err(DriverError::Mismatch {
+                what: "param",
+                name: name.into(),
+                expected: format!("{} ({expected} bytes)", entry.ty),
+                found: format!("{found} bytes"),
+            });
+        }
+        // Kernels read whole elements; a weight that lies askew in its file is copied once.
+        let width = entry.ty.dtype.size_of().unwrap_or(1).min(8);
+        let askew = bytes.as_ref().as_ptr().align_offset(width) != 0;
+        let bytes = if askew {
+            let mut copy = AlignedBytes::zeroed(found, "a param")?;
+            copy.as_mut_slice().copy_from_slice(bytes.as_ref());
+            SharedBytes::new(Arc::new(copy))
+        } else {
+            bytes
+        };
+        self.params[index] = Some(bytes);
+        let stage = self.shared.module.prepare.as_ref();
+        if stage.is_some_and(|stage| stage.io.params.iter().any(|param| param.name == name)) {
+            self.prepared = None;
+        }
+        self.attached = false;
+        Ok(())
+    }
+
+    fn run_typed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError> {
+        self.run_named(inputs, false)?;
+        self.collect()
+    }
+
+    fn run_raw(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Vec<RawOutput<'_>>, DriverError> {
+        self.run_named(inputs, false)?;
+        let entries = self.shared.module.io.outputs.iter().zip(&self.kept[0].outputs);
+        Ok(entries
+            .map(|(entry, (dims, slot))| RawOutput {
+                name: &entry.name,
+                dtype: entry.ty.dtype,
+                dims: dims.clone(),
+                bytes: &self.arena.bytes()[slot.offset..slot.offset + slot.len],
+            })
+            .collect())
+    }
+
+    fn run_slots(&mut self, inputs: &[&[u8]]) -> Result<&[SlotOutput], DriverError> {
+        if !self.attached {
+            let bindings = self.kept.first().map(|bound| bound.bindings.clone()).unwrap_or_default();
+            self.bind(bindings)?;
+        }
+        let bound = &self.kept[0];
+        match_slots(&self.shared.module, inputs, |index| bound.input_sizes[index])?;
+        for (entry, bytes) in self.shared.module.io.inputs.iter().zip(inputs) {
+            if let Some((offset, size)) = bound.layout.places[entry.buffer.0 as usize] {
+                self.arena.bytes_mut()[offset..offset + size].copy_from_slice(bytes);
+            }
+        }
+        self.run_bound()?;
+        Ok(&self.slots)
+    }
+
+    fn arena(&self) -> Option<&[u8]> {
+        Some(self.arena.bytes())
+    }
+
+    fn clone_box(&self) -> Result<Box<dyn ExecutableGraph>, DriverError> {
+        let mut clone = CpuExecutable::of(self.shared.clone());
+        clone.params.clone_from(&self.params);
+        clone.prepared.clone_from(&self.prepared);
+        Ok(Box::new(clone))
+    }
+
+    fn states(&mut self) -> Option<&mut dyn StateHandles> {
+        Some(self)
+    }
+
+    fn active_extent(&mut self) -> Option<&mut dyn ActiveExtent> {
+        Some(self)
+    }
+
+    fn timing(&mut self) -> Option<&mut dyn Timing> {
+        Some(self)
+    }
+}
+
+impl StateHandles for CpuExecutable {
+    fn names(&self) -> Vec<String> {
+        self.shared.module.io.states.iter().map(|entry| entry.name.clone()).collect()
+    }
+
+    fn has_handle(&self, name: &str) -> bool {
+        self.state_index(name).is_ok() || self.feeds.iter().any(|(input, _)| input == name)
+    }
+
+    fn bind_handle(&mut self, name: &str, tensor: TensorRef<'_>) -> Result<(), DriverError> {
+        let module = &self.shared.module;
+        if let Some(index) = module.io.inputs.iter().position(|entry| entry.name == name) {
+            let literal = Literal::from_bytes(tensor.dtype, tensor.dims, tensor.bytes);
+            self.fed[index] = literal.ok();
+            return Ok(());
+        }
+        let index = self.state_index(name)?;
+        let ty = &module.io.states[index].ty;
+        let mut bindings = Bindings::new();
+        let mismatch = || DriverError::Mismatch {
+            what: "state",
+            name: name.into(),
+            expected: ty.to_string(),
+            found: tensor.ty().to_string(),
+        };
+        rlx_ir::interpret::bind_shape(ty, tensor.dtype, tensor.dims, &mut bindings)
+            .map_err(|_| mismatch())?;
+        let mut bytes = AlignedBytes::zeroed(tensor.bytes.len(), "state")?;
+        bytes.as_mut_slice().copy_from_slice(tensor.bytes);
+        self.states[index] = State { bytes, dims: tensor.dims.to_vec(), poisoned: false };
+        self.attached = false;
+        Ok(())
+    }
+
+    fn read_handle(&self, name: &str) -> Result<Literal, DriverError> {
+        let index = self.state_index(name)?;
+        let (entry, state) = (&self.shared.module.io.states[index], &self.states[index]);
+        if state.poisoned {
+            return Err(DriverError::Poisoned(name.into()));
+        }
+        Literal::from_bytes(entry.ty.dtype, &state.dims, state.bytes.as_slice()).map_err(|_| {
+            DriverError::Mismatch {
+                what: "state",
+                name: name.into(),
+                expected: entry.ty.to_string(),
+                found: "no content; run once or bind it first".into(),
+            }
+        })
+    }
+
+    fn reset_handle(&mut self, name: &str) -> Result<(), DriverError> {
+        let index = self.state_index(name)?;
+        self.states[index].bytes.as_mut_slice().fill(0);
+        self.states[index].poisoned = false;
+        Ok(())
+    }
+
+    fn set_feed(&mut self, name: &str, output: &str) -> Result<(), DriverError> {
+        let io = &self.shared.module.io;
+        let input = find(&io.inputs, "input", name)?;
+        let from = find(&io.outputs, "output", output)?;
+        if io.inputs[input].ty.dtype != io.outputs[from].ty.dtype {
+            return Err(DriverError::Mismatch {
+                what: "feed",
+                name: name.into(),
+                expected: io.inputs[input].ty.to_string(),
+                found: io.outputs[from].ty.to_string(),
+            });
+        }
+        self.feeds.retain(|(other, _)| other != name);
+        self.feeds.push((name.into(), from));
+        Ok(())
+    }
+
+    fn run_feed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError> {
+        self.run_named(inputs, true)?;
+        for (name, output) in self.feeds.clone() {
+            let input = find(&self.shared.module.io.inputs, "input", &name)?;
+            self.fed[input] = Some(self.output_literal(output)?);
+        }
+        self.collect()
+    }
+}
+
+impl ActiveExtent for CpuExecutable {
+    fn set_active_extent(&mut self, actual: usize, upper: usize) -> Result<(), DriverError> {
+        let symbols: Vec<&Symbol> = self
+            .shared
+            .module
+            .symbols
+            .iter()
+            .filter(|(_, bounds)| bounds.max == Some(upper as i64))
+            .map(|(symbol, _)| symbol)
+            .collect();
+        match symbols[..] {
+            [symbol] if actual <= upper => {
+                self.forced = Some((symbol.clone(), actual as i64));
+                Ok(())
+            }
+            _ => Err(DriverError::Mismatch {
+                what: "active extent",
+                name: upper.to_string(),
+                expected: format!("one symbol with upper bound {upper} and an extent of at most that"),
+                found: format!("{} such symbols, extent {actual}", symbols.len()),
+            }),
+        }
+    }
+}
+
+impl Timing for CpuExecutable {
+    fn set_timing(&mut self, on: bool) {
+        let steps = self.kept.first().map_or(0, |bound| bound.steps.len());
+        self.times = on.then(|| vec![(Duration::ZERO, 0); steps]);
+    }
+
+    fn step_times(&self) -> Vec<StepTime> {
+        let (Some(times), Some(bound)) = (&self.times, self.kept.first()) else { return vec![] };
+        let steps = bound.steps.iter().zip(times);
+        steps
+            .map(|(step, &(total, runs))| StepTime {
+                step: format!("{} [{}]", step.origin, step.kernel()),
+                total,
+                runs,
+            })
+            .collect()
+    }
+}

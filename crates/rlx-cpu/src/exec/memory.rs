@@ -1,0 +1,171 @@
+//! From planned buffers to slices: the one place where the executor makes them.
+//!
+//! A step's spans are checked when the symbols are bound: each lies inside its
+//! buffer, no written span overlaps another span of the step, but for an input
+//! that is exactly a written view (in-place), which is handed out once, as the
+//! output. Buffers do not move while an executable is bound.
+
+use rlx_ir::lir::BufferId;
+
+/// A range of bytes of one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// First byte.
+    pub start: usize,
+    /// Number of bytes.
+    pub len: usize,
+}
+
+impl Span {
+    fn overlaps(&self, other: &Span) -> bool {
+        self.buffer == other.buffer
+            && self.len > 0
+            && other.len > 0
+            && self.start < other.start + other.len
+            && other.start < self.start + self.len
+    }
+}
+
+/// What a step touches. Made by [`StepSpans::new`] only, which checks it.
+#[derive(Clone, Debug)]
+pub struct StepSpans {
+    reads: Vec<Span>,
+    writes: Vec<Span>,
+}
+
+impl StepSpans {
+    /// Checks that no write overlaps anything else of the step. Reads that are
+    /// a write (in place) must be left out by the caller or be empty.
+    ///
+    /// # Errors
+    /// The first pair that overlaps.
+    pub fn new(reads: Vec<Span>, writes: Vec<Span>) -> Result<StepSpans, String> {
+        for (index, write) in writes.iter().enumerate() {
+            if let Some(read) = reads.iter().find(|read| read.overlaps(write)) {
+                return Err(format!("it reads {read:?} while it writes {write:?}"));
+            }
+            if let Some(other) = writes[index + 1..].iter().find(|other| other.overlaps(write)) {
+                return Err(format!("it writes {write:?} and {other:?} at once"));
+            }
+        }
+        Ok(StepSpans { reads, writes })
+    }
+}
+
+/// Base addresses and sizes of all buffers of a bound executable.
+#[derive(Default)]
+pub struct Memory {
+    bases: Vec<(*mut u8, usize, bool)>,
+    reads: Vec<&'static [u8]>,
+    writes: Vec<&'static mut [u8]>,
+}
+
+// SAFETY: the pointers belong to buffers that the owning executable holds; it
+// runs under `&mut self`, so one thread at a time uses them.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    /// Forgets all buffers and makes room for `count`.
+    pub fn reset(&mut self, count: usize) {
+        self.bases.clear();
+        self.bases.resize(count, (std::ptr::null_mut(), 0, false));
+    }
+
+    /// Reserves room for the largest step, so that runs allocate nothing.
+    pub fn reserve(&mut self, steps: &[&StepSpans]) {
+        self.reads.reserve(steps.iter().map(|step| step.reads.len()).max().unwrap_or(0));
+        self.writes.reserve(steps.iter().map(|step| step.writes.len()).max().unwrap_or(0));
+    }
+
+    /// Buffer `id` is `bytes`, read-only.
+    pub fn set_read(&mut self, id: BufferId, bytes: &[u8]) {
+        self.bases[id.0 as usize] = (bytes.as_ptr().cast_mut(), bytes.len(), false);
+    }
+
+    /// Buffer `id` is `bytes`, read and written.
+    pub fn set_write(&mut self, id: BufferId, bytes: &mut [u8]) {
+        self.bases[id.0 as usize] = (bytes.as_mut_ptr(), bytes.len(), true);
+    }
+
+    /// The part `start..start + len` of `arena` as buffer `id`. Parts may
+    /// overlap in place when their lives do not; the plan says so.
+    pub fn set_part(&mut self, id: BufferId, arena: &mut [u8], start: usize, len: usize) {
+        let part = &mut arena[start..start + len];
+        self.bases[id.0 as usize] = (part.as_mut_ptr(), part.len(), true);
+    }
+
+    /// Calls `run` with the slices of a step. A span outside its buffer, or a
+    /// write to a read-only one, is an error; bases are those of the last `set_*`.
+    ///
+    /// # Safety
+    /// Every buffer set since the last [`Memory::reset`] is still alive, has not
+    /// moved, and is used by nobody else until the call returns; buffers that
+    /// share memory are not both touched by one step.
+    pub unsafe fn with<R>(
+        &mut self,
+        spans: &StepSpans,
+        run: impl FnOnce(&[&[u8]], &mut [&mut [u8]]) -> R,
+    ) -> Result<R, String> {
+        self.reads.clear();
+        self.writes.clear();
+        for span in &spans.reads {
+            let start = self.start(span, false)?;
+            // SAFETY: the span lies inside a live buffer, and nothing writes it during the step.
+            self.reads.push(unsafe { std::slice::from_raw_parts(start, span.len) });
+        }
+        for span in &spans.writes {
+            let start = self.start(span, true)?;
+            // SAFETY: the span lies inside a live, writable buffer, and no other span of the step overlaps it.
+            self.writes.push(unsafe { std::slice::from_raw_parts_mut(start, span.len) });
+        }
+        let result = run(&self.reads, &mut self.writes);
+        self.reads.clear();
+        self.writes.clear();
+        Ok(result)
+    }
+
+    fn start(&self, span: &Span, write: bool) -> Result<*mut u8, String> {
+        let (base, len, writable) = self.bases[span.buffer.0 as usize];
+        let inside = span.start.checked_add(span.len).is_some_and(|end| end <= len);
+        if !inside || base.is_null() || (write && !writable) {
+            return Err(format!("{span:?} is not a part of its buffer of {len} bytes"));
+        }
+        Ok(base.wrapping_add(span.start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlapping_spans_are_refused() {
+        let span = |start, len| Span { buffer: BufferId(0), start, len };
+        assert!(StepSpans::new(vec![span(0, 4)], vec![span(4, 4)]).is_ok());
+        assert!(StepSpans::new(vec![span(0, 5)], vec![span(4, 4)]).is_err());
+        assert!(StepSpans::new(vec![], vec![span(0, 5), span(4, 4)]).is_err());
+    }
+
+    #[test]
+    fn slices_are_those_of_the_buffers() {
+        let mut arena = vec![0u8; 16];
+        let weights = vec![7u8; 4];
+        let mut memory = Memory::default();
+        memory.reset(2);
+        memory.set_part(BufferId(0), &mut arena, 8, 8);
+        memory.set_read(BufferId(1), &weights);
+        let span = |buffer, start, len| Span { buffer: BufferId(buffer), start, len };
+        let step = StepSpans::new(vec![span(1, 1, 2)], vec![span(0, 2, 2)]).unwrap();
+        // SAFETY: both buffers live until the end of the test and nobody else uses them.
+        unsafe { memory.with(&step, |reads, writes| writes[0].copy_from_slice(reads[0])) }.unwrap();
+        assert_eq!(&arena[10..12], &[7, 7]);
+        let outside = StepSpans::new(vec![span(1, 3, 2)], vec![]).unwrap();
+        // SAFETY: as above.
+        assert!(unsafe { memory.with(&outside, |_, _| ()) }.is_err());
+        let read_only = StepSpans::new(vec![], vec![span(1, 0, 2)]).unwrap();
+        // SAFETY: as above.
+        assert!(unsafe { memory.with(&read_only, |_, _| ()) }.is_err());
+    }
+}
