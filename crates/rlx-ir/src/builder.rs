@@ -237,4 +237,28 @@ impl Graph {
         dims.remove(position);
         self.reshape(x, Shape::from(dims))
     }
+
+    /// `x` limited to `low ..= high`, both rounded or truncated to its dtype.
+    #[track_caller]
+    pub fn clip(&mut self, x: Value, low: f64, high: f64) -> Value {
+        let Some(dtype) = self.try_ty(x).map(|ty| ty.dtype) else { return Value::POISON };
+        let (low, high) = (self.scalar(dtype, low), self.scalar(dtype, high));
+        self.clamp(x, Some(low), Some(high))
+    }
+
+    /// A tensor of one value everywhere.
+    #[track_caller]
+    pub fn full(&mut self, dtype: DType, shape: impl Into<Shape>, value: f64) -> Value {
+        let value = self.scalar(dtype, value);
+        self.expand(value, shape)
+    }
+
+    /// The operands, all of one type, along a new axis at `axis` of the result, which may be negative.
+    #[track_caller]
+    pub fn stack(&mut self, parts: &[Value], axis: i64) -> Value {
+        let rank = parts.first().and_then(|&first| self.try_ty(first)).map_or(0, TensorType::rank) as i64 + 1;
+        let position = if axis < 0 { axis + rank } else { axis };
+        let parts: Vec<Value> = parts.iter().map(|&part| self.unsqueeze(part, axis)).collect();
+        self.concat(&parts, usize::try_from(position).unwrap_or(usize::MAX))
+    }
 }

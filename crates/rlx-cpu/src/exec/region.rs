@@ -86,8 +86,7 @@ impl RegionCore {
         len: usize,
         bytes: &dyn Fn(usize) -> Loaded<'b>,
     ) {
-        for index in 0..self.inputs.len() {
-            let input = &self.inputs[index];
+        for (index, input) in self.inputs.iter().enumerate() {
             match bytes(index) {
                 Loaded::Done => {}
                 Loaded::Bytes(bytes) if input.view.strides.iter().all(|&stride| stride == 0) => {
@@ -221,7 +220,6 @@ impl RegionStep {
             writes[0].copy_from_slice(reads[slot]);
             return;
         }
-        let shared: Vec<SharedSlice<'_, u8>>;
         let inline = Context::with_level(inline, context.level()).unwrap_or(context);
         let tasks = self.core.total.div_ceil(CHUNK);
         if tasks == 1 || !self.parallel {
@@ -231,7 +229,8 @@ impl RegionStep {
             }
             return;
         }
-        shared = writes.iter_mut().map(|write| SharedSlice::new(write)).collect();
+        let shared: Vec<SharedSlice<'_, u8>> =
+            writes.iter_mut().map(|write| SharedSlice::new(write)).collect();
         context.pool().run_with_slot(tasks, |thread, task| {
             let mut file = lock(&self.core.files[thread]);
             self.chunk(inline, &mut file, reads, &mut Targets::Shared(&shared), task);

@@ -21,6 +21,8 @@ pub mod reduce;
 pub mod rows;
 #[cfg(test)]
 mod testing;
+#[allow(unsafe_code)]
+mod transpose;
 
 pub use context::Context;
 pub use error::KernelError;

@@ -134,28 +134,30 @@ impl RowFunction for Softmax {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, row: &mut [f32]) {
         let top = largest_of(simd, row);
-        let sum = replace_by_exp(simd, row, top);
+        let sum = replace_by_exp(simd, row, 1.0, top);
         change(simd, row, Scale(1.0 / sum));
     }
 }
 
-/// `row[i] = exp(row[i] - top)`; yields the sum.
+/// `row[i] = exp(scale * row[i] - top)`, where no exponent exceeds zero by more than rounding;
+/// yields the sum.
 #[inline(always)]
-pub(crate) fn replace_by_exp<S: Simd>(simd: S, row: &mut [f32], top: f32) -> f32 {
+pub(crate) fn replace_by_exp<S: Simd>(simd: S, row: &mut [f32], scale: f32, top: f32) -> f32 {
     let mut total = 0.0;
-    let top = S::F32::splat(simd, top);
+    let (scale, top) = (S::F32::splat(simd, scale), S::F32::splat(simd, -top));
     for block in row.chunks_mut(BLOCK) {
         let mut sum = S::F32::splat(simd, 0.0);
         let mut vectors = block.chunks_exact_mut(S::F32::LANES);
         for vector in vectors.by_ref() {
-            let x = math::exp(simd, S::F32::read(simd, vector) - top);
+            let x = S::F32::read(simd, vector).mul_add(scale, top);
+            let x = math::exp_up_to_89(simd, x);
             x.write(vector);
             sum = sum + x;
         }
         let tail = vectors.into_remainder();
         if !tail.is_empty() {
             let x = S::F32::read_partial(simd, tail, f32::NEG_INFINITY);
-            let x = math::exp(simd, x - top);
+            let x = math::exp_up_to_89(simd, x.mul_add(scale, top));
             x.write_partial(tail);
             sum = sum + x;
         }

@@ -27,6 +27,40 @@ pub struct I64x4([i64; 4]);
 #[derive(Clone, Copy)]
 pub struct Mask8(__m256);
 
+/// An 8 by 8 transpose: pairs, pairs of pairs, halves.
+///
+/// # Safety
+/// As for [`Simd::transpose`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn transpose_square(from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+    let mut rows = [_mm256_setzero_ps(); 8];
+    for (i, row) in rows.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for eight rows of eight elements.
+        *row = unsafe { _mm256_loadu_ps(from.wrapping_offset(i as isize * from_row)) };
+    }
+    let mut pairs = rows;
+    for i in 0..4 {
+        pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    let mut quads = rows;
+    for i in 0..2 {
+        for j in 0..2 {
+            let (a, b) = (pairs[4 * i + j], pairs[4 * i + j + 2]);
+            quads[4 * i + 2 * j] = _mm256_shuffle_ps::<0x44>(a, b);
+            quads[4 * i + 2 * j + 1] = _mm256_shuffle_ps::<0xEE>(a, b);
+        }
+    }
+    for i in 0..4 {
+        let low = _mm256_permute2f128_ps::<0x20>(quads[i], quads[i + 4]);
+        let high = _mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]);
+        // SAFETY: the caller vouches for eight rows of eight elements.
+        unsafe { _mm256_storeu_ps(to.wrapping_offset(i as isize * to_row), low) };
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(to.wrapping_offset((i as isize + 4) * to_row), high) };
+    }
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
 fn enter<K: Kernel>(token: Avx2, kernel: K) -> K::Output {
     kernel.run(token)
@@ -44,6 +78,12 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn assume() -> Self {
         Avx2(())
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+        // SAFETY: the token proves the instructions, the caller the memory.
+        unsafe { transpose_square(from, from_row, to, to_row) }
     }
 
     #[inline(always)]

@@ -27,6 +27,50 @@ pub struct I64x8(__m512i);
 #[derive(Clone, Copy)]
 pub struct Mask16(__mmask16);
 
+/// A 16 by 16 transpose: pairs, pairs of pairs, then twice the quarters.
+///
+/// # Safety
+/// As for [`Simd::transpose`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn transpose_square(from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+    let mut rows = [_mm512_setzero_ps(); 16];
+    for (i, row) in rows.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for sixteen rows of sixteen elements.
+        *row = unsafe { _mm512_loadu_ps(from.wrapping_offset(i as isize * from_row)) };
+    }
+    let mut pairs = rows;
+    for i in 0..8 {
+        pairs[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    // Row `4 i + j` holds column `j` of each quarter, for the rows `4 i` to `4 i + 3`.
+    let mut quads = rows;
+    for i in 0..4 {
+        for j in 0..2 {
+            let (a, b) = (pairs[4 * i + j], pairs[4 * i + j + 2]);
+            quads[4 * i + 2 * j] = _mm512_shuffle_ps::<0x44>(a, b);
+            quads[4 * i + 2 * j + 1] = _mm512_shuffle_ps::<0xEE>(a, b);
+        }
+    }
+    for j in 0..4 {
+        let even = _mm512_shuffle_f32x4::<0x88>(quads[j], quads[4 + j]);
+        let odd = _mm512_shuffle_f32x4::<0xDD>(quads[j], quads[4 + j]);
+        let even_more = _mm512_shuffle_f32x4::<0x88>(quads[8 + j], quads[12 + j]);
+        let odd_more = _mm512_shuffle_f32x4::<0xDD>(quads[8 + j], quads[12 + j]);
+        let columns = [
+            _mm512_shuffle_f32x4::<0x88>(even, even_more),
+            _mm512_shuffle_f32x4::<0x88>(odd, odd_more),
+            _mm512_shuffle_f32x4::<0xDD>(even, even_more),
+            _mm512_shuffle_f32x4::<0xDD>(odd, odd_more),
+        ];
+        for (quarter, column) in columns.into_iter().enumerate() {
+            let row = (4 * quarter + j) as isize;
+            // SAFETY: the caller vouches for sixteen rows of sixteen elements.
+            unsafe { _mm512_storeu_ps(to.wrapping_offset(row * to_row), column) };
+        }
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 fn enter<K: Kernel>(token: Avx512, kernel: K) -> K::Output {
     kernel.run(token)
@@ -44,6 +88,12 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn assume() -> Self {
         Avx512(())
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+        // SAFETY: the token proves the instructions, the caller the memory.
+        unsafe { transpose_square(from, from_row, to, to_row) }
     }
 
     #[inline(always)]

@@ -29,6 +29,21 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+        let mut rows = [[0u32; 4]; 4];
+        for (i, row) in rows.iter_mut().enumerate() {
+            let from: *const [u32; 4] = from.wrapping_offset(i as isize * from_row).cast();
+            // SAFETY: the caller vouches for four rows of four elements.
+            *row = unsafe { from.read_unaligned() };
+        }
+        for i in 0..4 {
+            let to: *mut [u32; 4] = to.wrapping_offset(i as isize * to_row).cast();
+            // SAFETY: the caller vouches for four rows of four elements.
+            unsafe { to.write_unaligned(rows.map(|row| row[i])) };
+        }
+    }
+
+    #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }

@@ -32,6 +32,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The processor must have the instructions of [`Self::LEVEL`].
     unsafe fn assume() -> Self;
 
+    /// Transposes a square of `F32::LANES` rows of as many four-byte elements, whose bits are kept.
+    ///
+    /// # Safety
+    /// `from` and `to` must be valid for the rows of the square at their row strides (in
+    /// elements), and must not overlap.
+    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize);
+
     /// Runs `kernel` inside a function compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 }

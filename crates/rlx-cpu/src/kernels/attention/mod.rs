@@ -137,8 +137,10 @@ struct Blocks {
 
 /// Rows of a task up to which K and V are read in place.
 const FEW_ROWS: usize = 8;
-/// Elements of the blocks of K, V and of the running output.
+/// Elements of a block of K or V.
 const BLOCK: usize = 16 << 10;
+/// Elements of the running output of a task.
+const RUNNING: usize = 32 << 10;
 /// No table has taller tiles.
 const TALLEST: usize = 12;
 
@@ -149,7 +151,8 @@ impl Blocks {
         let fits = (BLOCK / widest).clamp(64, 256);
         let keys = fits / columns * columns;
         let group = shape.group();
-        let queries = (fits / group / TALLEST * TALLEST).max(TALLEST);
+        let rows = (RUNNING / widest).clamp(96, 512);
+        let queries = (rows / group / TALLEST * TALLEST).max(TALLEST);
         let pack = group * queries.min(shape.queries) > FEW_ROWS;
         let padded_values = shape.value_depth.next_multiple_of(columns);
         Blocks { columns, keys, queries, pack, padded_values }
@@ -269,11 +272,10 @@ fn apart(extents: [usize; 3], strides: [usize; 3], depth: usize) -> Result<(), K
     if depth == 0 || extents.contains(&0) {
         return Ok(());
     }
-    let mut axes: Vec<(usize, usize)> = strides.into_iter().zip(extents).collect();
-    axes.retain(|&(_, extent)| extent > 1);
+    let mut axes = [0, 1, 2].map(|axis| (strides[axis], extents[axis]));
     axes.sort_unstable();
     let mut covered = depth;
-    for (stride, extent) in axes {
+    for (stride, extent) in axes.into_iter().filter(|&(_, extent)| extent > 1) {
         if stride < covered {
             return Err(KernelError::Overlap { operand: "output", stride, columns: covered });
         }

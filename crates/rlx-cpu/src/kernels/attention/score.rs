@@ -73,11 +73,11 @@ impl UnaryFunction for Softcap {
     }
 }
 
-/// Replaces scores by weights relative to the running maximum, which it updates with the running
-/// sum; yields the factor that older weights must be multiplied by.
+/// Replaces scores (times a positive scale) by weights relative to the running maximum, which it
+/// updates with the running sum; yields the factor that older weights must be multiplied by.
 #[inline(always)]
-pub(super) fn weigh<S: Simd>(simd: S, row: &mut [f32], top: &mut f32, sum: &mut f32) -> f32 {
-    let largest = largest_of(simd, row);
+pub(super) fn weigh<S: Simd>(simd: S, row: &mut [f32], scale: f32, top: &mut f32, sum: &mut f32) -> f32 {
+    let largest = largest_of(simd, row) * scale;
     let new_top = if largest > *top { largest } else { *top };
     if new_top == f32::NEG_INFINITY {
         // Nothing is visible yet, unless it is NaN, which must show.
@@ -87,7 +87,7 @@ pub(super) fn weigh<S: Simd>(simd: S, row: &mut [f32], top: &mut f32, sum: &mut 
         return 1.0;
     }
     let factor = (*top - new_top).exp();
-    let added = replace_by_exp(simd, row, new_top);
+    let added = replace_by_exp(simd, row, scale, new_top);
     *sum = *sum * factor + added;
     *top = new_top;
     factor

@@ -1,9 +1,10 @@
 //! One task of an attention: a block of queries of the query heads that share a key head.
 
 use super::score::{Place, add_weighted, dot, finish_scores, weigh};
-use super::{Alignment, Attention, Blocks, Buffers, TALLEST, cast_bytes_mut};
+use super::{Alignment, Attention, Blocks, Buffers, Mask, TALLEST, cast_bytes_mut};
 use crate::kernels::gemm::micro::{MicroKernel, Straight, Table};
 use crate::kernels::rows::{Scale, change};
+use crate::kernels::transpose::Transpose;
 use crate::kernels::{Context, KernelError};
 use crate::pool::SharedSlice;
 use crate::simd::{Kernel, Simd};
@@ -112,7 +113,7 @@ impl Task<'_> {
     #[inline(always)]
     fn block<S: Simd>(&mut self, simd: S, keys: Range<usize>) {
         if self.blocks.pack {
-            self.pack_keys(&keys);
+            self.pack_keys(simd, &keys);
             self.pack_values(&keys);
         }
         let tallest = self.table.tiles.len();
@@ -137,23 +138,24 @@ impl Task<'_> {
     }
 
     /// Panels of keys side by side, depth after depth.
-    fn pack_keys(&mut self, keys: &Range<usize>) {
+    #[inline(always)]
+    fn pack_keys<S: Simd>(&mut self, simd: S, keys: &Range<usize>) {
         let (columns, depth) = (self.blocks.columns, self.attention.shape.depth);
-        let packed = std::mem::take(&mut self.buffers.keys);
-        for (panel, first) in keys.clone().step_by(columns).enumerate() {
-            let panel = &mut packed[panel * columns * depth..(panel + 1) * columns * depth];
-            for column in 0..columns {
-                if first + column >= keys.end {
-                    panel.iter_mut().skip(column).step_by(columns).for_each(|x| *x = 0.0);
-                    continue;
-                }
-                let from = self.key(first + column);
-                for (to, &x) in panel.chunks_exact_mut(columns).zip(from) {
-                    to[column] = x;
-                }
-            }
+        if depth == 0 {
+            return;
         }
-        self.buffers.keys = packed;
+        let [batch, head, from_row] = self.attention.key.strides;
+        let start = self.batch * batch + self.key_head * head;
+        for (panel, first) in keys.clone().step_by(columns).enumerate() {
+            let to = &mut self.buffers.keys[panel * columns * depth..(panel + 1) * columns * depth];
+            let valid = columns.min(keys.end - first);
+            if valid < columns {
+                to.fill(0.0);
+            }
+            let from = &self.attention.key.data[start + first * from_row..];
+            let extents = [valid, depth];
+            Transpose { extents, from, from_row, to, to_row: columns }.run(simd);
+        }
     }
 
     /// Rows of values, padded with zeros to whole tiles.
@@ -196,10 +198,14 @@ impl Task<'_> {
             let line = &mut line[from..to];
             let place = Place { batch: self.batch, head, query, first_key: low + from };
             let Attention { scale, softcap, mask, .. } = *self.attention;
-            finish_scores(simd, line, scale, softcap, mask, place);
+            // Without bends and masks, the weights take the scale on the way.
+            let plain = scale > 0.0 && softcap.is_none() && matches!(mask, Mask::None);
+            if !plain {
+                finish_scores(simd, line, scale, softcap, mask, place);
+            }
             let state = first_row + row;
             let (top, sum) = (&mut self.buffers.tops[state], &mut self.buffers.sums[state]);
-            let factor = weigh(simd, line, top, sum);
+            let factor = weigh(simd, line, if plain { scale } else { 1.0 }, top, sum);
             if factor != 1.0 {
                 let running = &mut self.buffers.running[state * padded..(state + 1) * padded];
                 change(simd, running, Scale(factor));

@@ -43,29 +43,38 @@ fn with_sign<S: Simd>(simd: S, magnitude: S::F32, sign: S::F32) -> S::F32 {
     S::F32::from_bits(magnitude.bits() | bit)
 }
 
-/// `n`, `r` and `e^r - 1` with `x = n ln 2 + r` and `r` near zero.
+/// `n` and `r` with `x = n ln 2 + r`, `n` whole and `r` near zero.
 #[inline(always)]
-fn reduced_exp<S: Simd>(simd: S, x: S::F32) -> [S::F32; 2] {
+fn reduce_exponent<S: Simd>(simd: S, x: S::F32) -> [S::F32; 2] {
     let n = (x * S::F32::splat(simd, consts::LOG2_E)).round();
     let r = n.mul_add(S::F32::splat(simd, -LN_2[0]), x);
-    let r = n.mul_add(S::F32::splat(simd, -LN_2[1]), r);
-    let tail = [0.499_999_94, 0.166_665_21, 0.041_668_277, 0.008_368_687, 0.001_381_982_6];
-    let tail = polynomial(simd, r, tail);
-    [n, (r * r).mul_add(tail, r)]
+    [n, n.mul_add(S::F32::splat(simd, -LN_2[1]), r)]
 }
+
+/// What follows `1 + r` in the series of `e^r`, divided by `r^2`.
+const EXP_TAIL: [f32; 5] = [0.499_999_94, 0.166_665_21, 0.041_668_277, 0.008_368_687, 0.001_381_982_6];
 
 /// The exponential.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::F32) -> S::F32 {
-    let x = clamp(simd, x, -105.0, 89.0);
-    let [n, rest] = reduced_exp(simd, x);
-    (rest + S::F32::splat(simd, 1.0)).scale(simd, n)
+    exp_up_to_89(simd, S::F32::splat(simd, 89.0).smaller(x))
+}
+
+/// The exponential of numbers up to 89.
+#[inline(always)]
+pub(crate) fn exp_up_to_89<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    let [n, r] = reduce_exponent(simd, S::F32::splat(simd, -105.0).larger(x));
+    let one = S::F32::splat(simd, 1.0);
+    let sum = polynomial(simd, r, EXP_TAIL);
+    let sum = sum.mul_add(r, one).mul_add(r, one);
+    sum.scale(simd, n)
 }
 
 /// `exp(x) - 1` without cancellation.
 #[inline(always)]
 pub fn expm1<S: Simd>(simd: S, x: S::F32) -> S::F32 {
-    let [n, rest] = reduced_exp(simd, clamp(simd, x, -20.0, 89.0));
+    let [n, r] = reduce_exponent(simd, clamp(simd, x, -20.0, 89.0));
+    let rest = (r * r).mul_add(polynomial(simd, r, EXP_TAIL), r);
     let half = S::F32::splat(simd, 0.5);
     // Half of the result, since 2^128 is not a number.
     let power = half.scale(simd, n);
