@@ -268,8 +268,8 @@ fn rolling_by_a_symbol_keeps_the_type() {
 }
 
 #[test]
-fn builder_helpers_count_axes_from_the_end() {
-    let mut g = Graph::new("helpers");
+fn builder_methods_count_axes_from_the_end() {
+    let mut g = Graph::new("axes");
     let x = g.input_f32("x", [2, 3, 4]);
     let shape = |g: &Graph, value| g.ty(value).shape.to_string();
     let y = g.transpose_last_two(x);
