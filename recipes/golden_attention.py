@@ -1,7 +1,8 @@
 """Golden data of attention and rotary embedding.
 
 Oracles: jax.nn.dot_product_attention in float64 (masks, windows, grouped heads, lengths), the ONNX
-reference evaluator (softcap, start alignment), jax.nn.softmax over concatenated scores (sinks).
+reference evaluator (softcap, start alignment, rotary
+embedding), jax.nn.softmax over concatenated scores (sinks), NumPy's complex product (axial rotary embedding).
 
 python recipes/golden_attention.py   (jax 0.10, numpy 2, onnx 1.23)
 """
@@ -129,3 +130,54 @@ case([q, k, v], onnx_attention(q, k, v, softcap=2.0, scale=1.5), softcap=2.0, sc
 case([q, k, v], onnx_attention(q, k, v, is_causal=1), mask_kind="causal", alignment="start")
 
 golden.write("crates/rlx-ir/tests/golden/attention.rlx")
+golden = Golden()
+
+
+# Rotary embedding: the ONNX reference evaluator, whose operands are bhsd or packed.
+def onnx_rope(x, cos, sin, positions=None, **attributes):
+    names = ["x", "cos", "sin"] + (["positions"] if positions is not None else [])
+    node = onnx.helper.make_node("RotaryEmbedding", names, ["y"], **attributes)
+    types = [onnx.TensorProto.DOUBLE] * 3 + [onnx.TensorProto.INT64]
+    infos = [onnx.helper.make_tensor_value_info(n, t, None) for n, t in zip(names, types)]
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, None)
+    graph = onnx.helper.make_graph([node], "g", infos, [result])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 23)])
+    feeds = dict(zip(names, [x.astype(np.float64), cos.astype(np.float64), sin.astype(np.float64), positions]))
+    return onnx.reference.ReferenceEvaluator(model).run(None, feeds)[0].astype(x.dtype)
+
+
+def rope_case(operands, expected, **attributes):
+    golden.case("rope", operands, expected, positions=len(operands) == 4, **attributes)
+
+
+angles = np.arange(9)[:, None] * 0.3 ** np.arange(4)[None]
+for interleaved, style in [(0, "half_split"), (1, "interleaved")]:
+    for n_rot in [8, 4]:
+        cos, sin = [f(angles)[:, :n_rot // 2].astype(np.float32) for f in (np.cos, np.sin)]
+        for dtype in [np.float32, np.float16]:
+            x, positions = draw(2, 2, 3, 8, dtype=dtype), np.array([[4, 5, 6], [8, 0, 1]])
+            options = dict(interleaved=interleaved, rotary_embedding_dim=n_rot if n_rot < 8 else 0)
+            y = onnx_rope(x, cos, sin, positions, **options)
+            where = dict(head_dim=8, n_rot=n_rot, style=style)
+            rope_case([x, cos, sin, positions], y, axis=2, **where)
+            packed = pack(x)
+            rope_case([packed, cos, sin, positions], pack(y), axis=1, **where)
+            rope_case([x, cos[positions], sin[positions]], y, axis=2, **where)
+        x, positions = draw(1, 2, 3, 8), np.array([[2, 3, 4]])
+        y = onnx_rope(x, cos, sin, positions, **options)
+        rope_case([x, cos[2:5].copy(), sin[2:5].copy()], y, axis=2, **where)
+        rope_case([swap(x), cos, sin, positions[0].astype(np.int32)], swap(y), axis=1, **where)
+
+# Image tokens: products with complex numbers.
+end_x, end_y, head_dim, heads, repeat = 3, 2, 8, 2, 2
+frequencies = 100.0 ** (-np.arange(0, head_dim, 4) / head_dim)
+token = np.arange(end_x * end_y)
+turns = np.concatenate([np.outer(token % end_x, frequencies), np.outer(token // end_x, frequencies)], axis=1)
+turns = np.tile(np.exp(1j * turns), (repeat, 1))[:, None]
+x = draw(2, repeat * end_x * end_y, heads * head_dim)
+pairs = x.astype(np.float64).reshape(2, -1, heads, head_dim // 2, 2)
+turned = (pairs[..., 0] + 1j * pairs[..., 1]) * turns
+y = np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape).astype(np.float32)
+golden.case("axial_rope2d", [x], y, end_x=end_x, end_y=end_y, head_dim=head_dim, num_heads=heads, theta=100.0, repeat=repeat)
+
+golden.write("crates/rlx-ir/tests/golden/rope.rlx")

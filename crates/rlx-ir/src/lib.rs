@@ -21,6 +21,7 @@ pub mod literal;
 pub mod number;
 pub mod op;
 pub mod ops;
+pub mod rope_tables;
 pub mod sample;
 pub mod scalar;
 pub mod shape;

@@ -21,6 +21,7 @@ mod ordering;
 mod shared;
 pub use addressing::*;
 pub use attention::attention::{Alignment, AttentionExtents, AttentionLayout, AttentionOperands, MaskKind};
+pub use attention::rope::RopeStyle;
 pub use cumulative::{Cumulative, CumulativeKind};
 pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
@@ -153,6 +154,8 @@ ops! {
     }
     attention {
         attention::Attention,
+        rope::Rope,
+        axial_rope2d::AxialRope2d,
     }
 }
 

@@ -18,13 +18,14 @@ op! {
 }
 
 impl OpSpec for Bitcast {
-    const MEANING: Meaning<Self> = Meaning::scalar(|op, p, args| {
-        vec![p.push(ScalarKind::Op(ScalarOp::Bitcast), &[args[0]], op.to)]
-    });
+    const MEANING: Meaning<Self> =
+        Meaning::scalar(|op, p, args| vec![p.push(ScalarKind::Op(ScalarOp::Bitcast), &[args[0]], op.to)]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let from = operands[0].dtype;
-        let plain = [from, self.to].iter().all(|dtype| (dtype.is_int() || dtype.is_float()) && !dtype.is_storage_only());
+        let plain = [from, self.to]
+            .iter()
+            .all(|dtype| (dtype.is_int() || dtype.is_float()) && !dtype.is_storage_only());
         let legal = plain && from.block_bits() == self.to.block_bits();
         require!("C1", legal, "cannot read the bits of {from} as {}", self.to);
         Ok(vec![TensorType::new(self.to, operands[0].shape.clone())])

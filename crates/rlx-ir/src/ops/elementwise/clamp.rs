@@ -26,7 +26,12 @@ impl OpSpec for Clamp {
         let legal = (x.dtype.is_int() || x.dtype.is_float()) && !x.dtype.is_storage_only();
         require!("C1", legal, "cannot limit {}", x.dtype);
         let shape = broadcast_shapes("C2", operands)?;
-        require!("C2", shape == x.shape, "the bounds do not broadcast to {}: the result would be {shape}", x.shape);
+        require!(
+            "C2",
+            shape == x.shape,
+            "the bounds do not broadcast to {}: the result would be {shape}",
+            x.shape
+        );
         Ok(vec![x.clone()])
     }
 

@@ -37,7 +37,12 @@ impl OpSpec for ElementwiseRegion {
         require!("C1", packed.is_none(), "the program computes in {}", packed.unwrap_or(DType::Bool));
         check_addressable("C1", operands)?;
         let dtypes: Vec<DType> = operands.iter().map(|ty| ty.dtype).collect();
-        require!("C2", dtypes == program.inputs, "the program takes {:?}, the operands are {dtypes:?}", program.inputs);
+        require!(
+            "C2",
+            dtypes == program.inputs,
+            "the program takes {:?}, the operands are {dtypes:?}",
+            program.inputs
+        );
         for operand in operands {
             let fits = operand.shape.broadcast(&self.shape).as_ref() == Some(&self.shape);
             require!("C3", fits, "{operand} does not broadcast to {}", self.shape);
@@ -51,7 +56,11 @@ impl OpSpec for ElementwiseRegion {
                 require!("C4", inside, "index {axis} is out of range for rank {}", self.shape.rank());
             }
         }
-        Ok(program.output_dtypes().into_iter().map(|dtype| TensorType::new(dtype, self.shape.clone())).collect())
+        Ok(program
+            .output_dtypes()
+            .into_iter()
+            .map(|dtype| TensorType::new(dtype, self.shape.clone()))
+            .collect())
     }
 
     fn accuracy(&self) -> Accuracy {
@@ -63,8 +72,11 @@ impl OpSpec for ElementwiseRegion {
 
     fn samples() -> Vec<Sample<Self>> {
         let sample = |program: ScalarProgram, dims: &[usize], operands: &[&[usize]]| {
-            let types: Vec<_> =
-                operands.iter().zip(&program.inputs).map(|(&dims, &dtype)| TensorType::new(dtype, dims)).collect();
+            let types: Vec<_> = operands
+                .iter()
+                .zip(&program.inputs)
+                .map(|(&dims, &dtype)| TensorType::new(dtype, dims))
+                .collect();
             Sample::new(ElementwiseRegion { program: Arc::new(program), shape: Shape::from(dims) }, types)
         };
         vec![

@@ -33,8 +33,14 @@ impl OpSpec for ScatterAdd {
         check_axis("C1", self.axis, base)?;
         check_index_dtype("C2", "indices", indices)?;
         let dims = base.shape.dims();
-        let expected = Shape::from([&dims[..self.axis], indices.shape.dims(), &dims[self.axis + 1..]].concat());
-        require!("C3", updates.shape == expected, "updates have shape {}, expected {expected}", updates.shape);
+        let expected =
+            Shape::from([&dims[..self.axis], indices.shape.dims(), &dims[self.axis + 1..]].concat());
+        require!(
+            "C3",
+            updates.shape == expected,
+            "updates have shape {}, expected {expected}",
+            updates.shape
+        );
         ScatterKind::Add.check("C4", "C5", base, updates)?;
         Ok(vec![base.clone()])
     }

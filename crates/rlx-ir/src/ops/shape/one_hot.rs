@@ -34,7 +34,13 @@ impl OpSpec for OneHot {
         let indices = operands[0];
         check_index_dtype("C1", "indices", indices)?;
         let rank = indices.rank();
-        require!("C2", self.axis <= rank, "axis {} is out of range for a result of rank {}", self.axis, rank + 1);
+        require!(
+            "C2",
+            self.axis <= rank,
+            "axis {} is out of range for a result of rank {}",
+            self.axis,
+            rank + 1
+        );
         check_not_negative("C3", "depth", &self.depth)?;
         require!("C4", !self.dtype.is_storage_only(), "the result cannot be {}", self.dtype);
         let mut dims = indices.shape.dims().to_vec();

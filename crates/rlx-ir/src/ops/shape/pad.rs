@@ -68,7 +68,12 @@ impl OpSpec for Pad {
                         check_at_most("C3", &format!("reflection along axis {axis} needs"), &needed, extent)?;
                     }
                     PadMode::Edge => {
-                        check_at_most("C3", &format!("the edge of axis {axis} needs"), &Dim::from(1), extent)?;
+                        check_at_most(
+                            "C3",
+                            &format!("the edge of axis {axis} needs"),
+                            &Dim::from(1),
+                            extent,
+                        )?;
                     }
                 }
             }

@@ -25,7 +25,12 @@ impl OpSpec for Tile {
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
-        require!("C1", self.repeats.len() == x.rank(), "repeats must have {} entries, one per axis", x.rank());
+        require!(
+            "C1",
+            self.repeats.len() == x.rank(),
+            "repeats must have {} entries, one per axis",
+            x.rank()
+        );
         for repeat in &self.repeats {
             check_not_negative("C1", "the number of repetitions", repeat)?;
         }

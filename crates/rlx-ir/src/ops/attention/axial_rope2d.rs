@@ -1,0 +1,122 @@
+//! `axial_rope2d`: rotary embedding of image tokens by row and column.
+
+use crate::accuracy::Accuracy;
+use crate::attr::Real;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::RopeStyle;
+use crate::rope_tables::{RopeScaling, rope_tables};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// Rotates `x[.., S, num_heads head_dim]`, the tokens of an image in rows of `end_x`, `end_y` rows,
+    /// the whole `repeat` times in a row, so that `S = repeat end_x end_y`.
+    ///
+    /// Elements `2 i` and `2 i + 1` of a head are a pair. The first quarter of `head_dim` in pairs turns by
+    /// `column theta^(-4 i / head_dim)`, the second by `row theta^(-4 i / head_dim)`, with `i` counted from
+    /// the start of its quarter and `token = row end_x + column` (the rotary embedding of Segment Anything 2).
+    ///
+    /// (C1) `x` has a float dtype.
+    /// (C2) `x` has rank 2 or more, and its last two extents are `S` and `num_heads head_dim`.
+    /// (C3) `head_dim` is a multiple of 4; it, `num_heads`, `end_x`, `end_y` and `repeat` are at least 1.
+    /// (C4) `theta` is positive and finite.
+    /// (C5) The tables, `(end_x + end_y) head_dim / 4` elements, have at most 2^24.
+    /// Half-precision operands are rotated in f32.
+    axial_rope2d: AxialRope2d(x) -> y {
+        /// Tokens per row.
+        end_x: usize,
+        /// Rows.
+        end_y: usize,
+        /// Elements of a head.
+        head_dim: usize,
+        /// Heads side by side in the last axis.
+        num_heads: usize,
+        /// Base of the frequencies.
+        theta: Real,
+        /// Images in a row.
+        repeat: usize,
+    }
+}
+
+impl OpSpec for AxialRope2d {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        require!(
+            "C1",
+            x.dtype.is_float() && !x.dtype.is_storage_only(),
+            "axial_rope2d does not take {}",
+            x.dtype
+        );
+        let sizes = [self.end_x, self.end_y, self.head_dim, self.num_heads, self.repeat];
+        let positive = sizes.iter().all(|&size| size > 0) && self.head_dim.is_multiple_of(4);
+        require!(
+            "C3",
+            positive,
+            "sizes {sizes:?} must be positive, head_dim {} a multiple of 4",
+            self.head_dim
+        );
+        require!("C4", self.theta.0.is_finite() && self.theta.0 > 0.0, "theta must be positive and finite");
+        let elements = self.end_x.saturating_add(self.end_y).saturating_mul(self.head_dim / 4);
+        require!("C5", elements <= 1 << 24, "the tables would have {elements} elements");
+        require!("C2", x.rank() >= 2, "x must have rank 2 or more, found {x}");
+        let product =
+            |factors: &[usize]| factors.iter().fold(Dim::from(1), |product, &f| product * Dim::from(f));
+        let expected =
+            [product(&[self.repeat, self.end_x, self.end_y]), product(&[self.num_heads, self.head_dim])];
+        let fits = x.shape.dims().ends_with(&expected);
+        require!("C2", fits, "the last two extents must be {} and {}, found {x}", expected[0], expected[1]);
+        Ok(vec![x.clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 2 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |lead: &[usize], [end_x, end_y, head_dim, num_heads, repeat]: [usize; 5], dtype| {
+            let op = AxialRope2d { end_x, end_y, head_dim, num_heads, theta: Real(100.0), repeat };
+            let dims = [lead, &[repeat * end_x * end_y, num_heads * head_dim]].concat();
+            Sample::new(op, [TensorType::new(dtype, dims.as_slice())])
+        };
+        vec![
+            sample(&[2], [3, 2, 8, 1, 1], DType::F32),
+            sample(&[1, 2], [2, 3, 4, 2, 1], DType::F32),
+            sample(&[], [2, 2, 4, 1, 3], DType::F16),
+            sample(&[1], [1, 1, 4, 1, 1], DType::F64),
+            sample(&[0], [2, 2, 4, 1, 1], DType::BF16),
+        ]
+    }
+}
+
+impl AxialRope2d {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let ty = g.ty(operands[0]).clone();
+        let dtype = if ty.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let half = self.head_dim / 2;
+        let table = |rows| {
+            rope_tables(rows, half, self.theta.0, &RopeScaling::None, dtype)
+                .expect("inference bounded the tables")
+        };
+        let ((cos_x, sin_x), (cos_y, sin_y)) = (table(self.end_x), table(self.end_y));
+        let mut join = |by_column, by_row| {
+            let quarter = half / 2;
+            let grid = Shape::from([self.repeat, self.end_y, self.end_x, quarter]);
+            let parts = [(by_column, [1, 1, self.end_x, quarter]), (by_row, [1, self.end_y, 1, quarter])];
+            let parts = parts.map(|(literal, dims)| {
+                let table = g.constant(literal);
+                let table = g.reshape(table, Shape::from(dims));
+                g.expand(table, grid.clone())
+            });
+            let table = g.concat(&parts, 3usize);
+            g.reshape(table, Shape::from([self.repeat * self.end_y * self.end_x, half]))
+        };
+        let (cos, sin) = (join(cos_x, cos_y), join(sin_x, sin_y));
+        let axis = ty.rank() - 2;
+        vec![g.rope(operands[0], cos, sin, None, axis, self.head_dim, self.head_dim, RopeStyle::Interleaved)]
+    }
+}
