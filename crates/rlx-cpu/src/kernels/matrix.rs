@@ -17,7 +17,7 @@ macro_rules! plain {
         )*
     };
 }
-plain!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, f16, bf16, [bf16; 2], u128);
+plain!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, f16, bf16, [u64; 2], u128);
 
 /// Sees bytes as whole elements; trailing bytes are dropped.
 ///

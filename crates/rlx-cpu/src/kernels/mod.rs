@@ -10,6 +10,9 @@
 #[allow(unsafe_code)]
 pub mod attention;
 mod context;
+pub mod convert;
+#[allow(unsafe_code)]
+pub mod copy;
 mod error;
 #[allow(unsafe_code)]
 pub mod gemm;
