@@ -20,6 +20,8 @@ pub mod lir;
 pub mod literal;
 pub mod number;
 pub mod op;
+// Op docs write shapes as [M, K], which rustdoc would take for links.
+#[allow(rustdoc::broken_intra_doc_links)]
 pub mod ops;
 pub mod rope_tables;
 pub mod sample;

@@ -198,7 +198,7 @@ fn launches_of_a_list_see_each_other() {
     let launch = |i: u32| Launch {
         program: &*program,
         groups: [1, 1, 1],
-        parameters: if i % 2 == 0 { vec![0, 64] } else { vec![64, 0] },
+        parameters: if i.is_multiple_of(2) { vec![0, 64] } else { vec![64, 0] },
         bindings: vec![Range { buffer: &arena, start: 0, length: 512 }],
     };
     device.submit(&(0..11).map(launch).collect::<Vec<_>>()).unwrap();
