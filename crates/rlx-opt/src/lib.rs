@@ -10,10 +10,13 @@ pub mod lower;
 pub mod memory;
 pub mod options;
 pub mod pass;
+pub mod passes;
 pub mod pipeline;
+pub mod rewrite;
 
 pub use capabilities::{Attachment, Capabilities, Claim, OpView, Packing};
 pub use lower::{Lowered, Placement, lower_to_lir};
 pub use options::{CompileOptions, KernelDispatch, PrecisionPolicy};
 pub use pass::{OptError, Pass, PassContext};
 pub use pipeline::{Compiled, compile};
+pub use rewrite::{Note, Rewriter, Rewritten};

@@ -2,6 +2,7 @@
 
 use crate::capabilities::Capabilities;
 use crate::options::CompileOptions;
+use crate::rewrite::Rewritten;
 use rlx_ir::{Diagnostic, Graph, IrError};
 
 /// Why a graph does not compile.
@@ -55,5 +56,5 @@ pub trait Pass {
     ///
     /// # Errors
     /// A graph that the pass refuses; never a panic on a verified graph.
-    fn run(&self, graph: Graph, context: &PassContext<'_>) -> Result<Graph, OptError>;
+    fn run(&self, graph: Graph, context: &PassContext<'_>) -> Result<Rewritten, OptError>;
 }

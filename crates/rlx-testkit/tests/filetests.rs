@@ -11,7 +11,7 @@ use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::lir::print_lir;
 use rlx_ir::text::{parse_graph, parse_module, print_graph, print_module};
 use rlx_ir::{Graph, IrError};
-use rlx_opt::{Capabilities, CompileOptions};
+use rlx_opt::{Capabilities, CompileOptions, PassContext};
 use rlx_testkit::filetest::{Input, filetest_main};
 
 fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             ("evaluate", evaluate_outputs),
             ("lower", lower),
             ("compile", compile),
+            ("pass", pass),
         ],
     )
 }
@@ -79,4 +80,19 @@ fn compile(input: &Input) -> Result<String, String> {
     let graph = parse_graph(&input.text).map_err(words)?;
     let compiled = rlx_opt::compile(graph, &Capabilities::reference(), &CompileOptions::default());
     Ok(compiled.map_or_else(|error| error.to_string(), |compiled| print_lir(&compiled.module)))
+}
+
+/// The graph after one pass for the reference capabilities, or why the pass refuses it.
+fn pass(input: &Input) -> Result<String, String> {
+    let graph = parse_graph(&input.text).map_err(words)?;
+    let [name] = &input.arguments[..] else { return Err("the run line names one pass".to_owned()) };
+    let pass = rlx_opt::pipeline::pass(name).map_err(|error| error.to_string())?;
+    let (capabilities, options) = (Capabilities::reference(), CompileOptions::default());
+    let context = PassContext { capabilities: &capabilities, options: &options };
+    let graph = match pass.run(graph, &context) {
+        Ok(rewritten) => rewritten.graph,
+        Err(error) => return Ok(error.to_string()),
+    };
+    rlx_ir::verify::verify(&graph).map_err(words)?;
+    Ok(print_graph(&graph))
 }

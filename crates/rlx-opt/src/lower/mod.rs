@@ -197,7 +197,7 @@ impl<'a> Lowering<'a> {
             return Ok(());
         }
         match &node.op {
-            op if op.def().name == "concat" => self.concat(id, node),
+            op if is_copies(op) => self.concat(id, node),
             op if updates_first_operand(op) => self.in_place(id, node),
             _ => self.anchored(id, node),
         }
@@ -530,6 +530,11 @@ impl<'a> Lowering<'a> {
 
 fn refuse(subject: String, message: &str) -> OptError {
     OptError::Invalid(rlx_ir::IrError::Invalid(vec![Diagnostic::new(subject, message)]))
+}
+
+/// Does `op` become copy steps, whatever the backend?
+pub(crate) fn is_copies(op: &Op) -> bool {
+    matches!(op, Op::Concat(_))
 }
 
 fn concat_axis(op: &Op) -> Option<usize> {
