@@ -15,6 +15,7 @@ use crate::shape::TensorType;
 
 mod addressing;
 mod cumulative;
+mod fused_layers;
 mod fused_residual;
 mod normalise;
 mod ordering;
@@ -149,6 +150,8 @@ ops! {
     fused {
         fused_matmul_bias_act::FusedMatMulBiasAct,
         fused_swiglu::FusedSwiGLU,
+        fused_attention_block::FusedAttentionBlock,
+        fused_transformer_layer::FusedTransformerLayer,
         fused_residual_ln::FusedResidualLN,
         fused_residual_rms_norm::FusedResidualRmsNorm,
     }
