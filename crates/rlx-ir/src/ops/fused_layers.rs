@@ -12,8 +12,11 @@ pub(crate) fn infer_by_building(
     build: impl FnOnce(&mut Graph, &[Value]) -> Vec<Value>,
 ) -> Inferred {
     let mut graph = Graph::new("parts");
-    let inputs: Vec<Value> =
-        operands.iter().enumerate().map(|(index, ty)| graph.input(format!("x{index}"), (*ty).clone())).collect();
+    let inputs: Vec<Value> = operands
+        .iter()
+        .enumerate()
+        .map(|(index, ty)| graph.input(format!("x{index}"), (*ty).clone()))
+        .collect();
     let results = build(&mut graph, &inputs);
     let types: Option<Vec<_>> = results.iter().map(|&result| graph.try_ty(result).cloned()).collect();
     match (graph.diagnostics().first(), types) {

@@ -27,6 +27,7 @@ pub use cumulative::{Cumulative, CumulativeKind};
 pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
 pub use elementwise::compare::CompareKind;
+pub use fused::fused_transformer_layer::NormPosition;
 pub use index::dynamic_update_slice::axes_to_front;
 pub use index::scatter_nd::{ScatterKind, check_vectors};
 pub use reduce::arg_reduce::ArgReduceKind;

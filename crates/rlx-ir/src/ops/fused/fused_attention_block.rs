@@ -52,9 +52,17 @@ impl OpSpec for FusedAttentionBlock {
         require!("C1", float && hidden.rank() == 3, "expected [B, S, E] of a float dtype, found {hidden}");
         require!("C2", weight.rank() == 2, "qkv_weight must have rank 2, found {weight}");
         let heads = self.all_heads();
-        require!("C2", self.num_heads > 0 && self.num_kv_heads > 0, "the numbers of heads must be at least 1");
+        require!(
+            "C2",
+            self.num_heads > 0 && self.num_kv_heads > 0,
+            "the numbers of heads must be at least 1"
+        );
         let columns = &weight.shape[if self.transpose_w { 0 } else { 1 }];
-        require!("C2", columns.modulo(&heads).is(0), "{columns} columns of qkv_weight do not divide into {heads} heads");
+        require!(
+            "C2",
+            columns.modulo(&heads).is(0),
+            "{columns} columns of qkv_weight do not divide into {heads} heads"
+        );
         require!("C3", self.cos == self.sin, "cos and sin are given together or not at all");
         if let Some(index) = self.operand_index("cos") {
             let table = operands[index];
@@ -78,19 +86,33 @@ impl OpSpec for FusedAttentionBlock {
         let base = FusedAttentionBlock::heads;
         vec![
             sample(base(2, 2), [2, 3, 4, 2], DType::F32),
-            sample(FusedAttentionBlock { qkv_bias: true, out_bias: true, ..base(2, 1) }, [1, 4, 4, 2], DType::F32),
+            sample(
+                FusedAttentionBlock { qkv_bias: true, out_bias: true, ..base(2, 1) },
+                [1, 4, 4, 2],
+                DType::F32,
+            ),
             sample(
                 FusedAttentionBlock { cos: true, sin: true, mask_kind: MaskKind::Causal, ..base(2, 1) },
                 [1, 3, 4, 4],
                 DType::F64,
             ),
             sample(
-                FusedAttentionBlock { mask: true, mask_kind: MaskKind::Custom, transpose_w: true, ..base(1, 1) },
+                FusedAttentionBlock {
+                    mask: true,
+                    mask_kind: MaskKind::Custom,
+                    transpose_w: true,
+                    ..base(1, 1)
+                },
                 [2, 3, 4, 3],
                 DType::F32,
             ),
             sample(
-                FusedAttentionBlock { scale: Some(Real(0.3)), mask_kind: MaskKind::SlidingWindow, window: 2, ..base(2, 2) },
+                FusedAttentionBlock {
+                    scale: Some(Real(0.3)),
+                    mask_kind: MaskKind::SlidingWindow,
+                    window: 2,
+                    ..base(2, 2)
+                },
                 [1, 5, 3, 2],
                 DType::F32,
             ),
@@ -135,9 +157,12 @@ impl FusedAttentionBlock {
     fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
         let given = |name| self.operand_index(name).map(|index| operands[index]);
         let qkv = linear(g, operands[0], operands[1], given("qkv_bias"), self.transpose_w);
-        let Some(columns) = g.try_ty(qkv).and_then(|ty| ty.shape.dims().last().cloned()) else { return vec![] };
+        let Some(columns) = g.try_ty(qkv).and_then(|ty| ty.shape.dims().last().cloned()) else {
+            return vec![];
+        };
         let head = columns.floor_div(&self.all_heads());
-        let [queries, keys] = [self.num_heads, self.num_kv_heads].map(|heads| Dim::from(heads) * head.clone());
+        let [queries, keys] =
+            [self.num_heads, self.num_kv_heads].map(|heads| Dim::from(heads) * head.clone());
         let parts = g.split(qkv, -1, &[queries, keys.clone(), keys]);
         let &[mut q, mut k, v] = &parts[..] else { return vec![] };
         if let (Some(cos), Some(sin)) = (given("cos"), given("sin")) {

@@ -6,7 +6,9 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op::{Inferred, Meaning, OpSpec, Sample};
 use crate::ops::fused_layers::infer_by_building;
-use crate::ops::{ActivationKind, FusedAttentionBlock, FusedMatMulBiasAct, FusedResidualLN, LayerNorm, MaskKind, RopeStyle};
+use crate::ops::{
+    ActivationKind, FusedAttentionBlock, FusedMatMulBiasAct, FusedResidualLN, LayerNorm, MaskKind, RopeStyle,
+};
 use crate::shape::TensorType;
 use crate::{attr_enum, op, require};
 
@@ -107,7 +109,11 @@ impl OpSpec for FusedTransformerLayer {
         };
         vec![
             sample(base(), [1, 3, 4, 2], DType::F32),
-            sample(FusedTransformerLayer { norm_position: NormPosition::Pre, ..base() }, [2, 3, 4, 2], DType::F32),
+            sample(
+                FusedTransformerLayer { norm_position: NormPosition::Pre, ..base() },
+                [2, 3, 4, 2],
+                DType::F32,
+            ),
             sample(
                 FusedTransformerLayer {
                     norm_position: NormPosition::Pre,
@@ -123,7 +129,12 @@ impl OpSpec for FusedTransformerLayer {
                 DType::F64,
             ),
             sample(
-                FusedTransformerLayer { mask: true, mask_kind: MaskKind::Custom, kind: ActivationKind::Relu, ..bare },
+                FusedTransformerLayer {
+                    mask: true,
+                    mask_kind: MaskKind::Custom,
+                    kind: ActivationKind::Relu,
+                    ..bare
+                },
                 [1, 3, 4, 2],
                 DType::F32,
             ),
@@ -151,11 +162,16 @@ impl FusedTransformerLayer {
     }
 
     fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let &[hidden, _, _, up_weight, down_weight, norm1_gamma, norm2_gamma, ..] = operands else { return vec![] };
+        let &[hidden, _, _, up_weight, down_weight, norm1_gamma, norm2_gamma, ..] = operands else {
+            return vec![];
+        };
         let given = |name| self.operand_index(name).map(|index| operands[index]);
         let attention = |g: &mut Graph, x: Value| {
             let optional = ["qkv_bias", "out_bias", "mask", "cos", "sin"].into_iter().filter_map(given);
-            g.push(self.block(), &[x, operands[1], operands[2]].into_iter().chain(optional).collect::<Vec<_>>())
+            g.push(
+                self.block(),
+                &[x, operands[1], operands[2]].into_iter().chain(optional).collect::<Vec<_>>(),
+            )
         };
         let feed = |g: &mut Graph, x: Value| {
             let wide = self.linear(g, x, up_weight, given("up_bias"), Some(self.kind));
@@ -181,15 +197,31 @@ impl FusedTransformerLayer {
     }
 
     /// The norm of `x + residual`, and the sum.
-    fn residual_norm(&self, g: &mut Graph, x: Value, residual: Value, gamma: Value, beta: Option<Value>) -> (Value, Value) {
-        let op = FusedResidualLN { axes: vec![2], eps: self.eps, bias: false, gamma: true, beta: beta.is_some() };
+    fn residual_norm(
+        &self,
+        g: &mut Graph,
+        x: Value,
+        residual: Value,
+        gamma: Value,
+        beta: Option<Value>,
+    ) -> (Value, Value) {
+        let op =
+            FusedResidualLN { axes: vec![2], eps: self.eps, bias: false, gamma: true, beta: beta.is_some() };
         let results = g.push_all(op, &[x, residual, gamma].into_iter().chain(beta).collect::<Vec<_>>());
         let at = |index: usize| results.get(index).copied().unwrap_or(Value::POISON);
         (at(0), at(1))
     }
 
-    fn linear(&self, g: &mut Graph, x: Value, w: Value, bias: Option<Value>, kind: Option<ActivationKind>) -> Value {
-        let op = FusedMatMulBiasAct { kind, parameter: None, transpose_w: self.transpose_w, bias: bias.is_some() };
+    fn linear(
+        &self,
+        g: &mut Graph,
+        x: Value,
+        w: Value,
+        bias: Option<Value>,
+        kind: Option<ActivationKind>,
+    ) -> Value {
+        let op =
+            FusedMatMulBiasAct { kind, parameter: None, transpose_w: self.transpose_w, bias: bias.is_some() };
         g.push(op, &[x, w].into_iter().chain(bias).collect::<Vec<_>>())
     }
 
