@@ -23,7 +23,7 @@ const PARAMETERS: usize = 6;
 const TRAIT_METHODS: usize = 12;
 
 /// Words that no item and no file is named with: they tell history or nothing.
-const FORBIDDEN_NAME_WORDS: [&str; 17] = [
+const FORBIDDEN_NAME_WORDS: [&str; 16] = [
     "deprecated",
     "hack",
     "helper",
@@ -35,7 +35,6 @@ const FORBIDDEN_NAME_WORDS: [&str; 17] = [
     "old",
     "prototype",
     "refactored",
-    "rewritten",
     "stuff",
     "tmp",
     "util",

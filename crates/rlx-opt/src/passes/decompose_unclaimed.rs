@@ -152,7 +152,7 @@ impl Place<'_> {
                 within.pop();
                 return values;
             }
-            // It stays for now, so that what follows can be checked as well.
+            // It stays in the graph, so that what follows can be checked as well.
             Dispatch::Missing(reason) => {
                 self.note(within, name, &format!("missing: {reason}"));
                 self.refuse(node, operands, within, reason);
