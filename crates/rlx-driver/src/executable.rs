@@ -8,8 +8,9 @@
 use crate::bytes::SharedBytes;
 use crate::error::DriverError;
 use crate::host::TensorRef;
+use crate::memory::MemoryUse;
 use rlx_ir::lir::{BindingManifest, VerifiedLir};
-use rlx_ir::{DType, Literal};
+use rlx_ir::{Bindings, DType, Literal};
 use std::time::Duration;
 
 /// Named results, in the order of the graph's outputs.
@@ -44,6 +45,15 @@ pub trait ExecutableGraph: Send {
 
     /// Where inputs, params, states and outputs are, with the running offsets.
     fn manifest(&self) -> BindingManifest;
+
+    /// Memory that a run with these extents takes, known without running. The
+    /// default is for backends whose kernels need no workspace.
+    ///
+    /// # Errors
+    /// A symbol that `bindings` leaves open, extents that do not plan.
+    fn memory_estimate(&self, bindings: &Bindings) -> Result<MemoryUse, DriverError> {
+        MemoryUse::of_module(self.lir(), bindings)
+    }
 
     /// Binds a param without copying; `bytes` has exactly the param's size.
     ///

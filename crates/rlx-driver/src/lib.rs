@@ -14,6 +14,7 @@ mod error;
 mod executable;
 pub mod host;
 mod inputs;
+mod memory;
 
 pub use backend::Backend;
 pub use bytes::SharedBytes;
@@ -24,3 +25,4 @@ pub use executable::{
 };
 pub use host::TensorRef;
 pub use inputs::{match_inputs, match_slots};
+pub use memory::MemoryUse;

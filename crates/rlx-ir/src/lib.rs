@@ -18,6 +18,7 @@ pub mod interpret;
 pub mod layout;
 pub mod lir;
 pub mod literal;
+pub mod mir;
 pub mod number;
 pub mod op;
 // Op docs write shapes as [M, K], which rustdoc would take for links.
@@ -38,6 +39,7 @@ pub use dtype::{DType, DTypeClass};
 pub use graph::{Graph, Node, NodeId, Origin, Output, SymbolBounds, Value};
 pub use layout::Layout;
 pub use literal::{Literal, LiteralError};
+pub use mir::GraphModule;
 pub use number::Number;
 pub use ops::{Op, OpKind};
 pub use scalar::{ScalarKind, ScalarOp, ScalarProgram};

@@ -11,8 +11,8 @@ use crate::pool::Pool;
 use crate::simd::SimdLevel;
 use rlx_driver::arena::{AlignedBytes, HostArena};
 use rlx_driver::{
-    ActiveExtent, DriverError, ExecutableGraph, Outputs, RawOutput, SharedBytes, SlotOutput, StateHandles,
-    StepTime, TensorRef, Timing, match_inputs, match_slots,
+    ActiveExtent, DriverError, ExecutableGraph, MemoryUse, Outputs, RawOutput, SharedBytes, SlotOutput,
+    StateHandles, StepTime, TensorRef, Timing, match_inputs, match_slots,
 };
 use rlx_ir::lir::{ArenaLayout, BindingManifest, BufferId, BufferKind, IoEntry, Step, VerifiedLir};
 use rlx_ir::{Bindings, Literal, Symbol};
@@ -37,6 +37,17 @@ struct Bound {
     workspace: Vec<usize>,
     outputs: Vec<(Vec<usize>, SlotOutput)>,
     input_sizes: Vec<usize>,
+}
+
+impl Bound {
+    fn workspace_bytes(&self) -> usize {
+        self.workspace.iter().copied().map(padded).sum()
+    }
+}
+
+/// Size of a part of the workspace, so that the next part starts aligned.
+fn padded(size: usize) -> usize {
+    size.next_multiple_of(64)
 }
 
 /// What the prepare stage made.
@@ -203,8 +214,7 @@ impl CpuExecutable {
             }
         }
         self.arena.rebind(bound.layout.clone())?;
-        let padded = |size: &usize| size.next_multiple_of(64);
-        let workspace: usize = bound.workspace.iter().map(padded).sum();
+        let workspace = bound.workspace_bytes();
         if workspace > self.workspace.as_slice().len() {
             self.workspace = AlignedBytes::zeroed(workspace, "workspace")?;
         }
@@ -248,7 +258,7 @@ impl CpuExecutable {
         for (index, size) in bound.workspace.iter().enumerate() {
             let id = BufferId((module.buffers.len() + index) as u32);
             self.memory.set_part(id, self.workspace.as_mut_slice(), start, *size);
-            start += padded(size);
+            start += padded(*size);
         }
         self.slots = bound.outputs.iter().map(|(_, slot)| *slot).collect();
         if let Some(times) = &mut self.times {
@@ -414,6 +424,14 @@ impl ExecutableGraph for CpuExecutable {
 
     fn manifest(&self) -> BindingManifest {
         BindingManifest::from_lir(&self.shared.module, self.kept.first().map(|bound| &bound.layout))
+    }
+
+    fn memory_estimate(&self, bindings: &Bindings) -> Result<MemoryUse, DriverError> {
+        let mut memory = MemoryUse::of_module(&self.shared.module, bindings)?;
+        let bound = self.make(bindings.clone())?;
+        let scratch = bound.steps.iter().map(|step| step.scratch).max().unwrap_or(0);
+        memory.workspace = (scratch + bound.workspace_bytes()) as u64;
+        Ok(memory)
     }
 
     fn bind_param(&mut self, name: &str, bytes: SharedBytes) -> Result<(), DriverError> {

@@ -9,6 +9,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, NodeId, Origin, SymbolBounds, Value};
 use crate::hir::{HirBlock, HirModule, HirValue};
 use crate::literal::{Literal, element_count};
+use crate::mir::GraphModule;
 use crate::number::Number;
 use crate::op::AttrProblem;
 use crate::ops::OpKind;
@@ -56,6 +57,22 @@ pub fn parse_module(text: &str) -> Result<HirModule, IrError> {
     parser.end()?;
     module.check()?;
     Ok(module)
+}
+
+/// Reads a graph or a module of named blocks, whichever the text holds.
+///
+/// # Errors
+/// As [`parse_graph`] and [`parse_module`].
+pub fn parse_any(text: &str) -> Result<GraphModule, IrError> {
+    let mut parser = Parser { lexer: Lexer::new(text), constants: &|_| None, depth: 0 };
+    parser.header()?;
+    if parser.lexer.rest().starts_with("module") {
+        parse_module(text).map(GraphModule::Hir)
+    } else if parser.lexer.rest().starts_with("graph") {
+        parse_graph(text).map(GraphModule::Mir)
+    } else {
+        parser.lexer.expected("`graph` or `module`")
+    }
 }
 
 struct Parser<'a> {
