@@ -132,6 +132,14 @@ impl<'a, T: Copy> Matrix<'a, T> {
         unsafe { std::slice::from_raw_parts(self.pointer(row, column), length) }
     }
 
+    /// The slice from an element of the matrix on, when no stride is negative.
+    pub(crate) fn tail(&self, row: usize, column: usize) -> Option<&'a [T]> {
+        let inside = row < self.rows && column < self.columns;
+        let strides = [self.row_stride, self.column_stride].map(|s| usize::try_from(s).ok());
+        let [Some(down), Some(across)] = strides else { return None };
+        inside.then(|| &self.data[self.offset + row * down + column * across..])
+    }
+
     /// The address of an element; valid to read if the element is inside the matrix.
     pub(crate) fn pointer(&self, row: usize, column: usize) -> *const T {
         let steps = signed(row)

@@ -64,6 +64,7 @@ pub(crate) fn thread_scratch(
 
 /// The product with its blocking, shared by the tasks.
 struct Plan<'a, M: MicroKernel, F> {
+    context: Context<'a>,
     product: Product<'a, M, F>,
     table: Table<M>,
     shape: PanelShape,
@@ -81,7 +82,7 @@ struct Plan<'a, M: MicroKernel, F> {
 /// # Errors
 /// When the scratch is too small or misaligned.
 pub(crate) fn run<'a, M: MicroKernel, F: Feeds<M::A>>(
-    context: Context<'_>,
+    context: Context<'a>,
     product: Product<'a, M, F>,
     c: MatrixMut<'a, M::C>,
     scratch: &mut [u8],
@@ -108,7 +109,7 @@ pub(crate) fn run<'a, M: MicroKernel, F: Feeds<M::A>>(
     }
     cast_bytes_mut::<M::B>("gemm scratch", scratch)?;
     cast_bytes_mut::<M::A>("gemm scratch", scratch)?;
-    let plan = Plan::new(product, table, shape, pack_a, c);
+    let plan = Plan::new(context, product, table, shape, pack_a, c);
     let grid = grid(rows, columns, depth, threads, shape.columns);
     let scratch = SharedSlice::new(scratch);
     context.pool().run_with_slot(grid[0] * grid[1], |place, index| {
@@ -148,6 +149,7 @@ fn even_block(total: usize, longest: usize, unit: usize) -> usize {
 
 impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
     fn new(
+        context: Context<'a>,
         product: Product<'a, M, F>,
         table: Table<M>,
         shape: PanelShape,
@@ -176,7 +178,19 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
         };
         let c_row = c.row_stride;
         let c = SharedSlice::new(c.data);
-        Plan { product, table, shape, depth, depth_block, column_block, pack_a, b_in_place, c, c_row }
+        Plan {
+            context,
+            product,
+            table,
+            shape,
+            depth,
+            depth_block,
+            column_block,
+            pack_a,
+            b_in_place,
+            c,
+            c_row,
+        }
     }
 
     fn task(&self, rows: Range<usize>, columns: Range<usize>, scratch: &mut [u8]) {
@@ -227,7 +241,7 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
             if self.pack_a {
                 let length = self.a_row_length();
                 let part = [first, group.len()];
-                pack_rows(self.product.a, part, [ks.start, ks.len()], length, buffers.a);
+                pack_rows(self.context, self.product.a, part, [ks.start, ks.len()], length, buffers.a);
             }
             let tallest = self.table.tiles.len();
             let count = group.len().div_ceil(tallest);
@@ -255,13 +269,13 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
         if self.b_in_place {
             let tail = columns.end - columns.len() % width;
             if tail < columns.end {
-                pack_panel(self.shape, b, [ks.start, ks.len()], tail, &mut packed[..length]);
+                pack_panel(self.context, self.shape, b, [ks.start, ks.len()], tail, &mut packed[..length]);
             }
             return;
         }
         for (index, column) in columns.clone().step_by(width).enumerate() {
             let panel = &mut packed[index * length..(index + 1) * length];
-            pack_panel(self.shape, b, [ks.start, ks.len()], column, panel);
+            pack_panel(self.context, self.shape, b, [ks.start, ks.len()], column, panel);
         }
     }
 

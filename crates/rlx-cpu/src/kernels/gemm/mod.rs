@@ -109,7 +109,7 @@ impl<'a, B: RightElement> PackedB<'a, B> {
         let panel = rows.next_multiple_of(shape.group) * shape.columns;
         let data = &mut data[..panel * columns.div_ceil(shape.columns)];
         context.pool().run_pieces(data, panel, |index, panel| {
-            pack_panel(shape, b, [0, rows], index * shape.columns, panel);
+            pack_panel(context, shape, b, [0, rows], index * shape.columns, panel);
         });
         Ok(PackedB { data, rows, columns, shape })
     }
@@ -186,7 +186,7 @@ pub trait Times<B>: Plain {
     fn reads_in_place(level: SimdLevel) -> bool;
 
     #[doc(hidden)]
-    fn multiply(context: Context<'_>, gemm: Gemm<'_, Self, B>) -> Result<(), KernelError>;
+    fn multiply<'a>(context: Context<'a>, gemm: Gemm<'a, Self, B>) -> Result<(), KernelError>;
 }
 
 macro_rules! times {
@@ -198,7 +198,7 @@ macro_rules! times {
                 $in_place
             }
 
-            fn multiply(context: Context<'_>, gemm: Gemm<'_, $a, $b>) -> Result<(), KernelError> {
+            fn multiply<'a>(context: Context<'a>, gemm: Gemm<'a, $a, $b>) -> Result<(), KernelError> {
                 drive_with::<$kernel, $a>(context, gemm)
             }
         })*
@@ -222,7 +222,7 @@ impl Times<bf16> for bf16 {
         level == SimdLevel::Avx512Brain
     }
 
-    fn multiply(context: Context<'_>, gemm: Gemm<'_, bf16, bf16>) -> Result<(), KernelError> {
+    fn multiply<'a>(context: Context<'a>, gemm: Gemm<'a, bf16, bf16>) -> Result<(), KernelError> {
         #[cfg(target_arch = "x86_64")]
         if context.level() == SimdLevel::Avx512Brain {
             return drive_with::<micro::BrainDot, bf16>(context, gemm);
@@ -258,9 +258,9 @@ pub fn scratch_bytes<A: Times<B>, B: RightElement>(
 ///
 /// # Errors
 /// When extents disagree, the scratch is too small, or B was packed for another instruction set.
-pub fn gemm<A: Times<B>, B: RightElement>(
-    context: Context<'_>,
-    gemm: Gemm<'_, A, B>,
+pub fn gemm<'a, A: Times<B>, B: RightElement>(
+    context: Context<'a>,
+    gemm: Gemm<'a, A, B>,
 ) -> Result<(), KernelError> {
     let [k, n] = gemm.b.extents();
     let check = |operand, extent, found, expected| {

@@ -5,7 +5,8 @@
 //! B is its panels one after the other, each over all k: it depends on the instruction set, never
 //! on the rows of A.
 
-use crate::kernels::{Matrix, Plain};
+use crate::kernels::transpose::Transpose;
+use crate::kernels::{Context, Matrix, Plain};
 
 /// How a panel is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ impl PanelShape {
 
 /// Packs the panel of the columns from `column` on, over `depth` k from `first_k` on.
 pub(crate) fn pack_panel<T: Plain>(
+    context: Context<'_>,
     shape: PanelShape,
     b: Matrix<'_, T>,
     [first_k, depth]: [usize; 2],
@@ -48,6 +50,14 @@ pub(crate) fn pack_panel<T: Plain>(
         }
         return;
     }
+    if shape.group == 1
+        && b.row_stride() == 1
+        && let Some(from) = b.tail(first_k, column)
+    {
+        let (extents, from_row) = ([valid, depth], b.column_stride() as usize);
+        context.dispatch(Transpose { extents, from, from_row, to: panel, to_row: shape.columns });
+        return;
+    }
     // Blocks of k keep the part of the panel being written in L1 while columns are walked.
     const BLOCK: usize = 16;
     for start in (0..depth).step_by(BLOCK) {
@@ -62,8 +72,11 @@ pub(crate) fn pack_panel<T: Plain>(
 }
 
 /// An element of A that a microkernel reading `T` can be fed from.
-pub(crate) trait Feeds<T>: Plain {
-    /// Whether the bits are the same, so that A can be read in place.
+///
+/// # Safety
+/// `SAME` must be true only if `Self` is `T`.
+pub(crate) unsafe trait Feeds<T>: Plain {
+    /// Whether the types are the same, so that A can be read in place.
     const SAME: bool;
     /// The converted element.
     fn feed(self) -> T;
@@ -71,7 +84,9 @@ pub(crate) trait Feeds<T>: Plain {
 
 macro_rules! feeds {
     ($($from:ty => $to:ty, $same:literal, |$x:ident| $convert:expr;)*) => {
-        $(impl Feeds<$to> for $from {
+        $(
+        // SAFETY: the table below says `true` only beside equal types.
+        unsafe impl Feeds<$to> for $from {
             const SAME: bool = $same;
             #[inline(always)]
             fn feed(self) -> $to {
@@ -94,6 +109,7 @@ feeds! {
 
 /// Copies `rows` rows of A over `depth` k into dense rows of `row_length` elements.
 pub(crate) fn pack_rows<T: Plain, F: Feeds<T>>(
+    context: Context<'_>,
     a: Matrix<'_, F>,
     [first_row, rows]: [usize; 2],
     [first_k, depth]: [usize; 2],
@@ -107,6 +123,16 @@ pub(crate) fn pack_rows<T: Plain, F: Feeds<T>>(
                 *to = from.feed();
             }
         }
+        return;
+    }
+    if F::SAME
+        && a.row_stride() == 1
+        && let Some(from) = a.tail(first_row, first_k)
+    {
+        // SAFETY: the two types are the same where `SAME` says so.
+        let to = unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().cast::<F>(), packed.len()) };
+        let (extents, from_row) = ([depth, rows], a.column_stride() as usize);
+        context.dispatch(Transpose { extents, from, from_row, to, to_row: row_length });
         return;
     }
     const BLOCK: usize = 16;
