@@ -109,7 +109,10 @@ pub trait ExecutableGraph: Send {
     fn timing(&mut self) -> Option<&mut dyn Timing> {
         None
     }
+}
 
+/// Feeding and reading by `f32` values or by tensors of other dtypes, for every executable.
+pub trait HostValues: ExecutableGraph {
     /// Binds a param from a host tensor, converting to the param's dtype.
     ///
     /// # Errors
@@ -176,6 +179,8 @@ pub trait ExecutableGraph: Send {
             .collect()
     }
 }
+
+impl<E: ExecutableGraph + ?Sized> HostValues for E {}
 
 /// Named state that lives on the device between runs.
 pub trait StateHandles {

@@ -21,7 +21,8 @@ pub use bytes::SharedBytes;
 pub use device::{Device, DeviceInfo, DeviceKind};
 pub use error::DriverError;
 pub use executable::{
-    ActiveExtent, ExecutableGraph, Outputs, Pipelined, RawOutput, SlotOutput, StateHandles, StepTime, Timing,
+    ActiveExtent, ExecutableGraph, HostValues, Outputs, Pipelined, RawOutput, SlotOutput, StateHandles,
+    StepTime, Timing,
 };
 pub use host::TensorRef;
 pub use inputs::{match_inputs, match_slots};

@@ -184,7 +184,7 @@ impl CpuExecutable {
 
     fn make(&self, bindings: Bindings) -> Result<Bound, DriverError> {
         let module = &self.shared.module;
-        module.check_views(&bindings)?;
+        module.check_binding(&bindings)?;
         let layout = module.plan.layout(&bindings)?;
         let context = CpuExecutable::context(&self.shared)?;
         let mut binder = Binder { module, bindings: &bindings, context, workspace: vec![], steps: vec![] };

@@ -4,7 +4,7 @@
 //! [`BLOCK`] elements; chunks of blocks are shared out to the pool's threads.
 //! The same machine finishes tiles of a matrix product (see [`RegionCore::finish`]).
 
-use super::tape::{BLOCK, Register, Tape, fill, load, store};
+use super::tape::{BLOCK, Register, Run, Tape, fill, load, store};
 use super::view::BoundView;
 use crate::kernels::Context;
 use crate::pool::{Pool, SharedSlice};
@@ -94,8 +94,8 @@ impl RegionCore {
                     let number = decode(input.view.dtype, &bytes[input.view.offset * width..]);
                     fill(&mut file[index], number);
                 }
-                Loaded::Bytes(bytes) => self.rows(&input.view, start, len, |at, position, stride, count| {
-                    load(&mut file[index], input.view.dtype, at, bytes, position, stride, count);
+                Loaded::Bytes(bytes) => self.rows(&input.view, start, len, |run| {
+                    load(&mut file[index], input.view.dtype, bytes, run);
                 }),
             }
         }
@@ -111,15 +111,9 @@ impl RegionCore {
     }
 
     /// Splits `start..start + len` of the domain into runs along the innermost axis.
-    fn rows(
-        &self,
-        view: &BoundView,
-        start: usize,
-        len: usize,
-        mut visit: impl FnMut(usize, usize, isize, usize),
-    ) {
+    fn rows(&self, view: &BoundView, start: usize, len: usize, mut visit: impl FnMut(Run)) {
         let Some((&inner, outer)) = self.dims.split_last() else {
-            visit(0, view.offset, 1, len);
+            visit(Run { at: 0, start: view.offset, stride: 1, len });
             return;
         };
         let stride = view.strides[self.dims.len() - 1];
@@ -133,7 +127,7 @@ impl RegionCore {
                 row /= dim;
             }
             let count = (inner - column).min(len - done);
-            visit(done, position as usize, stride, count);
+            visit(Run { at: done, start: position as usize, stride, len: count });
             done += count;
         }
     }
@@ -256,10 +250,10 @@ impl RegionStep {
             });
             for (index, view) in self.outputs.iter().enumerate() {
                 let (register, dtype) = self.core.tape.output(index);
-                self.core.rows(view, start, len, |at, position, stride, count| {
-                    let (low, high) = reach(position, stride, count);
+                self.core.rows(view, start, len, |run| {
+                    let (low, high) = reach(run);
                     targets.with(index, view.dtype.size_of().unwrap_or(1), low, high, |bytes| {
-                        store(&file[register], dtype, at, bytes, position - low, stride, count);
+                        store(&file[register], dtype, bytes, Run { start: run.start - low, ..run });
                     });
                 });
             }
@@ -271,10 +265,10 @@ impl RegionStep {
     fn load_in_place(&self, file: &mut [Register], targets: &mut Targets<'_, '_>, start: usize, len: usize) {
         for (index, input) in self.core.inputs.iter().enumerate() {
             let Source::Written(output) = input.source else { continue };
-            self.core.rows(&input.view, start, len, |at, position, stride, count| {
-                let (low, high) = reach(position, stride, count);
+            self.core.rows(&input.view, start, len, |run| {
+                let (low, high) = reach(run);
                 targets.with(output, input.view.dtype.size_of().unwrap_or(1), low, high, |bytes| {
-                    load(&mut file[index], input.view.dtype, at, bytes, position - low, stride, count);
+                    load(&mut file[index], input.view.dtype, bytes, Run { start: run.start - low, ..run });
                 });
             });
         }
@@ -296,9 +290,9 @@ fn is_monotone(view: &BoundView) -> bool {
 }
 
 /// Lowest and one past the highest element of a run.
-fn reach(position: usize, stride: isize, count: usize) -> (usize, usize) {
-    let last = position as isize + stride * (count as isize - 1);
-    (position.min(last as usize), position.max(last as usize) + 1)
+fn reach(run: Run) -> (usize, usize) {
+    let last = (run.start as isize + run.stride * (run.len as isize - 1)) as usize;
+    (run.start.min(last), run.start.max(last) + 1)
 }
 
 /// The outputs of a step, whole or shared between threads.

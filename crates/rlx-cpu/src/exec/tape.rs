@@ -324,12 +324,6 @@ fn float32(context: Context<'_>, op: ScalarOp, a: &[f32], b: &[f32], t: &mut [f3
                 .expect("operands and target have the block's length")
         };
     }
-    macro_rules! wide {
-        ($function:expr) => {{
-            let function: fn(f64) -> f64 = $function;
-            t.iter_mut().zip(a).for_each(|(t, &x)| *t = function(f64::from(x)) as f32)
-        }};
-    }
     match op {
         S::Exp => unary!(math::Exp),
         S::Expm1 => unary!(math::Expm1),
@@ -355,6 +349,20 @@ fn float32(context: Context<'_>, op: ScalarOp, a: &[f32], b: &[f32], t: &mut [f3
         S::Trunc => each!(context, t, [x = a] x.trunc()),
         S::Round => each!(context, t, [x = a] x.round_ties_even()),
         S::Rsqrt => each!(context, t, [x = a] 1.0 / x.sqrt()),
+        _ => float32_rare(op, a, b, t),
+    }
+}
+
+/// The rarer functions, one element at a time through `f64`.
+fn float32_rare(op: ScalarOp, a: &[f32], b: &[f32], t: &mut [f32]) {
+    use ScalarOp as S;
+    macro_rules! wide {
+        ($function:expr) => {{
+            let function: fn(f64) -> f64 = $function;
+            t.iter_mut().zip(a).for_each(|(t, &x)| *t = function(f64::from(x)) as f32)
+        }};
+    }
+    match op {
         S::Rem => t.iter_mut().zip(a).zip(b).for_each(|((t, &x), &y)| *t = x % y),
         S::Atan2 => {
             t.iter_mut().zip(a).zip(b).for_each(|((t, &x), &y)| *t = f64::from(x).atan2(f64::from(y)) as f32)
@@ -578,17 +586,22 @@ fn put(register: &mut Register, index: usize, number: Number) {
     }
 }
 
-/// Loads elements `positions` (stepping by `stride` elements) of `bytes` into
-/// `register[at..at + len]`.
-pub fn load(
-    register: &mut Register,
-    dtype: DType,
-    at: usize,
-    bytes: &[u8],
-    start: usize,
-    stride: isize,
-    len: usize,
-) {
+/// A run of elements: where they stand in a register and where in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// First element of the register.
+    pub at: usize,
+    /// First element in memory.
+    pub start: usize,
+    /// Elements in memory from one to the next.
+    pub stride: isize,
+    /// How many.
+    pub len: usize,
+}
+
+/// Loads a run of elements of `bytes` into a register.
+pub fn load(register: &mut Register, dtype: DType, bytes: &[u8], run: Run) {
+    let Run { at, start, stride, len } = run;
     let width = dtype.size_of().unwrap_or(1);
     macro_rules! strided {
         ($values:expr, $element:ty, $convert:expr) => {{
@@ -637,16 +650,9 @@ pub fn load(
     }
 }
 
-/// Stores `register[at..at + len]` as elements of `dtype`, stepping by `stride` elements.
-pub fn store(
-    register: &Register,
-    dtype: DType,
-    at: usize,
-    bytes: &mut [u8],
-    start: usize,
-    stride: isize,
-    len: usize,
-) {
+/// Stores a run of a register as elements of `dtype`.
+pub fn store(register: &Register, dtype: DType, bytes: &mut [u8], run: Run) {
+    let Run { at, start, stride, len } = run;
     let width = dtype.size_of().unwrap_or(1);
     macro_rules! strided {
         ($values:expr, $convert:expr) => {{

@@ -295,6 +295,20 @@ pub fn updates_first_operand(op: &Op) -> bool {
     )
 }
 
+/// Constraints of an op that only concrete extents decide: once the symbols
+/// are bound, inference on the bound operands must give the bound results.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BindingCheck {
+    /// The op.
+    pub op: Op,
+    /// Types of its operands.
+    pub operands: Vec<TensorType>,
+    /// Types of its results.
+    pub results: Vec<TensorType>,
+    /// The node, for the message.
+    pub origin: String,
+}
+
 /// A named tensor that the caller sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IoEntry {
@@ -330,6 +344,8 @@ pub struct LirModule {
     pub buffers: Vec<Buffer>,
     /// What runs, in order.
     pub steps: Vec<Step>,
+    /// What must hold of concrete extents.
+    pub checks: Vec<BindingCheck>,
     /// Where arena buffers lie.
     pub plan: LirBufferPlan,
     /// What the caller sees.

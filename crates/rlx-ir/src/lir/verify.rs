@@ -1,11 +1,12 @@
 //! The LIR verifier, and the proof type that executors accept.
 
 use super::{
-    BufferId, BufferKind, EpilogueInput, KernelStep, LirModule, Operand, PlanError, Region, Step, View,
+    BindingCheck, BufferId, BufferKind, EpilogueInput, KernelStep, LirModule, Operand, PlanError, Region,
+    Step, View,
 };
 use crate::dim::{Bindings, Dim, DimError};
 use crate::scalar::ScalarKind;
-use crate::shape::Shape;
+use crate::shape::{Shape, TensorType};
 use std::collections::HashSet;
 use std::ops::Deref;
 
@@ -61,12 +62,19 @@ impl VerifiedLir {
         self.0
     }
 
-    /// Checks what only concrete extents show: every view inside its buffer.
+    /// Checks what only concrete extents show: the constraints of every op,
+    /// and every view inside its buffer.
     ///
     /// # Errors
-    /// Every view that leaves its buffer, and dims that do not evaluate.
-    pub fn check_views(&self, bindings: &Bindings) -> Result<(), LirError> {
+    /// Every violated constraint, every view that leaves its buffer, and dims
+    /// that do not evaluate.
+    pub fn check_binding(&self, bindings: &Bindings) -> Result<(), LirError> {
         let mut findings = vec![];
+        for check in &self.checks {
+            if let Err(finding) = run_check(check, bindings) {
+                findings.push(format!("{}: {finding}", check.origin));
+            }
+        }
         self.for_each_step(&mut |step| {
             let Step::Kernel(step) = step else { return };
             for view in step.reads().into_iter().chain(&step.outputs) {
@@ -86,6 +94,21 @@ impl VerifiedLir {
             }
         });
         if findings.is_empty() { Ok(()) } else { Err(LirError(findings)) }
+    }
+}
+
+fn run_check(check: &BindingCheck, bindings: &Bindings) -> Result<(), String> {
+    let bind = |ty: &TensorType| {
+        let dims = ty.shape.eval(bindings).map_err(|error| error.to_string())?;
+        Ok::<_, String>(TensorType::new(ty.dtype, dims.as_slice()))
+    };
+    let operands = check.operands.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let results = check.results.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let op = check.op.map_dims(&|dim: &Dim| dim.eval(bindings).map_or_else(|_| dim.clone(), Dim::from));
+    match op.infer(&operands.iter().collect::<Vec<_>>()) {
+        Ok(inferred) if inferred == results => Ok(()),
+        Ok(inferred) => Err(format!("results are {results:?}, inference gives {inferred:?}")),
+        Err(violation) => Err(violation.to_string()),
     }
 }
 

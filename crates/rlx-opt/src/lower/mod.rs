@@ -23,8 +23,8 @@ use crate::pass::{OptError, PassContext};
 use attach::{Fate, fates};
 use prepare::Preparation;
 use rlx_ir::lir::{
-    Anchor, Buffer, BufferId, BufferKind, Epilogue, EpilogueInput, IoEntry, KernelStep, LirModule,
-    LirViewAlias, Operand, Region, Step, View, updates_first_operand,
+    Anchor, BindingCheck, Buffer, BufferId, BufferKind, Epilogue, EpilogueInput, IoEntry, KernelStep,
+    LirModule, LirViewAlias, Operand, Region, Step, View, updates_first_operand,
 };
 use rlx_ir::{
     DType, Diagnostic, Dim, Graph, Layout, Node, NodeId, Number, Op, ScalarKind, ScalarProgram, TensorType,
@@ -188,6 +188,7 @@ impl<'a> Lowering<'a> {
             Fate::Own => {}
         }
         self.count_unshared(node);
+        self.check_at_binding(id, node);
         let meaning = node.op.meaning();
         if let Some(rule) = &meaning.view {
             return self.movement(id, node, rule);
@@ -207,6 +208,33 @@ impl<'a> Lowering<'a> {
     fn count_unshared(&mut self, node: &Node) {
         for ty in &node.types {
             self.unshared = std::mem::take(&mut self.unshared) + ty.size_bytes();
+        }
+    }
+
+    /// Notes the op where symbols leave some of its constraints open.
+    fn check_at_binding(&mut self, id: NodeId, node: &Node) {
+        if node.op.meaning().scalar.is_some() {
+            return;
+        }
+        let symbolic = std::cell::Cell::new(false);
+        let note = |dim: &Dim| {
+            symbolic.set(symbolic.get() || dim.as_static().is_none());
+            dim.clone()
+        };
+        node.op.map_dims(&note);
+        let operands: Vec<TensorType> =
+            node.operands.iter().map(|&operand| self.graph.ty(operand).clone()).collect();
+        operands.iter().chain(&node.types).flat_map(|ty| ty.shape.dims()).for_each(|dim| {
+            note(dim);
+        });
+        if symbolic.get() {
+            let origin = self.origin(id);
+            self.module.checks.push(BindingCheck {
+                op: node.op.clone(),
+                operands,
+                results: node.types.clone(),
+                origin,
+            });
         }
     }
 
