@@ -20,9 +20,11 @@ mod fused_residual;
 mod normalise;
 mod ordering;
 mod shared;
+mod window;
 pub use addressing::*;
 pub use attention::attention::{Alignment, AttentionExtents, AttentionLayout, AttentionOperands, MaskKind};
 pub use attention::rope::RopeStyle;
+pub use conv::pool::PoolKind;
 pub use cumulative::{Cumulative, CumulativeKind};
 pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
@@ -34,6 +36,7 @@ pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
 pub use shape::pad::PadMode;
 pub use shared::*;
+pub use window::WindowAxis;
 
 macro_rules! ops {
     ($($family:ident { $($module:ident :: $ty:ident),* $(,)? })*) => {
@@ -160,6 +163,11 @@ ops! {
         attention::Attention,
         rope::Rope,
         axial_rope2d::AxialRope2d,
+    }
+    conv {
+        conv::Conv,
+        conv_transpose2d::ConvTranspose2d,
+        pool::Pool,
     }
 }
 
