@@ -26,6 +26,11 @@ impl<'a> Context<'a> {
         Ok(Context { level, pool })
     }
 
+    /// The same instruction set on other threads.
+    pub fn with_pool(self, pool: &'a Pool) -> Context<'a> {
+        Context { pool, ..self }
+    }
+
     /// The instruction set, which this processor has.
     pub fn level(&self) -> SimdLevel {
         self.level.level()
