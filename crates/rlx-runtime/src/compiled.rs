@@ -7,8 +7,8 @@ use crate::error::RuntimeError;
 use crate::memory::smallest_bindings;
 use crate::weights::{self, BoundWeights};
 use rlx_driver::{
-    ActiveExtent, Device, ExecutableGraph, MemoryUse, Outputs, Pipelined, RawOutput, SharedBytes, SlotOutput,
-    StateHandles, TensorRef, Timing, match_inputs,
+    ActiveExtent, Device, ExecutableGraph, HostValues, MemoryUse, Outputs, Pipelined, RawOutput, SharedBytes,
+    SlotOutput, StateHandles, TensorRef, Timing, match_inputs,
 };
 use rlx_ir::lir::{BindingManifest, VerifiedLir};
 use rlx_ir::{Bindings, Graph};
