@@ -123,11 +123,10 @@ impl CpuExecutable {
 
     /// Runs the prepare stage once all its params are bound.
     fn prepare(&mut self) -> Result<(), DriverError> {
-        let Some(stage) = &self.shared.module.prepare else { return Ok(()) };
         if self.prepared.is_some() {
             return Ok(());
         }
-        let stage = VerifiedLir::new((**stage).clone())?;
+        let Some(stage) = self.shared.module.prepare_stage() else { return Ok(()) };
         let mut executable = CpuExecutable::new(stage, self.shared.pool.clone(), self.shared.level)?;
         let entries = self.shared.module.io.params.iter().zip(&self.params);
         for (index, wanted) in executable.shared.clone().module.io.params.iter().enumerate() {

@@ -57,6 +57,11 @@ impl VerifiedLir {
         if findings.is_empty() { Ok(VerifiedLir(module)) } else { Err(LirError(findings)) }
     }
 
+    /// The prepare stage, which was verified with the module.
+    pub fn prepare_stage(&self) -> Option<VerifiedLir> {
+        self.prepare.as_deref().map(|stage| VerifiedLir(stage.clone()))
+    }
+
     /// The module, no longer known to be verified.
     pub fn into_inner(self) -> LirModule {
         self.0
