@@ -282,6 +282,27 @@ impl ScalarProgram {
         other.outputs.iter().map(|&output| map[output as usize]).collect()
     }
 
+    /// Drops instructions that no output needs; inputs stay.
+    pub fn drop_unused(&mut self) {
+        let first = self.inputs.len();
+        let mut used = vec![false; first + self.instrs.len()];
+        self.outputs.iter().for_each(|&output| used[output as usize] = true);
+        for (index, instr) in self.instrs.iter().enumerate().rev() {
+            if used[first + index] {
+                instr.args.iter().for_each(|&arg| used[arg as usize] = true);
+            }
+        }
+        let mut map: Vec<u32> = (0..first as u32).collect();
+        for (index, mut instr) in std::mem::take(&mut self.instrs).into_iter().enumerate() {
+            map.push((first + self.instrs.len()) as u32);
+            if used[first + index] {
+                instr.args.iter_mut().for_each(|arg| *arg = map[*arg as usize]);
+                self.instrs.push(instr);
+            }
+        }
+        self.outputs.iter_mut().for_each(|output| *output = map[*output as usize]);
+    }
+
     /// What is wrong with the program, if anything.
     pub fn check(&self) -> Result<(), String> {
         for (position, instr) in self.instrs.iter().enumerate() {

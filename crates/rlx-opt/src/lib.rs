@@ -18,5 +18,5 @@ pub use capabilities::{Attachment, Capabilities, Claim, OpView, Packing};
 pub use lower::{Lowered, Placement, lower_to_lir};
 pub use options::{CompileOptions, KernelDispatch, PrecisionPolicy};
 pub use pass::{OptError, Pass, PassContext};
-pub use pipeline::{Compiled, compile};
-pub use rewrite::{Note, Rewriter, Rewritten};
+pub use pipeline::{Compiled, Pipeline, compile, compile_with};
+pub use rewrite::{Note, Rewriter, Rewritten, Uses};

@@ -58,6 +58,8 @@ pub struct CompileOptions {
     pub constant_folding: bool,
     /// Merge elementwise ops into regions and attach them to anchors?
     pub fusion: bool,
+    /// May floats keep more precision inside a fused step than their dtype holds?
+    pub excess_precision: bool,
     /// Alignment of arena buffers in bytes, at least the backend's; a power of two.
     pub alignment: Option<usize>,
     /// Run-time value checks.
@@ -75,6 +77,7 @@ impl Default for CompileOptions {
             dead_code_elimination: true,
             constant_folding: true,
             fusion: true,
+            excess_precision: true,
             alignment: None,
             checks: Checks::On,
             verify_each: cfg!(debug_assertions),

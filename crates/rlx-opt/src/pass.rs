@@ -49,9 +49,13 @@ pub struct PassContext<'a> {
 }
 
 /// A graph-to-graph pass.
-pub trait Pass {
+pub trait Pass: Sync {
     /// Name in the pipeline text; also the file's.
     fn name(&self) -> &'static str;
+    /// Do the options ask for the pass?
+    fn wanted(&self, _options: &CompileOptions) -> bool {
+        true
+    }
     /// The graph after the pass.
     ///
     /// # Errors

@@ -1,23 +1,98 @@
 //! The one pipeline: HIR or graph in, verified LIR out.
+//!
+//! A pipeline is a list of pass names, and that is its text form. The standard
+//! one serves every entry and every backend; others are for tests and for
+//! finding out which pass did something.
 
 use crate::capabilities::Capabilities;
 use crate::lower::{Placement, lower_to_lir};
 use crate::options::CompileOptions;
 use crate::pass::{OptError, Pass, PassContext};
-use crate::passes::{DecomposeUnclaimed, EliminateDeadCode};
+use crate::passes::ALL;
+use crate::rewrite::Rewritten;
 use rlx_ir::lir::VerifiedLir;
-use rlx_ir::{Graph, IrError};
+use rlx_ir::{Diagnostic, Graph, IrError};
+use std::fmt;
+use std::str::FromStr;
 
-/// Every graph pass, in the order of the pipeline. A name may occur more than once.
-const PASSES: &[&dyn Pass] = &[&EliminateDeadCode, &DecomposeUnclaimed, &EliminateDeadCode];
+/// The passes of the standard pipeline, in order.
+pub const STANDARD: &str = "eliminate_dead_code, simplify_algebra, fold_constants, merge_common_subexpressions, \
+    decompose_unclaimed, simplify_algebra, fold_constants, merge_common_subexpressions, eliminate_dead_code, \
+    fuse_elementwise, eliminate_dead_code";
 
 /// The pass called `name`.
 ///
 /// # Errors
 /// [`OptError::NoSuchPass`].
 pub fn pass(name: &str) -> Result<&'static dyn Pass, OptError> {
-    let found = PASSES.iter().find(|pass| pass.name() == name);
+    let found = ALL.iter().find(|pass| pass.name() == name);
     found.copied().ok_or_else(|| OptError::NoSuchPass(name.into()))
+}
+
+/// A list of passes. Prints and parses as their names with commas between them.
+#[derive(Clone)]
+pub struct Pipeline {
+    passes: Vec<&'static dyn Pass>,
+}
+
+impl FromStr for Pipeline {
+    type Err = OptError;
+    fn from_str(text: &str) -> Result<Pipeline, OptError> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(Pipeline { passes: names.map(pass).collect::<Result<_, _>>()? })
+    }
+}
+
+impl fmt::Display for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.passes.iter().map(|pass| pass.name()).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pipeline({self})")
+    }
+}
+
+impl Pipeline {
+    /// The standard pipeline.
+    pub fn standard() -> Pipeline {
+        STANDARD.parse().expect("the standard pipeline names passes of ours")
+    }
+
+    /// The passes, in order.
+    pub fn passes(&self) -> &[&'static dyn Pass] {
+        &self.passes
+    }
+
+    /// The first `count` passes.
+    pub fn prefix(&self, count: usize) -> Pipeline {
+        Pipeline { passes: self.passes[..count.min(self.passes.len())].to_vec() }
+    }
+
+    /// Runs every pass that the options want. `watch` sees each pass, the graph
+    /// before it and what it gave.
+    ///
+    /// # Errors
+    /// What a pass refuses, or [`OptError::Broken`] for an invalid result.
+    pub fn run(
+        &self,
+        mut graph: Graph,
+        context: &PassContext<'_>,
+        watch: &mut dyn FnMut(&'static dyn Pass, &Rewritten),
+    ) -> Result<Graph, OptError> {
+        for &pass in self.passes.iter().filter(|pass| pass.wanted(context.options)) {
+            let rewritten = pass.run(graph, context)?;
+            if context.options.verify_each || cfg!(debug_assertions) {
+                rlx_ir::verify::verify(&rewritten.graph)
+                    .map_err(|error| OptError::Broken { pass: pass.name(), error: Box::new(error) })?;
+            }
+            watch(pass, &rewritten);
+            graph = rewritten.graph;
+        }
+        Ok(graph)
+    }
 }
 
 /// A compiled module and the graph that it was lowered from.
@@ -41,29 +116,27 @@ pub fn compile(
     capabilities: &Capabilities,
     options: &CompileOptions,
 ) -> Result<Compiled, OptError> {
-    rlx_ir::verify::verify(&graph)?;
-    let context = PassContext { capabilities, options };
-    let graph = run_passes(graph, &context)?;
-    let lowered = lower_to_lir(&graph, &context)?;
-    let module = VerifiedLir::new(lowered.module).map_err(|error| OptError::Broken {
-        pass: "lower_to_lir",
-        error: Box::new(IrError::Invalid(
-            error.0.into_iter().map(|finding| rlx_ir::Diagnostic::new("lir", finding)).collect(),
-        )),
-    })?;
-    Ok(Compiled { module, graph, placements: lowered.placements })
+    compile_with(graph, capabilities, options, &Pipeline::standard())
 }
 
-fn run_passes(mut graph: Graph, context: &PassContext<'_>) -> Result<Graph, OptError> {
-    for pass in PASSES {
-        if pass.name() == "eliminate_dead_code" && !context.options.dead_code_elimination {
-            continue;
-        }
-        graph = pass.run(graph, context)?.graph;
-        if context.options.verify_each || cfg!(debug_assertions) {
-            rlx_ir::verify::verify(&graph)
-                .map_err(|error| OptError::Broken { pass: pass.name(), error: Box::new(error) })?;
-        }
-    }
-    Ok(graph)
+/// Compiles `graph` with other passes than the standard ones.
+///
+/// # Errors
+/// As [`compile`]. A pipeline without `decompose_unclaimed` makes steps that
+/// the target may refuse.
+pub fn compile_with(
+    graph: Graph,
+    capabilities: &Capabilities,
+    options: &CompileOptions,
+    pipeline: &Pipeline,
+) -> Result<Compiled, OptError> {
+    rlx_ir::verify::verify(&graph)?;
+    let context = PassContext { capabilities, options };
+    let graph = pipeline.run(graph, &context, &mut |_, _| {})?;
+    let lowered = lower_to_lir(&graph, &context)?;
+    let module = VerifiedLir::new(lowered.module).map_err(|error| {
+        let findings = error.0.into_iter().map(|finding| Diagnostic::new("lir", finding)).collect();
+        OptError::Broken { pass: "lower_to_lir", error: Box::new(IrError::Invalid(findings)) }
+    })?;
+    Ok(Compiled { module, graph, placements: lowered.placements })
 }

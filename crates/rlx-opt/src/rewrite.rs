@@ -193,3 +193,47 @@ pub fn live_nodes(graph: &Graph) -> Vec<bool> {
     }
     live
 }
+
+/// Who uses what.
+pub struct Uses {
+    users: Vec<Vec<NodeId>>,
+    is_result: Vec<bool>,
+}
+
+impl Uses {
+    /// The uses in `graph`.
+    pub fn of(graph: &Graph) -> Uses {
+        let mut users: Vec<Vec<NodeId>> = vec![vec![]; graph.nodes().len()];
+        let mut is_result = vec![false; users.len()];
+        for (id, node) in graph.iter() {
+            for operand in &node.operands {
+                let list = &mut users[operand.node.0 as usize];
+                if list.last() != Some(&id) {
+                    list.push(id);
+                }
+            }
+        }
+        for result in graph.outputs().iter().chain(graph.updates()) {
+            is_result[result.value.node.0 as usize] = true;
+        }
+        Uses { users, is_result }
+    }
+
+    /// Nodes that use a result of `id`, each once, ascending.
+    pub fn users(&self, id: NodeId) -> &[NodeId] {
+        &self.users[id.0 as usize]
+    }
+
+    /// Is a result of `id` an output or the new content of a state?
+    pub fn is_result(&self, id: NodeId) -> bool {
+        self.is_result[id.0 as usize]
+    }
+
+    /// The only user of `id`, when nothing else needs it.
+    pub fn only_user(&self, id: NodeId) -> Option<NodeId> {
+        match self.users(id) {
+            [user] if !self.is_result(id) => Some(*user),
+            _ => None,
+        }
+    }
+}

@@ -7,9 +7,11 @@
 
 pub mod filetest;
 mod not_run;
+mod random_graph;
 
 pub use filetest::filetest_main;
 pub use not_run::{minilm, not_run};
+pub use random_graph::{RandomGraph, random_graph};
 
 /// The code blocks of the first tour are tests.
 #[cfg(doctest)]

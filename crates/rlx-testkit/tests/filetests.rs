@@ -11,7 +11,7 @@ use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::lir::print_lir;
 use rlx_ir::text::{parse_graph, parse_module, print_graph, print_module};
 use rlx_ir::{Graph, IrError};
-use rlx_opt::{Capabilities, CompileOptions, PassContext};
+use rlx_opt::{Capabilities, Claim, CompileOptions, PassContext};
 use rlx_testkit::filetest::{Input, filetest_main};
 
 fn main() -> ExitCode {
@@ -76,9 +76,14 @@ fn lower(input: &Input) -> Result<String, String> {
 }
 
 /// The steps and buffers that a graph compiles to for the reference capabilities, or why it does not compile.
+/// With `attach`, for a target that attaches every region to every anchor.
 fn compile(input: &Input) -> Result<String, String> {
     let graph = parse_graph(&input.text).map_err(words)?;
-    let compiled = rlx_opt::compile(graph, &Capabilities::reference(), &CompileOptions::default());
+    let mut capabilities = Capabilities::reference();
+    if input.arguments == ["attach"] {
+        capabilities.accept = |_| Claim::Native;
+    }
+    let compiled = rlx_opt::compile(graph, &capabilities, &CompileOptions::default());
     Ok(compiled.map_or_else(|error| error.to_string(), |compiled| print_lir(&compiled.module)))
 }
 

@@ -20,12 +20,12 @@ pub(super) enum Fate {
 }
 
 /// Is this a node that a kernel anchors?
-fn is_anchor(node: &Node) -> bool {
+pub(crate) fn is_anchor(node: &Node) -> bool {
     let meaning = node.op.meaning();
     let movement = meaning.scalar.is_some() || meaning.view.is_some();
     let special = node.op.leaf_name().is_some()
         || matches!(node.op, Op::Constant(_))
-        || node.op.def().name == "concat"
+        || super::is_copies(&node.op)
         || updates_first_operand(&node.op);
     !movement && !special
 }

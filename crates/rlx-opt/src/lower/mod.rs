@@ -20,6 +20,7 @@ mod prepare;
 
 use crate::capabilities::OpView;
 use crate::pass::{OptError, PassContext};
+pub(crate) use attach::is_anchor;
 use attach::{Fate, fates};
 use prepare::Preparation;
 use rlx_ir::lir::{
@@ -336,6 +337,7 @@ impl<'a> Lowering<'a> {
         }
         if let Some(rule) = &node.op.meaning().scalar {
             program.outputs = rule(&mut program, &args).into_iter().map(|value| value.0).collect();
+            program.drop_unused();
         }
         (program, inputs)
     }

@@ -11,6 +11,7 @@
 //! them: what a caller may feed does not depend on options. A node of several
 //! results stays as a whole while one of them is used.
 
+use crate::options::CompileOptions;
 use crate::pass::{OptError, Pass, PassContext};
 use crate::rewrite::{Rewriter, Rewritten, live_nodes};
 use rlx_ir::Graph;
@@ -21,6 +22,10 @@ pub struct EliminateDeadCode;
 impl Pass for EliminateDeadCode {
     fn name(&self) -> &'static str {
         "eliminate_dead_code"
+    }
+
+    fn wanted(&self, options: &CompileOptions) -> bool {
+        options.dead_code_elimination
     }
 
     fn run(&self, graph: Graph, _: &PassContext<'_>) -> Result<Rewritten, OptError> {

@@ -2,6 +2,26 @@
 
 pub mod decompose_unclaimed;
 pub mod eliminate_dead_code;
+pub mod fold_constants;
+pub mod fuse_elementwise;
+pub mod merge_common_subexpressions;
+pub mod simplify_algebra;
 
 pub use decompose_unclaimed::DecomposeUnclaimed;
 pub use eliminate_dead_code::EliminateDeadCode;
+pub use fold_constants::FoldConstants;
+pub use fuse_elementwise::FuseElementwise;
+pub use merge_common_subexpressions::MergeCommonSubexpressions;
+pub use simplify_algebra::SimplifyAlgebra;
+
+use crate::pass::Pass;
+
+/// Every pass, each once.
+pub const ALL: &[&dyn Pass] = &[
+    &EliminateDeadCode,
+    &SimplifyAlgebra,
+    &FoldConstants,
+    &MergeCommonSubexpressions,
+    &DecomposeUnclaimed,
+    &FuseElementwise,
+];
