@@ -206,10 +206,25 @@ impl<'a> Preparation<'a> {
         id
     }
 
-    /// The finished stage; `None` when there is nothing to prepare.
-    pub(super) fn into_module(mut self, alignment: usize) -> Option<Box<LirModule>> {
+    /// The finished stage; `None` when there is nothing to prepare. Results that
+    /// `main` does not read (their packed form took their place) are dropped
+    /// with the stage's arena instead of being kept.
+    pub(super) fn into_module(mut self, main: &LirModule, alignment: usize) -> Option<Box<LirModule>> {
         if self.module.steps.is_empty() {
             return None;
+        }
+        let mut read = BTreeSet::new();
+        main.for_each_step(&mut |step| {
+            if let Step::Kernel(step) = step {
+                read.extend(step.read_buffers().into_iter().map(|buffer| main.buffer(buffer).name.as_str()));
+            }
+        });
+        let (kept, dropped): (Vec<_>, Vec<_>) = std::mem::take(&mut self.module.io.outputs)
+            .into_iter()
+            .partition(|entry| read.contains(entry.name.as_str()));
+        self.module.io.outputs = kept;
+        for entry in dropped {
+            self.module.buffers[entry.buffer.0 as usize].kind = BufferKind::Temporary;
         }
         crate::memory::plan_memory(&mut self.module, alignment);
         Some(Box::new(self.module))
