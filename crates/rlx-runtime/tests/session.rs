@@ -1,9 +1,7 @@
 //! Sessions end to end on the CPU: compile, bind, run, cache, budget, refusals.
 
 use rlx_ir::{Bindings, DType, Dim, Graph, GraphModule, Literal, SymbolBounds};
-use rlx_runtime::{
-    CompileOptions, Device, PrecisionPolicy, RuntimeError, Session, SessionOptions, TensorRef, devices,
-};
+use rlx_runtime::{CompileOptions, Device, RuntimeError, Session, SessionOptions, TensorRef, devices};
 use rlx_weights::{BytesWeightLoader, WeightLoader, WeightRegistry};
 
 fn floats(dims: &[usize], values: &[f64]) -> Literal {
@@ -205,11 +203,4 @@ fn devices_are_listed_and_refused_with_reasons() {
     }
     let error = Session::new("cpu:3".parse().unwrap()).unwrap_err().to_string();
     assert_eq!(error, "device cpu:3 is not available: this machine has 1 of kind cpu");
-}
-
-#[test]
-fn options_that_cannot_be_honoured_are_refused() {
-    let session = Session::new(Device::CPU).unwrap();
-    let result = session.compile_with_precision(layer(), PrecisionPolicy::Always(DType::I32));
-    assert!(result.is_err(), "integer arithmetic is no float precision");
 }

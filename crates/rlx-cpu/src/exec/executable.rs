@@ -429,7 +429,8 @@ impl ExecutableGraph for CpuExecutable {
         let mut memory = MemoryUse::of_module(&self.shared.module, bindings)?;
         let bound = self.make(bindings.clone())?;
         let scratch = bound.steps.iter().map(|step| step.scratch).max().unwrap_or(0);
-        memory.workspace = (scratch + bound.workspace_bytes()) as u64;
+        let registers: usize = bound.steps.iter().map(BoundStep::register_bytes).sum();
+        memory.workspace = (scratch + bound.workspace_bytes() + registers) as u64;
         Ok(memory)
     }
 

@@ -48,6 +48,11 @@ pub fn swap_last(view: &mut BoundView) {
 }
 
 impl MatmulStep {
+    /// Bytes of the registers of the region that finishes tiles.
+    pub fn register_bytes(&self) -> usize {
+        self.epilogue.as_ref().map_or(0, RegionCore::register_bytes)
+    }
+
     /// A product of `left` `[batch.., M, K]` and `right` `[batch.., K, N]`, both
     /// already broadcast over the batch; the result is dense.
     pub fn new(

@@ -45,6 +45,11 @@ pub struct RegionCore {
 }
 
 impl RegionCore {
+    /// Bytes of the registers of all threads.
+    pub fn register_bytes(&self) -> usize {
+        self.files.len() * self.tape.register_bytes()
+    }
+
     /// A region over `dims`; the views of inputs and outputs have these extents
     /// and lose the axes that all of them can do without.
     pub fn new(
@@ -183,6 +188,11 @@ pub struct RegionStep {
 }
 
 impl RegionStep {
+    /// Bytes of the registers of all threads.
+    pub fn register_bytes(&self) -> usize {
+        self.core.register_bytes()
+    }
+
     /// A region that stores output `n` to `outputs[n]`.
     pub fn new(
         tape: Tape,

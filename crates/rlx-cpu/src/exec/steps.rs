@@ -346,6 +346,15 @@ fn broadcast_batch(view: &mut BoundView, batch: &[usize]) {
 }
 
 impl BoundStep {
+    /// Bytes of the registers that the step keeps for its threads.
+    pub fn register_bytes(&self) -> usize {
+        match &self.work {
+            Work::Region(region) => region.register_bytes(),
+            Work::Matmul(product) => product.register_bytes(),
+            Work::Rows(_) | Work::Attention(_) | Work::Index(_) | Work::Pack(_) | Work::Reference { .. } => 0,
+        }
+    }
+
     /// Runs the step.
     ///
     /// # Errors

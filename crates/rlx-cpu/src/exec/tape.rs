@@ -170,6 +170,12 @@ impl Tape {
         Ok(tape)
     }
 
+    /// Bytes of one set of registers.
+    pub fn register_bytes(&self) -> usize {
+        let width = |class: &Class| if matches!(class, Class::F64 | Class::I64) { 8 } else { 4 };
+        self.classes.iter().map(width).sum::<usize>() * BLOCK
+    }
+
     /// Fresh registers, constants filled in.
     pub fn registers(&self) -> Vec<Register> {
         let mut registers: Vec<Register> = self.classes.iter().map(|&class| Register::new(class)).collect();
