@@ -19,4 +19,4 @@ pub use lower::{Lowered, Placement, lower_to_lir};
 pub use options::{CompileOptions, KernelDispatch, PrecisionPolicy};
 pub use pass::{OptError, Pass, PassContext};
 pub use pipeline::{Compiled, Pipeline, compile, compile_with};
-pub use rewrite::{Note, Rewriter, Rewritten, Uses};
+pub use rewrite::{Dispatch, Note, Remark, Rewriter, Rewritten, Uses};

@@ -16,9 +16,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The passes of the standard pipeline, in order.
-pub const STANDARD: &str = "eliminate_dead_code, simplify_algebra, fold_constants, merge_common_subexpressions, \
-    decompose_unclaimed, simplify_algebra, fold_constants, merge_common_subexpressions, eliminate_dead_code, \
-    fuse_elementwise, eliminate_dead_code";
+pub const STANDARD: &str = "assign_precision, simplify_algebra, fold_constants, merge_common_subexpressions, \
+    eliminate_dead_code, fuse_named, decompose_unclaimed, simplify_algebra, fold_constants, \
+    merge_common_subexpressions, eliminate_dead_code, fuse_elementwise, eliminate_dead_code";
 
 /// The pass called `name`.
 ///

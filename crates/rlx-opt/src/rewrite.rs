@@ -7,15 +7,69 @@
 //! the whole pipeline. Nothing here decides what to rewrite.
 
 use crate::pass::OptError;
-use rlx_ir::{Diagnostic, Graph, IrError, Node, NodeId, Op, Value};
+use rlx_ir::{Diagnostic, Graph, IrError, Node, NodeId, Op, OpKind, Value};
+use std::fmt;
 
 /// Something that a pass says about a node of the graph before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The node, in the graph before the pass.
     pub node: NodeId,
-    /// What was done with it and why; lower case.
-    pub text: String,
+    /// What was done with it.
+    pub remark: Remark,
+}
+
+/// What a pass did with a node, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// A rule of this name replaced it.
+    Simplified(&'static str),
+    /// It became part of an op of this kind.
+    Fused(OpKind),
+    /// What the target does with it, or with part of its definition.
+    Dispatched {
+        /// The op, after the composite ops that it is part of the definition of.
+        path: Vec<OpKind>,
+        /// What happens to it.
+        dispatch: Dispatch,
+    },
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remark::Simplified(rule) => write!(f, "simplified by rule \"{rule}\""),
+            Remark::Fused(kind) => write!(f, "fused into {kind}"),
+            Remark::Dispatched { path, dispatch } => {
+                let path: Vec<_> = path.iter().map(ToString::to_string).collect();
+                write!(f, "{}: {dispatch}", path.join("/"))
+            }
+        }
+    }
+}
+
+/// What a target does with an op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dispatch {
+    /// Nothing: leaves, constants, movement, copies need no kernel.
+    Free,
+    /// It has a kernel.
+    Native,
+    /// It runs the definition instead, and why.
+    Decomposed(String),
+    /// It cannot run it, and why.
+    Missing(String),
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dispatch::Free => f.write_str("needs no kernel"),
+            Dispatch::Native => f.write_str("native"),
+            Dispatch::Decomposed(reason) => write!(f, "decomposed: {reason}"),
+            Dispatch::Missing(reason) => write!(f, "missing: {reason}"),
+        }
+    }
 }
 
 /// What a pass gives.
@@ -143,8 +197,8 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Says something about an old node.
-    pub fn note(&mut self, node: NodeId, text: impl Into<String>) {
-        self.notes.push(Note { node, text: text.into() });
+    pub fn note(&mut self, node: NodeId, remark: Remark) {
+        self.notes.push(Note { node, remark });
     }
 
     /// The new graph with the outputs and updates of the old one.

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::lir::print_lir;
 use rlx_ir::text::{parse_graph, parse_module, print_graph, print_module};
-use rlx_ir::{Graph, IrError};
-use rlx_opt::{Capabilities, Claim, CompileOptions, PassContext};
+use rlx_ir::{DType, Graph, IrError};
+use rlx_opt::{Capabilities, Claim, CompileOptions, PassContext, PrecisionPolicy};
 use rlx_testkit::filetest::{Input, filetest_main};
 
 fn main() -> ExitCode {
@@ -87,12 +87,25 @@ fn compile(input: &Input) -> Result<String, String> {
     Ok(compiled.map_or_else(|error| error.to_string(), |compiled| print_lir(&compiled.module)))
 }
 
-/// The graph after one pass for the reference capabilities, or why the pass refuses it.
+/// The graph after one pass, or why the pass refuses it; for the reference capabilities, or with `native` for a
+/// target that has a kernel for everything. `always`, `mixed` or `conservative` and a dtype choose a precision.
 fn pass(input: &Input) -> Result<String, String> {
     let graph = parse_graph(&input.text).map_err(words)?;
-    let [name] = &input.arguments[..] else { return Err("the run line names one pass".to_owned()) };
-    let pass = rlx_opt::pipeline::pass(name).map_err(|error| error.to_string())?;
-    let (capabilities, options) = (Capabilities::reference(), CompileOptions::default());
+    let mut words_left = input.arguments.iter().map(String::as_str);
+    let pass =
+        rlx_opt::pipeline::pass(words_left.next().unwrap_or_default()).map_err(|error| error.to_string())?;
+    let (mut capabilities, mut options) = (Capabilities::reference(), CompileOptions::default());
+    while let Some(word) = words_left.next() {
+        let mut dtype =
+            || DType::parse(words_left.next().unwrap_or_default()).ok_or("the run line lacks a dtype");
+        match word {
+            "native" => capabilities.claim = |_| Claim::Native,
+            "always" => options.precision = PrecisionPolicy::Always(dtype()?),
+            "mixed" => options.precision = PrecisionPolicy::Mixed(dtype()?),
+            "conservative" => options.precision = PrecisionPolicy::MixedConservative(dtype()?),
+            _ => return Err(format!("the run line holds the unknown word {word}")),
+        }
+    }
     let context = PassContext { capabilities: &capabilities, options: &options };
     let graph = match pass.run(graph, &context) {
         Ok(rewritten) => rewritten.graph,

@@ -9,7 +9,7 @@ use rlx_ir::interpret::{Evaluation, Tensors, evaluate};
 use rlx_ir::text::{parse_graph, print_graph};
 use rlx_ir::{Accuracy, Graph, Literal, Number, OpKind};
 use rlx_opt::passes::simplify_algebra::{RULES, simplify};
-use rlx_opt::{Capabilities, CompileOptions, PassContext, Pipeline};
+use rlx_opt::{Capabilities, Claim, CompileOptions, PassContext, Pipeline, Remark};
 use rlx_testkit::random_graph;
 
 /// Every pass alone, and every prefix of the standard pipeline.
@@ -19,9 +19,19 @@ fn pipelines() -> Vec<Pipeline> {
     single.chain((2..=standard.passes().len()).map(|count| standard.prefix(count))).collect()
 }
 
+/// A target with a kernel for every op, and one that runs primitives only.
+fn targets() -> [Capabilities; 2] {
+    let native = Capabilities { name: "native", claim: |_| Claim::Native, ..Capabilities::reference() };
+    [Capabilities::reference(), native]
+}
+
 fn run(pipeline: &Pipeline, graph: &Graph, label: &str) -> Graph {
-    let (capabilities, options) = (Capabilities::reference(), CompileOptions::default());
-    let context = PassContext { capabilities: &capabilities, options: &options };
+    run_for(&Capabilities::reference(), pipeline, graph, label)
+}
+
+fn run_for(capabilities: &Capabilities, pipeline: &Pipeline, graph: &Graph, label: &str) -> Graph {
+    let options = CompileOptions::default();
+    let context = PassContext { capabilities, options: &options };
     let result = pipeline.run(graph.clone(), &context, &mut |_, _| {});
     result.unwrap_or_else(|error| panic!("{label}: {pipeline}: {error}\n{}", print_graph(graph)))
 }
@@ -52,9 +62,11 @@ fn passes_keep_the_results_of_every_op_sample() {
                 Accuracy::Rounding => Accuracy::Approx { ulp: 4.0 },
                 other => other,
             };
-            for pipeline in &pipelines {
-                let label = format!("{kind} sample {index}: {pipeline}");
-                check(&before, &run(pipeline, &graph, &label), &feeds, accuracy, &label);
+            for (pipeline, target) in
+                pipelines.iter().flat_map(|pipeline| targets().map(|target| (pipeline, target)))
+            {
+                let label = format!("{kind} sample {index}: {} {pipeline}", target.name);
+                check(&before, &run_for(&target, pipeline, &graph, &label), &feeds, accuracy, &label);
             }
         }
     }
@@ -66,9 +78,12 @@ fn passes_keep_the_results_of_random_graphs() {
     for seed in 0..150 {
         let random = random_graph(seed);
         let before = evaluate(&random.graph, &random.feeds).unwrap();
-        for pipeline in &pipelines {
-            let label = format!("seed {seed}: {pipeline}");
-            check(&before, &run(pipeline, &random.graph, &label), &random.feeds, Accuracy::Exact, &label);
+        for (pipeline, target) in
+            pipelines.iter().flat_map(|pipeline| targets().map(|target| (pipeline, target)))
+        {
+            let label = format!("seed {seed}: {} {pipeline}", target.name);
+            let after = run_for(&target, pipeline, &random.graph, &label);
+            check(&before, &after, &random.feeds, Accuracy::Exact, &label);
         }
     }
 }
@@ -139,7 +154,7 @@ fn every_algebra_rule_applies_to_its_examples_and_keeps_types_and_bits() {
             let graph = parse_graph(&text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", rule.name));
             let simpler = simplify(&graph, std::slice::from_ref(rule)).unwrap();
             assert!(
-                simpler.notes.iter().any(|note| note.text == rule.name),
+                simpler.notes.iter().any(|note| note.remark == Remark::Simplified(rule.name)),
                 "{} does not apply\n{text}",
                 rule.name
             );

@@ -21,8 +21,10 @@
 use crate::capabilities::{Claim, OpView};
 use crate::options::KernelDispatch;
 use crate::pass::{OptError, Pass, PassContext};
-use crate::rewrite::{Rewriter, Rewritten, invalid, live_nodes};
-use rlx_ir::{DType, Diagnostic, Graph, Node, NodeId, Op, ScalarKind, ScalarOp, ScalarProgram, Value};
+use crate::rewrite::{Dispatch, Remark, Rewriter, Rewritten, invalid, live_nodes};
+use rlx_ir::{
+    DType, Diagnostic, Graph, Node, NodeId, Op, OpKind, ScalarKind, ScalarOp, ScalarProgram, Value,
+};
 use std::collections::BTreeSet;
 
 /// See the module.
@@ -31,38 +33,42 @@ pub struct DecomposeUnclaimed;
 /// No definition of ours nests this deep; a cycle among definitions ends here.
 const DEEPEST: usize = 16;
 
-/// What happens to one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dispatch {
-    /// Leaves, constants, movement, copies: no kernel is needed.
-    Free,
-    /// The target runs it.
-    Native,
-    /// Replaced by its definition, and why.
-    Decomposed(String),
-    /// The target cannot run it, and why.
-    Missing(String),
-}
-
 impl Pass for DecomposeUnclaimed {
     fn name(&self) -> &'static str {
         "decompose_unclaimed"
     }
 
     fn run(&self, graph: Graph, context: &PassContext<'_>) -> Result<Rewritten, OptError> {
-        let mut place = Place { rewriter: Rewriter::new(&graph), context, refused: vec![], node: NodeId(0) };
-        for (id, node) in graph.iter() {
-            place.node = id;
-            place.rewriter.begin([id]);
-            let operands = place.rewriter.operands(node);
-            let values = place.node(node, &operands, &mut vec![])?;
-            place.rewriter.map(id, values);
+        let survey = survey(&graph, context)?;
+        if survey.refused.is_empty() {
+            return Ok(survey.rewritten);
         }
-        if !place.refused.is_empty() {
-            return Err(OptError::Unsupported { backend: context.capabilities.name, nodes: place.refused });
-        }
-        place.rewriter.finish()
+        Err(OptError::Unsupported { backend: context.capabilities.name, nodes: survey.refused })
     }
+}
+
+/// What the pass does, and what it would refuse.
+pub struct Survey {
+    /// The graph with the definitions in place; refused nodes stand in it as they are.
+    pub rewritten: Rewritten,
+    /// Every node that the target cannot run, with the reason.
+    pub refused: Vec<Diagnostic>,
+}
+
+/// Looks at every node, and at the definitions of those that the target does not run.
+///
+/// # Errors
+/// A definition of ours that does not build.
+pub fn survey(graph: &Graph, context: &PassContext<'_>) -> Result<Survey, OptError> {
+    let mut place = Place { rewriter: Rewriter::new(graph), context, refused: vec![], node: NodeId(0) };
+    for (id, node) in graph.iter() {
+        place.node = id;
+        place.rewriter.begin([id]);
+        let operands = place.rewriter.operands(node);
+        let values = place.node(node, &operands, &mut vec![])?;
+        place.rewriter.map(id, values);
+    }
+    Ok(Survey { refused: place.refused, rewritten: place.rewriter.finish()? })
 }
 
 /// Decides about a node whose operands are values of `graph`.
@@ -121,6 +127,10 @@ fn missing_primitive(program: &ScalarProgram, context: &PassContext<'_>) -> Opti
     None
 }
 
+fn path(within: &[OpKind]) -> String {
+    within.iter().map(|kind| kind.def().name).collect::<Vec<_>>().join("/")
+}
+
 struct Place<'a> {
     rewriter: Rewriter<'a>,
     context: &'a PassContext<'a>,
@@ -130,45 +140,34 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Appends `node`, or what it stands for; `within` names the definitions that are open.
+    /// Appends `node`, or what it stands for; `within` holds the definitions that are open.
     fn node(
         &mut self,
         node: &Node,
         operands: &[Value],
-        within: &mut Vec<&'static str>,
+        within: &mut Vec<OpKind>,
     ) -> Result<Vec<Value>, OptError> {
-        let name = node.op.def().name;
-        match dispatch(&self.rewriter.new, &node.op, operands, self.context) {
-            Dispatch::Free => {}
-            Dispatch::Native => {
-                if node.op.meaning().scalar.is_none() {
-                    self.note(within, name, "native");
-                }
-            }
-            Dispatch::Decomposed(reason) => {
-                self.note(within, name, &format!("decomposed: {reason}"));
-                within.push(name);
-                let values = self.definition(node, operands, within);
-                within.pop();
-                return values;
-            }
-            // It stays in the graph, so that what follows can be checked as well.
-            Dispatch::Missing(reason) => {
-                self.note(within, name, &format!("missing: {reason}"));
-                self.refuse(node, operands, within, reason);
-            }
+        within.push(node.op.kind());
+        let dispatch = dispatch(&self.rewriter.new, &node.op, operands, self.context);
+        if dispatch != Dispatch::Free {
+            let remark = Remark::Dispatched { path: within.clone(), dispatch: dispatch.clone() };
+            self.rewriter.note(self.node, remark);
         }
-        self.rewriter.push(node, operands)
+        let values = match dispatch {
+            Dispatch::Free | Dispatch::Native => self.rewriter.push(node, operands),
+            Dispatch::Decomposed(_) => self.definition(node, operands, within),
+            // It stays for now, so that what follows can be looked at as well.
+            Dispatch::Missing(reason) => {
+                self.refuse(node, operands, within, reason);
+                self.rewriter.push(node, operands)
+            }
+        };
+        within.pop();
+        values
     }
 
-    fn note(&mut self, within: &[&'static str], name: &str, text: &str) {
-        let subject = within.iter().copied().chain([name]).collect::<Vec<_>>().join("/");
-        self.rewriter.note(self.node, format!("{subject}: {text}"));
-    }
-
-    fn refuse(&mut self, node: &Node, operands: &[Value], within: &[&'static str], reason: String) {
-        let path = within.iter().copied().chain([node.op.def().name]).collect::<Vec<_>>().join("/");
-        let mut subject = format!("%{} {path}", self.node.0);
+    fn refuse(&mut self, node: &Node, operands: &[Value], within: &[OpKind], reason: String) {
+        let mut subject = format!("%{} {}", self.node.0, path(within));
         if !node.origin.path.is_empty() {
             subject = format!("{subject} ({})", node.origin.path);
         }
@@ -186,13 +185,13 @@ impl Place<'_> {
         &mut self,
         node: &Node,
         operands: &[Value],
-        within: &mut Vec<&'static str>,
+        within: &mut Vec<OpKind>,
     ) -> Result<Vec<Value>, OptError> {
         let broken = |finding: Diagnostic| OptError::Broken {
             pass: "decompose_unclaimed",
             error: Box::new(rlx_ir::IrError::Invalid(vec![finding])),
         };
-        let subject = || format!("definition of {}", within.join("/"));
+        let subject = || format!("definition of {}", path(within));
         if within.len() > DEEPEST {
             return Err(broken(Diagnostic::new(subject(), "nests too deep")));
         }

@@ -32,10 +32,10 @@
 use crate::lower::{is_anchor, scalar_constant};
 use crate::options::CompileOptions;
 use crate::pass::{OptError, Pass, PassContext};
-use crate::rewrite::{Rewriter, Rewritten, Uses};
+use crate::rewrite::{Remark, Rewriter, Rewritten, Uses};
 use rlx_ir::ops::ElementwiseRegion;
 use rlx_ir::scalar::ScalarValue;
-use rlx_ir::{DType, Graph, Node, NodeId, Op, ScalarKind, ScalarOp, ScalarProgram, Shape, Value};
+use rlx_ir::{DType, Graph, Node, NodeId, Op, OpKind, ScalarKind, ScalarOp, ScalarProgram, Shape, Value};
 use std::sync::Arc;
 
 /// See the module.
@@ -274,6 +274,9 @@ impl<'a> Plan<'a> {
         let op = ElementwiseRegion { program: Arc::new(program), shape: domain.clone() };
         let values = rewriter.push_op(op, &operands, self.graph.node(root))?;
         rewriter.map(root, values);
+        for &member in members {
+            rewriter.note(member, Remark::Fused(OpKind::ElementwiseRegion));
+        }
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ mod rules;
 pub use rules::RULES;
 
 use crate::pass::{OptError, Pass, PassContext};
-use crate::rewrite::{Rewriter, Rewritten};
+use crate::rewrite::{Remark, Rewriter, Rewritten};
 use rlx_ir::{Graph, Number, Op, OpKind, Origin, TensorType, Value};
 
 /// See the module.
@@ -115,7 +115,7 @@ pub fn simplify(graph: &Graph, rules: &[Rule]) -> Result<Rewritten, OptError> {
         let mut value = rewriter.value(Value::first(id));
         for _ in 0..LONGEST {
             let Some((rule, simpler)) = apply(&mut rewriter.new, value, rules) else { break };
-            rewriter.note(id, rule);
+            rewriter.note(id, Remark::Simplified(rule));
             value = simpler;
         }
         rewriter.also_stands_for(value, id);
