@@ -1,4 +1,4 @@
-"""Golden data of convolution, pooling and resizing.
+"""Golden data of convolution and pooling.
 
 Oracle: PyTorch in float64, rounded to the op's dtype. Pools that it lacks are reductions of its unfolded windows.
 

@@ -25,6 +25,7 @@ pub use addressing::*;
 pub use attention::attention::{Alignment, AttentionExtents, AttentionLayout, AttentionOperands, MaskKind};
 pub use attention::rope::RopeStyle;
 pub use conv::pool::PoolKind;
+pub use conv::resize::{CoordinateMode, NearestRounding, ResizeMode};
 pub use cumulative::{Cumulative, CumulativeKind};
 pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
@@ -168,6 +169,8 @@ ops! {
         conv::Conv,
         conv_transpose2d::ConvTranspose2d,
         pool::Pool,
+        resize::Resize,
+        resize_nearest2x::ResizeNearest2x,
     }
 }
 

@@ -85,7 +85,8 @@ op! {
     ///
     /// (C1) `q`, `k` and `v` have one float dtype.
     /// (C2) Their ranks are those of `layout`; in `packed` the last extent divides into heads.
-    /// (C3) The head extents are `num_heads` and `num_kv_heads`, the first a multiple of the second.
+    /// (C3) The head extents are `num_heads` and `num_kv_heads`, 31 bits each, the first a multiple
+    ///      of the second.
     /// (C4) The batch extents agree, and the key extents of `k` and `v`; so do the `D` of `q` and `k`.
     /// (C5) Without `scale` (which is then `1 / sqrt(D)`), `D` is static and not 0.
     /// (C6) `mask` is there as `mask_kind` says, has its dtype (an added one that of `q` or `f32`)
@@ -279,7 +280,8 @@ impl Attention {
     fn head_dims(&self, name: &str, ty: &TensorType, heads: usize) -> Result<HeadDims, Violation> {
         let rank = if self.layout == AttentionLayout::Packed { 3 } else { 4 };
         require!("C2", ty.rank() == rank, "{name} in layout {} has rank {rank}, found {ty}", self.layout);
-        require!("C3", heads > 0, "the number of heads of {name} must be at least 1");
+        let legal = heads > 0 && i32::try_from(heads).is_ok();
+        require!("C3", legal, "the number of heads of {name} must be in 1 .. 2^31, found {heads}");
         let dims = ty.shape.dims();
         let at = |axis: usize| dims[axis].clone();
         let (batch, found, sequence, head) = match self.layout {

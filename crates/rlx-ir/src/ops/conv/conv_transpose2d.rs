@@ -24,7 +24,8 @@ op! {
     /// (C2) `x` and `w` have one rank of 3, 4 or 5.
     /// (C3) The lists have one entry per spatial axis; strides and dilations are at least 1.
     /// (C4) `groups` is at least 1 and divides `C`, which is also the first extent of `w`.
-    /// (C5) Window extents are static and not 0, input extents are not 0, result extents not negative.
+    /// (C5) Window extents are static and not 0, input extents are not 0, result extents not negative;
+    ///      `dilation (window - 1) + output_padding` fits 31 bits.
     /// (C6) `bias` is `[O]`.
     /// Half-precision products accumulate in f32.
     conv_transpose2d: ConvTranspose2d(x, w)[bias] -> y {
@@ -95,6 +96,10 @@ impl OpSpec for ConvTranspose2d {
             let (extent, window) = (&x.shape[axis + 2], &w.shape[axis + 2]);
             let known = window.as_static().is_some_and(|window| (1..=i64::from(i32::MAX)).contains(&window));
             require!("C5", known, "window extent {window} must be static and at least 1");
+            let reach = (window.clone() - Dim::from(1)) * Dim::from(self.dilation[axis])
+                + Dim::from(self.output_padding[axis]);
+            let known = reach.as_static().is_some_and(|reach| reach <= i64::from(i32::MAX));
+            require!("C5", known, "a window and its output padding reach {reach} elements, over 31 bits");
             require!("C5", !extent.is(0), "spatial extents of x must not be 0, found {x}");
             let cut = Dim::from(self.padding_low[axis]) + Dim::from(self.padding_high[axis]);
             let out = self.uncut(axis, extent, window) - cut;

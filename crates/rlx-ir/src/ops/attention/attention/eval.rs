@@ -2,7 +2,7 @@
 
 use super::{Alignment, Attention, AttentionLayout, MaskKind};
 use crate::dtype::DType;
-use crate::literal::Literal;
+use crate::literal::{Literal, element_count};
 use crate::number::Number;
 use crate::op::{Evaluated, Fault};
 use crate::ops::broadcast_position;
@@ -79,6 +79,10 @@ pub(super) fn eval(op: &Attention, operands: &[&Literal]) -> Evaluated {
         return Err(Fault("an extent does not fit the address space".into()));
     };
     let (k, v) = (operands[1], operands[2]);
+    let rows = [[batch, op.num_heads, queries], [batch, op.num_kv_heads, keys]];
+    if rows.iter().any(|rows| element_count(rows).is_none()) {
+        return Err(Fault("the rows of all heads do not fit the address space".into()));
+    }
     let lengths = match op.operand(operands, "kv_lengths") {
         Some(lengths) => read_lengths(lengths, keys)?,
         None => vec![keys; batch],
@@ -101,8 +105,11 @@ pub(super) fn eval(op: &Attention, operands: &[&Literal]) -> Evaluated {
         scale: op.scale_for(&extents.head),
     };
     let width = run.v.head;
-    let mut y = vec![Number::Float(0.0); batch * op.num_heads * queries * width];
-    let mut lse = vec![];
+    let count = element_count(&[batch, op.num_heads, queries, width]).unwrap_or(usize::MAX);
+    let (mut y, mut lse) = (vec![], vec![]);
+    y.try_reserve_exact(count)
+        .map_err(|_| Fault(format!("a result of {count} elements does not fit memory")))?;
+    y.resize(count, Number::Float(0.0));
     for b in 0..batch {
         for head in 0..op.num_heads {
             for query in 0..queries {
