@@ -36,6 +36,17 @@ pub struct Range<'a, B> {
     pub length: u64,
 }
 
+/// Bytes of a buffer on their way to the host.
+#[derive(Debug)]
+pub struct ReadBack<'a, B> {
+    /// The buffer.
+    pub buffer: &'a B,
+    /// First byte, a multiple of 4.
+    pub offset: u64,
+    /// Receives as many bytes as it is long.
+    pub bytes: &'a mut [u8],
+}
+
 /// One kernel of a list.
 #[derive(Debug)]
 pub struct Launch<'a, B, P> {
@@ -67,8 +78,8 @@ pub trait GpuDevice: Send + Sync + Debug {
     /// Copies host bytes into a buffer from byte `offset` on, a multiple of 4. A last word that the bytes do not fill
     /// gets zeros.
     fn write(&self, buffer: &Self::Buffer, offset: u64, bytes: &[u8]) -> Result<(), GpuError>;
-    /// Copies bytes of a buffer from byte `offset` on, a multiple of 4, to the host; waits for the work before it.
-    fn read(&self, buffer: &Self::Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), GpuError>;
+    /// Copies device bytes to the host, all in one wait for the work before them.
+    fn read(&self, parts: &mut [ReadBack<'_, Self::Buffer>]) -> Result<(), GpuError>;
     /// Compiles a kernel with its buffers bound as the layout says; the same pair is compiled once.
     fn compile(&self, kernel: &Kernel, layout: &Layout) -> Result<Arc<Self::Program>, GpuError>;
     /// Runs launches in order; each sees what those before it wrote.

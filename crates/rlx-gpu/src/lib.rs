@@ -4,9 +4,14 @@
 //! else about running a program on a GPU is here, once.
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod binding;
+pub mod checked;
 pub mod device;
 pub mod error;
+mod executable;
+mod stage;
 
-pub use device::{GpuDevice, Launch, Limits};
+pub use backend::GpuBackend;
+pub use device::{GpuDevice, Launch, Limits, Range, ReadBack};
 pub use error::GpuError;

@@ -9,6 +9,7 @@ pub mod builder;
 pub mod error;
 pub mod interp;
 pub mod ir;
+pub mod lower;
 pub mod print;
 pub mod rewrite;
 pub mod text;

@@ -5,6 +5,7 @@
 //! No crate that ships depends on this one.
 #![forbid(unsafe_code)]
 
+pub mod backend_suite;
 pub mod filetest;
 mod not_run;
 mod random_graph;

@@ -1,6 +1,6 @@
 //! Opening a device, its memory, and compiling kernels.
 
-use rlx_gpu::{GpuDevice, GpuError, Launch, Limits};
+use rlx_gpu::{GpuDevice, GpuError, Launch, Limits, ReadBack};
 use rlx_kernel::Kernel;
 use rlx_kernel::ir::Access;
 use rlx_kernel::print::{print, wgsl::Wgsl};
@@ -256,11 +256,8 @@ impl GpuDevice for Wgpu {
         })
     }
 
-    fn read(&self, memory: &Memory, offset: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
-        if bytes.is_empty() {
-            return self.wait();
-        }
-        self.read_back(&memory.buffer, offset, bytes)
+    fn read(&self, parts: &mut [ReadBack<'_, Memory>]) -> Result<(), GpuError> {
+        self.read_back(parts)
     }
 
     fn compile(&self, kernel: &Kernel, layout: &Layout) -> Result<Arc<Pipeline>, GpuError> {

@@ -1,7 +1,7 @@
 //! Running launch lists and reading results back.
 
 use crate::device::{Memory, Pipeline, Wgpu, lock};
-use rlx_gpu::{GpuDevice, GpuError, Launch};
+use rlx_gpu::{GpuDevice, GpuError, Launch, ReadBack};
 use std::sync::mpsc;
 
 type Kernels<'a, 'b> = &'a [Launch<'b, Memory, Pipeline>];
@@ -92,14 +92,13 @@ impl Wgpu {
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
     }
 
-    /// Copies device bytes to the host through a staging buffer.
-    pub(crate) fn read_back(
-        &self,
-        buffer: &wgpu::Buffer,
-        offset: u64,
-        bytes: &mut [u8],
-    ) -> Result<(), GpuError> {
-        let size = (bytes.len() as u64).next_multiple_of(4);
+    /// Copies device bytes to the host through one staging buffer.
+    pub(crate) fn read_back(&self, parts: &mut [ReadBack<'_, Memory>]) -> Result<(), GpuError> {
+        let padded = |part: &ReadBack<'_, Memory>| (part.bytes.len() as u64).next_multiple_of(4);
+        let size: u64 = parts.iter().map(padded).sum();
+        if size == 0 {
+            return self.wait();
+        }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let descriptor =
             wgpu::BufferDescriptor { label: Some("read back"), size, usage, mapped_at_creation: false };
@@ -107,7 +106,12 @@ impl Wgpu {
         let staging = self.guarded("a read", size, || {
             let staging = self.device.create_buffer(&descriptor);
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, size);
+            let mut target = 0;
+            for part in parts.iter().filter(|part| !part.bytes.is_empty()) {
+                let length = padded(part);
+                encoder.copy_buffer_to_buffer(&part.buffer.buffer, part.offset, &staging, target, length);
+                target += length;
+            }
             self.queue.submit([encoder.finish()]);
             // The receiver outlives the wait below; a send after it has no reader to miss it.
             staging.slice(..).map_async(wgpu::MapMode::Read, move |result| drop(sender.send(result)));
@@ -121,7 +125,12 @@ impl Wgpu {
             Err(error) => return Err(rejected(error.to_string())),
         }
         let view = staging.slice(..).get_mapped_range().map_err(|error| rejected(error.to_string()))?;
-        bytes.copy_from_slice(&view[..bytes.len()]);
+        let mut source = 0;
+        for part in parts {
+            let length = part.bytes.len();
+            part.bytes.copy_from_slice(&view[source..source + length]);
+            source += length.next_multiple_of(4);
+        }
         Ok(())
     }
 }

@@ -6,8 +6,10 @@
 //! in one uniform buffer.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod device;
 mod launch;
 
+pub use backend::{WgpuBackend, open};
 pub use device::{Memory, Pipeline, Wgpu, available};
 pub use rlx_gpu::GpuError;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use rlx_gpu::GpuError;
-use rlx_gpu::device::{GpuDevice, Launch, Range, fold_groups};
+use rlx_gpu::device::{GpuDevice, Launch, Range, ReadBack, fold_groups};
 use rlx_kernel::interp;
 use rlx_kernel::ir::*;
 use rlx_kernel::rewrite::words::Layout;
@@ -15,10 +15,14 @@ fn device() -> Option<Wgpu> {
     match Wgpu::open() {
         Ok(device) => Some(device),
         Err(error) => {
-            println!("not run: wgpu: {error}");
+            rlx_testkit::not_run("kernels on wgpu", &error.to_string());
             None
         }
     }
+}
+
+fn read(device: &Wgpu, buffer: &rlx_wgpu::Memory, offset: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
+    device.read(&mut [ReadBack { buffer, offset, bytes }])
 }
 
 /// Runs a kernel on the device with each buffer in an allocation of its own.
@@ -37,7 +41,7 @@ fn on_device(device: &Wgpu, kernel: &Kernel, groups: [u32; 3], parameters: &[u32
     parameters.resize(parameters.len() + buffers.len(), 0);
     device.submit(&[Launch { program: &program, groups, parameters, bindings }]).unwrap();
     for (memory, bytes) in memory.iter().zip(buffers.iter_mut()) {
-        device.read(memory, 0, bytes).unwrap();
+        read(device, memory, 0, bytes).unwrap();
     }
 }
 
@@ -203,7 +207,7 @@ fn launches_of_a_list_see_each_other() {
     };
     device.submit(&(0..11).map(launch).collect::<Vec<_>>()).unwrap();
     let mut bytes = vec![0; 512];
-    device.read(&arena, 0, &mut bytes).unwrap();
+    read(&device, &arena, 0, &mut bytes).unwrap();
     assert_eq!(decode(&bytes), [vec![1024.0; 64], vec![2048.0; 64]].concat());
 }
 
@@ -215,7 +219,7 @@ fn misuse_is_an_error_and_leaves_the_device_usable() {
     let memory = device.allocate("small", 16).unwrap();
     let error = device.write(&memory, 8, &[0; 16]).unwrap_err();
     assert!(matches!(error, GpuError::Rejected { .. }), "{error}");
-    let error = device.read(&memory, 12, &mut [0; 16]).unwrap_err();
+    let error = read(&device, &memory, 12, &mut [0; 16]).unwrap_err();
     assert!(matches!(error, GpuError::Rejected { .. }), "{error}");
     let mut b = Builder::new("large", [64, 1, 1]);
     b.array("tile", Scalar::F32, 1 << 20);
@@ -235,6 +239,6 @@ fn misuse_is_an_error_and_leaves_the_device_usable() {
     );
     device.write(&memory, 0, &[7; 16]).unwrap();
     let mut bytes = [0; 16];
-    device.read(&memory, 0, &mut bytes).unwrap();
+    read(&device, &memory, 0, &mut bytes).unwrap();
     assert_eq!(bytes, [7; 16]);
 }

@@ -32,6 +32,35 @@ impl Layout {
     }
 }
 
+fn refuse(kernel: &Kernel, target: &Target, what: String, hint: &str) -> KernelError {
+    let (kernel, target) = (kernel.name.clone(), target.name.clone());
+    KernelError::Unsupported { kernel, what, target, hint: hint.into() }
+}
+
+/// Refuses what the target cannot hold, whatever the layout.
+pub fn check_types(kernel: &Kernel, target: &Target) -> Result<(), KernelError> {
+    let declared = kernel.buffers.iter().map(|buffer| buffer.element);
+    let declared = declared.chain(kernel.types.iter().copied());
+    for ty in declared.chain(kernel.arrays.iter().map(|array| array.element)) {
+        if ty == Scalar::F64 || (ty.bytes() == 8 && !target.integers64) {
+            let what = format!("type {}", ty.name());
+            return Err(refuse(kernel, target, what, "convert to a 32-bit type before"));
+        }
+    }
+    let mut signed = false;
+    kernel.visit(&mut |statement| {
+        if let Statement::Atomic { op: AtomicOp::Min | AtomicOp::Max, place: Place::Buffer(id), .. } =
+            *statement
+        {
+            signed |= kernel.buffers[id.index()].element == Scalar::I32;
+        }
+    });
+    match signed {
+        true => Err(refuse(kernel, target, "atomic min or max on an i32 buffer".into(), "use a u32 buffer")),
+        false => Ok(()),
+    }
+}
+
 /// The rewrite; see the module's text.
 #[derive(Debug)]
 pub struct Words {
@@ -45,19 +74,7 @@ pub struct Words {
 impl Words {
     /// Checks that the target can hold the kernel's types and that the layout fits it.
     pub fn new(kernel: &Kernel, target: &Target, layout: &Layout) -> Result<Words, KernelError> {
-        let refuse = |what: String, hint: &str| KernelError::Unsupported {
-            kernel: kernel.name.clone(),
-            what,
-            target: target.name.clone(),
-            hint: hint.into(),
-        };
-        let declared = kernel.buffers.iter().map(|buffer| buffer.element);
-        let declared = declared.chain(kernel.types.iter().copied());
-        for ty in declared.chain(kernel.arrays.iter().map(|array| array.element)) {
-            if ty == Scalar::F64 || (ty.bytes() == 8 && !target.integers64) {
-                return Err(refuse(format!("type {}", ty.name()), "convert to a 32-bit type before"));
-            }
-        }
+        check_types(kernel, target)?;
         if layout.slots.len() != kernel.buffers.len() {
             return Err(KernelError::Launch {
                 kernel: kernel.name.clone(),
@@ -69,20 +86,19 @@ impl Words {
         for (&slot, buffer) in layout.slots.iter().zip(&kernel.buffers) {
             if layout.bindings.get(slot).is_none_or(|&access| access < buffer.access) {
                 return Err(refuse(
+                    kernel,
+                    target,
                     format!("a writable binding for `{}`", buffer.name),
                     "bind it read_write",
                 ));
             }
         }
         let mut atomic = vec![false; layout.bindings.len()];
-        let mut signed = false;
         kernel.visit(&mut |statement| match *statement {
             Statement::Store(Place::Buffer(id), ..) => {
                 atomic[layout.slots[id.index()]] |= kernel.buffers[id.index()].element.bytes() < 4;
             }
-            Statement::Atomic { op, place: Place::Buffer(id), .. } => {
-                let order = matches!(op, AtomicOp::Min | AtomicOp::Max);
-                signed |= order && kernel.buffers[id.index()].element == Scalar::I32;
+            Statement::Atomic { place: Place::Buffer(id), .. } => {
                 atomic[layout.slots[id.index()]] = true;
             }
             Statement::CompareExchange { place: Place::Buffer(id), .. } => {
@@ -90,9 +106,6 @@ impl Words {
             }
             _ => {}
         });
-        if signed {
-            return Err(refuse("atomic min or max on an i32 buffer".into(), "use a u32 buffer"));
-        }
         Ok(Words { buffers: Vec::new(), layout: layout.clone(), atomic })
     }
 

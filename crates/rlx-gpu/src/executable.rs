@@ -1,0 +1,502 @@
+//! A module on a device: weights, arenas, states, and runs.
+//!
+//! Kernels and constants are shared between clones, and so are the device copies of weights; each clone has an arena
+//! and states of its own. Symbols are bound from the inputs of a run, and launches are kept until they change.
+
+use crate::device::{GpuDevice, ReadBack};
+use crate::error::GpuError;
+use crate::stage::{Bound, Memory, Stage, device_error};
+use rlx_driver::{
+    DriverError, ExecutableGraph, Outputs, RawOutput, SharedBytes, SlotOutput, StateHandles, TensorRef,
+    match_inputs, match_slots,
+};
+use rlx_ir::lir::{BindingManifest, BufferId, BufferKind, IoEntry, LirModule, VerifiedLir};
+use rlx_ir::{Bindings, Literal};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What clones share.
+struct Shared<D: GpuDevice> {
+    device: Arc<D>,
+    module: VerifiedLir,
+    stage: Stage,
+    constants: Arc<D::Buffer>,
+    constant_offsets: Arc<Vec<u64>>,
+    prepare: Option<Prepare<D>>,
+}
+
+/// The stage that runs once when the weights are bound.
+struct Prepare<D: GpuDevice> {
+    stage: Stage,
+    bound: Bound<D::Program>,
+    constants: Arc<D::Buffer>,
+    constant_offsets: Arc<Vec<u64>>,
+    /// Where the prepared buffers of the module lie in the arena of the stage, by buffer.
+    outputs: Vec<Option<u64>>,
+}
+
+/// A compiled module with its memory.
+pub(crate) struct GpuExecutable<D: GpuDevice> {
+    shared: Arc<Shared<D>>,
+    memory: Memory<D::Buffer>,
+    arena_bytes: usize,
+    bindings: Bindings,
+    bound: Option<Bound<D::Program>>,
+    /// Have the weights been prepared since the last of them was bound?
+    prepared: bool,
+    /// States that a failed run may have touched.
+    poisoned: BTreeSet<String>,
+    /// Name of an input or state, and of the output that becomes its content.
+    feeds: BTreeMap<String, String>,
+    fed: BTreeMap<String, Literal>,
+    outputs: Vec<u8>,
+    slots: Vec<SlotOutput>,
+}
+
+/// Alignment of constants in their allocation, in bytes.
+const CONSTANT_ALIGNMENT: usize = 256;
+
+impl<D: GpuDevice + 'static> GpuExecutable<D> {
+    pub fn new(
+        device: Arc<D>,
+        backend: &'static str,
+        module: VerifiedLir,
+    ) -> Result<GpuExecutable<D>, DriverError> {
+        let failed = |error| device_error(device.name(), error);
+        let stage = Stage::new(backend, &device.target(), &module)?;
+        let (constants, constant_offsets) = upload_constants(&*device, &module).map_err(failed)?;
+        let prepare = match &module.prepare {
+            Some(prepare) => Some(Prepare::new(&*device, backend, prepare, &module)?),
+            None => None,
+        };
+        let shared = Shared { device, module, stage, constants, constant_offsets, prepare };
+        GpuExecutable::of(Arc::new(shared))
+    }
+
+    /// An executable without weights, its states zero.
+    fn of(shared: Arc<Shared<D>>) -> Result<GpuExecutable<D>, DriverError> {
+        let device = &*shared.device;
+        let failed = |error| device_error(device.name(), error);
+        let mut own = vec![None; shared.module.buffers.len()];
+        for entry in &shared.module.io.states {
+            let bytes = entry.ty.size_bytes().extent(&Bindings::new())? as u64;
+            let state = device.allocate(&entry.name, bytes).map_err(failed)?;
+            own[entry.buffer.0 as usize] = Some((Arc::new(state), 0));
+        }
+        let memory = Memory {
+            arena: Arc::new(device.allocate("the arena", 0).map_err(failed)?),
+            faults: Arc::new(no_faults(device, shared.stage.fault_words()).map_err(failed)?),
+            constants: Arc::clone(&shared.constants),
+            constant_offsets: Arc::clone(&shared.constant_offsets),
+            own,
+        };
+        Ok(GpuExecutable {
+            shared,
+            memory,
+            arena_bytes: 0,
+            bindings: Bindings::new(),
+            bound: None,
+            prepared: false,
+            poisoned: BTreeSet::new(),
+            feeds: BTreeMap::new(),
+            fed: BTreeMap::new(),
+            outputs: Vec::new(),
+            slots: Vec::new(),
+        })
+    }
+
+    fn failed(&self) -> impl Fn(GpuError) -> DriverError + use<D> {
+        let name = self.shared.device.name().to_string();
+        move |error| device_error(&name, error)
+    }
+
+    /// Makes the launches for the present binding, if it changed.
+    fn bind(&mut self, bindings: Bindings) -> Result<(), DriverError> {
+        if self.bound.is_some() && self.bindings == bindings {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        shared.module.check_views(&bindings)?;
+        let none = Vec::new();
+        let prepared = shared.prepare.as_ref().map_or(&none, |prepare| &prepare.outputs);
+        let (device, offsets) = (&*shared.device, &shared.constant_offsets);
+        let bound = shared.stage.bind(device, &shared.module, offsets, prepared, &bindings)?;
+        if bound.layout.size > self.arena_bytes {
+            self.bound = None;
+            let arena = device.allocate("the arena", arena_size(bound.layout.size)).map_err(self.failed())?;
+            self.memory.arena = Arc::new(arena);
+            self.arena_bytes = bound.layout.size;
+        }
+        self.slots.clear();
+        let mut offset = 0;
+        for entry in &shared.module.io.outputs {
+            let len = entry.ty.size_bytes().extent(&bindings)?;
+            self.slots.push(SlotOutput { offset, len });
+            offset = (offset + len).next_multiple_of(64);
+        }
+        self.outputs.resize(offset, 0);
+        (self.bindings, self.bound) = (bindings, Some(bound));
+        Ok(())
+    }
+
+    /// Everything that must hold before a run.
+    fn ready(&mut self) -> Result<(), DriverError> {
+        let unbound = |entry: &&IoEntry| self.memory.own[entry.buffer.0 as usize].is_none();
+        let names: Vec<String> =
+            self.shared.module.io.params.iter().filter(unbound).map(|entry| entry.name.clone()).collect();
+        if !names.is_empty() {
+            return Err(DriverError::Unbound(names));
+        }
+        if let Some(name) = self.poisoned.first() {
+            return Err(DriverError::Poisoned(name.clone()));
+        }
+        if let (Some(prepare), false) = (&self.shared.prepare, self.prepared) {
+            let arena = prepare.run(&self.shared, &self.memory)?;
+            for (index, offset) in prepare.outputs.iter().enumerate() {
+                if let Some(offset) = *offset {
+                    self.memory.own[index] = Some((Arc::clone(&arena), offset));
+                }
+            }
+        }
+        self.prepared = true;
+        Ok(())
+    }
+
+    /// Runs with the inputs in manifest order; the results are in `outputs` after it.
+    fn execute(&mut self, inputs: &[Option<&[u8]>]) -> Result<(), DriverError> {
+        let shared = Arc::clone(&self.shared);
+        let device = &*shared.device;
+        let bound = self.bound.as_ref().expect("bound before a run");
+        for (entry, bytes) in shared.module.io.inputs.iter().zip(inputs) {
+            let fed = self.fed.get(&entry.name).map(Literal::bytes);
+            let Some(bytes) = bytes.or(fed) else { continue };
+            let (buffer, offset) = self.memory.place(entry.buffer, &bound.layout);
+            device.write(buffer, offset, bytes).map_err(self.failed())?;
+        }
+        let ran = shared.stage.run(device, &self.memory, bound, &self.bindings);
+        let ran = ran.and_then(|()| self.collect());
+        if ran.is_err() {
+            self.poisoned = written_states(&shared.module);
+        }
+        ran
+    }
+
+    /// Reads results and fault words.
+    fn collect(&mut self) -> Result<(), DriverError> {
+        let failed = self.failed();
+        let shared = &self.shared;
+        let bound = self.bound.as_ref().expect("bound before a run");
+        let mut words = vec![0u8; 4 * shared.stage.fault_words()];
+        let mut parts = vec![ReadBack { buffer: &*self.memory.faults, offset: 0, bytes: &mut words }];
+        let mut rest = self.outputs.as_mut_slice();
+        let mut taken = 0;
+        for (entry, slot) in shared.module.io.outputs.iter().zip(&self.slots) {
+            let (_, after) = rest.split_at_mut(slot.offset - taken);
+            let (bytes, after) = after.split_at_mut(slot.len);
+            (rest, taken) = (after, slot.offset + slot.len);
+            let (buffer, offset) = self.memory.place(entry.buffer, &bound.layout);
+            parts.push(ReadBack { buffer, offset, bytes });
+        }
+        shared.device.read(&mut parts).map_err(&failed)?;
+        let mut faults =
+            words.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let Some(word) = faults.clone().position(|word| word != u32::MAX) else { return Ok(()) };
+        let position = faults.nth(word).unwrap_or(0);
+        self.memory.faults =
+            Arc::new(no_faults(&*shared.device, shared.stage.fault_words()).map_err(&failed)?);
+        let fault = format!("an index is out of range, first at element {position}");
+        Err(DriverError::Fault { node: shared.stage.origin(word).into(), fault })
+    }
+
+    fn run_bound(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<(), DriverError> {
+        let shared = Arc::clone(&self.shared);
+        let mut bindings = self.bindings.clone();
+        let fed = |name: &str| self.fed.contains_key(name);
+        let ordered = match_inputs(&shared.module, inputs, &fed, &mut bindings)?;
+        self.ready()?;
+        self.bind(bindings)?;
+        let bytes: Vec<Option<&[u8]>> =
+            ordered.iter().map(|tensor| tensor.map(|tensor| tensor.bytes)).collect();
+        self.execute(&bytes)?;
+        self.feed()
+    }
+
+    fn dims(&self, entry: &IoEntry) -> Result<Vec<usize>, DriverError> {
+        Ok(entry.ty.shape.eval(&self.bindings)?)
+    }
+
+    fn literal(&self, index: usize) -> Result<(String, Literal), DriverError> {
+        let (entry, slot) = (&self.shared.module.io.outputs[index], self.slots[index]);
+        let bytes = &self.outputs[slot.offset..slot.offset + slot.len];
+        Ok((entry.name.clone(), make_literal(entry, &self.dims(entry)?, bytes)?))
+    }
+
+    /// Hands outputs on to the inputs and states that they feed.
+    fn feed(&mut self) -> Result<(), DriverError> {
+        for (name, output) in self.feeds.clone() {
+            let index = self.shared.module.io.outputs.iter().position(|entry| entry.name == output);
+            let Some(index) = index else { continue };
+            let (_, literal) = self.literal(index)?;
+            match find(&self.shared.module.io.states, &name) {
+                Some(_) => self.bind_handle(&name, TensorRef::from(&literal))?,
+                None => drop(self.fed.insert(name, literal)),
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self, name: &str) -> Result<&IoEntry, DriverError> {
+        let states = &self.shared.module.io.states;
+        find(states, name).ok_or_else(|| no_such("state", name, states))
+    }
+}
+
+/// Slots at the very end of an arena may be empty; what binds them covers a few bytes more.
+fn arena_size(bytes: usize) -> u64 {
+    bytes as u64 + 256
+}
+
+fn find<'a>(entries: &'a [IoEntry], name: &str) -> Option<&'a IoEntry> {
+    entries.iter().find(|entry| entry.name == name)
+}
+
+fn no_such(what: &'static str, name: &str, entries: &[IoEntry]) -> DriverError {
+    let known = entries.iter().map(|entry| entry.name.clone()).collect();
+    DriverError::NoSuchName { what, name: name.into(), known }
+}
+
+fn make_literal(entry: &IoEntry, dims: &[usize], bytes: &[u8]) -> Result<Literal, DriverError> {
+    Literal::from_bytes(entry.ty.dtype, dims, bytes).map_err(|error| DriverError::Mismatch {
+        what: "output",
+        name: entry.name.clone(),
+        expected: entry.ty.to_string(),
+        found: error.to_string(),
+    })
+}
+
+fn no_faults<D: GpuDevice>(device: &D, words: usize) -> Result<D::Buffer, GpuError> {
+    let buffer = device.allocate("fault words", 4 * words as u64)?;
+    device.write(&buffer, 0, &vec![0xff; 4 * words])?;
+    Ok(buffer)
+}
+
+/// All constants of a module in one allocation, and where each begins.
+type Constants<D> = (Arc<<D as GpuDevice>::Buffer>, Arc<Vec<u64>>);
+
+fn upload_constants<D: GpuDevice>(device: &D, module: &LirModule) -> Result<Constants<D>, GpuError> {
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut offsets = Vec::with_capacity(module.buffers.len());
+    for buffer in &module.buffers {
+        offsets.push(bytes.len() as u64);
+        if let BufferKind::Constant(literal) = &buffer.kind {
+            bytes.extend_from_slice(literal.bytes());
+            bytes.resize(bytes.len().next_multiple_of(CONSTANT_ALIGNMENT), 0);
+        }
+    }
+    // As for arenas: an empty constant may stand at the end.
+    let memory = device.allocate("constants", arena_size(bytes.len()))?;
+    device.write(&memory, 0, &bytes)?;
+    Ok((Arc::new(memory), Arc::new(offsets)))
+}
+
+/// States that some step of the module writes.
+fn written_states(module: &LirModule) -> BTreeSet<String> {
+    let mut written = BTreeSet::new();
+    module.for_each_step(&mut |step| {
+        let rlx_ir::lir::Step::Kernel(step) = step else { return };
+        for view in &step.outputs {
+            let buffer = module.buffer(view.buffer);
+            if buffer.kind == BufferKind::State {
+                written.insert(buffer.name.clone());
+            }
+        }
+    });
+    written
+}
+
+impl<D: GpuDevice> Prepare<D> {
+    fn new(
+        device: &D,
+        backend: &'static str,
+        module: &LirModule,
+        main: &LirModule,
+    ) -> Result<Prepare<D>, DriverError> {
+        let failed = |error| device_error(device.name(), error);
+        let stage = Stage::new(backend, &device.target(), module)?;
+        let (constants, constant_offsets) = upload_constants(device, module).map_err(failed)?;
+        let bound = stage.bind(device, module, &constant_offsets, &[], &Bindings::new())?;
+        let place = |id: BufferId| bound.layout.places.get(id.0 as usize).copied().flatten();
+        let output = |name: &str| find(&module.io.outputs, name).and_then(|entry| place(entry.buffer));
+        let outputs = main.buffers.iter().map(|buffer| match buffer.kind {
+            BufferKind::Prepared => output(&buffer.name).map(|(offset, _)| offset as u64),
+            _ => None,
+        });
+        let outputs = outputs.collect();
+        Ok(Prepare { stage, bound, constants, constant_offsets, outputs })
+    }
+
+    /// Runs the stage on the bound weights; its arena holds the prepared buffers.
+    fn run(&self, shared: &Shared<D>, main: &Memory<D::Buffer>) -> Result<Arc<D::Buffer>, DriverError> {
+        let device = &*shared.device;
+        let failed = |error| device_error(device.name(), error);
+        let Some(module) = &shared.module.prepare else { return Ok(Arc::clone(&main.arena)) };
+        let mut own = vec![None; module.buffers.len()];
+        for entry in &module.io.params {
+            if let Some(bound) = find(&shared.module.io.params, &entry.name) {
+                own[entry.buffer.0 as usize] = main.own[bound.buffer.0 as usize].clone();
+            }
+        }
+        let arena =
+            device.allocate("prepared weights", arena_size(self.bound.layout.size)).map_err(failed)?;
+        let memory = Memory {
+            arena: Arc::new(arena),
+            faults: Arc::new(no_faults(device, self.stage.fault_words()).map_err(failed)?),
+            constants: Arc::clone(&self.constants),
+            constant_offsets: Arc::clone(&self.constant_offsets),
+            own,
+        };
+        self.stage.run(device, &memory, &self.bound, &Bindings::new())?;
+        Ok(memory.arena)
+    }
+}
+
+impl<D: GpuDevice + 'static> ExecutableGraph for GpuExecutable<D> {
+    fn lir(&self) -> &VerifiedLir {
+        &self.shared.module
+    }
+
+    fn manifest(&self) -> BindingManifest {
+        BindingManifest::from_lir(&self.shared.module, self.bound.as_ref().map(|bound| &bound.layout))
+    }
+
+    fn bind_param(&mut self, name: &str, bytes: SharedBytes) -> Result<(), DriverError> {
+        let params = &self.shared.module.io.params;
+        let entry = find(params, name).ok_or_else(|| no_such("param", name, params))?;
+        let (bytes, expected) = (bytes.as_ref(), entry.ty.size_bytes().extent(&self.bindings)?);
+        if bytes.len() != expected {
+            return Err(DriverError::Mismatch {
+                what: "param",
+                name: name.into(),
+                expected: format!("{expected} bytes"),
+                found: format!("{} bytes", bytes.len()),
+            });
+        }
+        let device = &self.shared.device;
+        let memory = device.allocate(name, bytes.len() as u64).map_err(self.failed())?;
+        device.write(&memory, 0, bytes).map_err(self.failed())?;
+        self.memory.own[entry.buffer.0 as usize] = Some((Arc::new(memory), 0));
+        self.prepared = false;
+        Ok(())
+    }
+
+    fn run_typed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError> {
+        self.run_bound(inputs)?;
+        (0..self.slots.len()).map(|index| self.literal(index)).collect()
+    }
+
+    fn run_raw(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Vec<RawOutput<'_>>, DriverError> {
+        self.run_bound(inputs)?;
+        let entries = self.shared.module.io.outputs.iter().zip(&self.slots);
+        entries
+            .map(|(entry, slot)| {
+                let bytes = &self.outputs[slot.offset..slot.offset + slot.len];
+                Ok(RawOutput { name: &entry.name, dtype: entry.ty.dtype, dims: self.dims(entry)?, bytes })
+            })
+            .collect()
+    }
+
+    fn run_slots(&mut self, inputs: &[&[u8]]) -> Result<&[SlotOutput], DriverError> {
+        let shared = Arc::clone(&self.shared);
+        let sizes = shared.module.io.inputs.iter().map(|entry| entry.ty.size_bytes().extent(&self.bindings));
+        let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+        match_slots(&shared.module, inputs, |index| sizes[index])?;
+        self.ready()?;
+        self.bind(self.bindings.clone())?;
+        let inputs: Vec<Option<&[u8]>> = inputs.iter().map(|bytes| Some(*bytes)).collect();
+        self.execute(&inputs)?;
+        Ok(&self.slots)
+    }
+
+    fn arena(&self) -> Option<&[u8]> {
+        // The results of the last run, copied from the device.
+        Some(&self.outputs)
+    }
+
+    fn clone_box(&self) -> Result<Box<dyn ExecutableGraph>, DriverError> {
+        let mut clone = GpuExecutable::of(Arc::clone(&self.shared))?;
+        for (index, buffer) in self.shared.module.buffers.iter().enumerate() {
+            if matches!(buffer.kind, BufferKind::Param | BufferKind::Prepared) {
+                clone.memory.own[index] = self.memory.own[index].clone();
+            }
+        }
+        clone.prepared = self.prepared;
+        Ok(Box::new(clone))
+    }
+
+    fn states(&mut self) -> Option<&mut dyn StateHandles> {
+        Some(self)
+    }
+}
+
+impl<D: GpuDevice + 'static> StateHandles for GpuExecutable<D> {
+    fn names(&self) -> Vec<String> {
+        self.shared.module.io.states.iter().map(|entry| entry.name.clone()).collect()
+    }
+
+    fn has_handle(&self, name: &str) -> bool {
+        find(&self.shared.module.io.states, name).is_some() || self.fed.contains_key(name)
+    }
+
+    fn bind_handle(&mut self, name: &str, tensor: TensorRef<'_>) -> Result<(), DriverError> {
+        let entry = self.state(name)?;
+        if tensor.dtype != entry.ty.dtype || tensor.dims != self.dims(entry)? {
+            let (expected, found) = (entry.ty.to_string(), tensor.ty().to_string());
+            return Err(DriverError::Mismatch { what: "state", name: name.into(), expected, found });
+        }
+        let (buffer, offset) = self.memory.place(entry.buffer, &Default::default());
+        self.shared.device.write(buffer, offset, tensor.bytes).map_err(self.failed())?;
+        self.poisoned.remove(name);
+        Ok(())
+    }
+
+    fn read_handle(&self, name: &str) -> Result<Literal, DriverError> {
+        if let Some(literal) = self.fed.get(name) {
+            return Ok(literal.clone());
+        }
+        let entry = self.state(name)?;
+        if self.poisoned.contains(name) {
+            return Err(DriverError::Poisoned(name.into()));
+        }
+        let mut bytes = vec![0; entry.ty.size_bytes().extent(&self.bindings)?];
+        let (buffer, offset) = self.memory.place(entry.buffer, &Default::default());
+        let mut parts = [ReadBack { buffer, offset, bytes: &mut bytes }];
+        self.shared.device.read(&mut parts).map_err(self.failed())?;
+        make_literal(entry, &self.dims(entry)?, &bytes)
+    }
+
+    fn reset_handle(&mut self, name: &str) -> Result<(), DriverError> {
+        let entry = self.state(name)?;
+        let zeros = vec![0; entry.ty.size_bytes().extent(&self.bindings)?];
+        let (buffer, offset) = self.memory.place(entry.buffer, &Default::default());
+        self.shared.device.write(buffer, offset, &zeros).map_err(self.failed())?;
+        self.poisoned.remove(name);
+        Ok(())
+    }
+
+    fn set_feed(&mut self, name: &str, output: &str) -> Result<(), DriverError> {
+        let io = &self.shared.module.io;
+        let source = find(&io.outputs, output).ok_or_else(|| no_such("output", output, &io.outputs))?;
+        let target = find(&io.inputs, name).or_else(|| find(&io.states, name));
+        let target = target.ok_or_else(|| no_such("input", name, &io.inputs))?;
+        if source.ty != target.ty {
+            let (expected, found) = (target.ty.to_string(), source.ty.to_string());
+            return Err(DriverError::Mismatch { what: "feed of", name: name.into(), expected, found });
+        }
+        self.feeds.insert(name.into(), output.into());
+        Ok(())
+    }
+
+    fn run_feed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError> {
+        self.run_typed(inputs)
+    }
+}

@@ -1,0 +1,25 @@
+//! Every op sample on the checked interpreter as a device: results, and no fault in any kernel.
+
+use rlx_driver::Device;
+use rlx_gpu::GpuBackend;
+use rlx_gpu::checked::Checked;
+use rlx_opt::CompileOptions;
+use rlx_testkit::backend_suite::run_samples;
+
+fn check(options: &CompileOptions) {
+    let backend = GpuBackend::new(Checked, Device::GPU, "checked");
+    let report = run_samples(&backend, options, |_| true);
+    println!("{} agreed, refused:\n{}", report.agreed, report.refused.join("\n"));
+    assert!(report.failed.is_empty(), "{} failed:\n{}", report.failed.len(), report.failed.join("\n"));
+    assert!(report.agreed > 200, "only {} samples ran", report.agreed);
+}
+
+#[test]
+fn every_sample_runs_without_a_fault() {
+    check(&CompileOptions::default());
+}
+
+#[test]
+fn every_sample_runs_without_fusion() {
+    check(&CompileOptions { fusion: false, ..CompileOptions::default() });
+}

@@ -1,0 +1,94 @@
+//! Reading and writing where integers say.
+
+use super::emitter::Emitter;
+use super::product;
+use crate::error::KernelError;
+use crate::ir::*;
+use rlx_ir::Dim;
+use rlx_ir::lir::{Anchor, Operand, View};
+use rlx_ir::ops::{Gather, ScatterKind, ScatterNd};
+
+fn view<'a>(e: &Emitter<'_>, operand: &'a Operand) -> Result<&'a View, KernelError> {
+    match operand {
+        Operand::View(view) => Ok(view),
+        _ => Err(e.refuse("an operand that is not in memory".into())),
+    }
+}
+
+pub(super) fn gather(e: &mut Emitter<'_>, anchor: &Anchor, op: &Gather) -> Result<Dim, KernelError> {
+    let (table, indices) = (view(e, &anchor.operands[0])?, view(e, &anchor.operands[1])?);
+    let dims = anchor.results[0].shape.dims().to_vec();
+    let (axis, rank) = (op.axis, indices.layout.shape.rank());
+    e.each(&dims, |e, id| {
+        let coordinates = e.coordinates(id, &dims)?;
+        let index = e.load(indices, &coordinates[axis..axis + rank])?;
+        let extent = e.dim(&table.layout.shape[axis])?;
+        let (row, inside) = e.check_index(index, extent);
+        e.when(inside, |e| {
+            let place = [&coordinates[..axis], &[row], &coordinates[axis + rank..]].concat();
+            let value = e.load(table, &place)?;
+            e.results(&coordinates, &[value])
+        })?;
+        let outside = e.b.unary(UnaryOp::Not, inside);
+        e.when(outside, |e| {
+            e.fault(id);
+            Ok(())
+        })
+    })
+}
+
+/// One invocation for each element of a slice goes through all updates in order: repeats combine in index order, and
+/// no two invocations write one element.
+pub(super) fn scatter_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &ScatterNd) -> Result<Dim, KernelError> {
+    let base = &e.step.outputs[0];
+    let (indices, updates) = (view(e, &anchor.operands[1])?, view(e, &anchor.operands[2])?);
+    let (lead, depth) = indices.layout.shape.dims().split_at(indices.layout.shape.rank() - 1);
+    let depth = depth[0].as_static().and_then(|depth| usize::try_from(depth).ok());
+    let depth = depth.ok_or_else(|| e.refuse("coordinate vectors of unknown length".into()))?;
+    let slice = base.layout.shape.dims()[depth..].to_vec();
+    let ty = e.register(base.dtype)?;
+    e.each(&slice, |e, id| {
+        let inner = e.coordinates(id, &slice)?;
+        let vectors = e.dim(&product(lead))?;
+        e.upto(vectors, |e, vector| {
+            let outer = e.coordinates(vector, lead)?;
+            let mut place = Vec::with_capacity(depth + inner.len());
+            let mut inside = e.b.bool(true);
+            for axis in 0..depth {
+                let at = e.b.u32(axis as u32);
+                let index = e.load(indices, &[outer.as_slice(), &[at]].concat())?;
+                let extent = e.dim(&base.layout.shape[axis])?;
+                let (row, below) = e.check_index(index, extent);
+                inside = e.b.and(inside, below);
+                place.push(row);
+            }
+            place.extend(&inner);
+            e.when(inside, |e| {
+                let update = e.load(updates, &[outer.as_slice(), &inner].concat())?;
+                let value = match op.kind {
+                    ScatterKind::None => update,
+                    kind => {
+                        let old = e.load(base, &place)?;
+                        e.b.binary(combine(kind), old, update)
+                    }
+                };
+                let value = e.b.cast(ty, value);
+                e.store(base, &place, value)
+            })?;
+            let outside = e.b.unary(UnaryOp::Not, inside);
+            e.when(outside, |e| {
+                e.fault(vector);
+                Ok(())
+            })
+        })
+    })
+}
+
+fn combine(kind: ScatterKind) -> BinaryOp {
+    match kind {
+        ScatterKind::None | ScatterKind::Add => BinaryOp::Add,
+        ScatterKind::Mul => BinaryOp::Mul,
+        ScatterKind::Min => BinaryOp::Min,
+        ScatterKind::Max => BinaryOp::Max,
+    }
+}

@@ -1,0 +1,311 @@
+//! Batched matrix products.
+//!
+//! Floats are multiplied by workgroups over tiles in workgroup memory, accumulating in `f32`; integers by one
+//! invocation for each result. The tile of results goes through the same memory, so that the epilogue stands once in
+//! the kernel and neighbours store neighbours.
+
+use super::emitter::{Emitter, WORKGROUP};
+use super::product;
+use crate::error::KernelError;
+use crate::ir::*;
+use rlx_ir::Dim;
+use rlx_ir::lir::{Anchor, Operand};
+use rlx_ir::ops::MatMul;
+
+/// Extents of a tile; `rows * columns / (WORKGROUP)` results belong to each invocation.
+struct Tile {
+    rows: u32,
+    columns: u32,
+    depth: u32,
+    /// Results of an invocation, down and across.
+    own: [u32; 2],
+}
+
+const LARGE: Tile = Tile { rows: 64, columns: 64, depth: 16, own: [4, 4] };
+/// For few rows, such as one decoded token.
+const FLAT: Tile = Tile { rows: 8, columns: 64, depth: 32, own: [1, 2] };
+/// The most static rows that a flat tile is used for.
+const FEW_ROWS: i64 = 16;
+
+/// One operand as a matrix for each element of the batch.
+struct Matrix<'a> {
+    operand: &'a Operand,
+    /// Extents before the last two.
+    lead: Vec<Dim>,
+    transposed: bool,
+}
+
+impl Matrix<'_> {
+    fn new(operand: &Operand, transposed: bool) -> Matrix<'_> {
+        let dims = operand.ty().shape.dims().to_vec();
+        Matrix { operand, lead: dims[..dims.len() - 2].to_vec(), transposed }
+    }
+
+    /// The element at a row and column of the matrix that the product sees.
+    fn load(
+        &self,
+        e: &mut Emitter<'_>,
+        batch: &[Value],
+        row: Value,
+        column: Value,
+    ) -> Result<Value, KernelError> {
+        let skipped = batch.len() - self.lead.len();
+        let zero = e.b.u32(0);
+        let lead = self.lead.iter().zip(&batch[skipped..]);
+        let mut coordinates: Vec<Value> = lead.map(|(dim, &at)| if dim.is(1) { zero } else { at }).collect();
+        coordinates.extend(if self.transposed { [column, row] } else { [row, column] });
+        e.operand(self.operand, &coordinates)
+    }
+
+    /// Do neighbours in memory lie in one row?
+    fn rows_are_dense(&self) -> bool {
+        let strides = match self.operand {
+            Operand::View(view) => &view.layout.strides,
+            Operand::Region(region) => match region.inputs.first() {
+                Some(view) => &view.layout.strides,
+                None => return true,
+            },
+            Operand::Packed { .. } => return true,
+        };
+        let [.., row, column] = strides.as_slice() else { return true };
+        let (row, column) = if self.transposed { (column, row) } else { (row, column) };
+        column.is(1) || !row.is(1)
+    }
+}
+
+pub(super) fn lower(e: &mut Emitter<'_>, anchor: &Anchor, op: &MatMul) -> Result<Dim, KernelError> {
+    let a = Matrix::new(&anchor.operands[0], op.transpose_a);
+    let b = Matrix::new(&anchor.operands[1], op.transpose_b);
+    let dims = anchor.results[0].shape.dims().to_vec();
+    let shape = anchor.operands[0].ty().shape;
+    let depth = shape[shape.rank() - if op.transpose_a { 2 } else { 1 }].clone();
+    let ty = e.register(anchor.results[0].dtype)?;
+    if ty != Scalar::F32 {
+        return one_by_one(e, [&a, &b], &dims, &depth, ty);
+    }
+    let few = dims[dims.len() - 2].as_static().is_some_and(|rows| rows <= FEW_ROWS);
+    tiled(e, [&a, &b], &dims, &depth, if few { &FLAT } else { &LARGE })
+}
+
+fn one_by_one(
+    e: &mut Emitter<'_>,
+    [a, b]: [&Matrix<'_>; 2],
+    dims: &[Dim],
+    depth: &Dim,
+    ty: Scalar,
+) -> Result<Dim, KernelError> {
+    e.each(dims, |e, id| {
+        let coordinates = e.coordinates(id, dims)?;
+        let (batch, place) = coordinates.split_at(dims.len() - 2);
+        let zero = e.b.literal(ty, 0);
+        let sum = e.local(zero);
+        let end = e.dim(depth)?;
+        e.upto(end, |e, k| {
+            let (x, y) = (a.load(e, batch, place[0], k)?, b.load(e, batch, k, place[1])?);
+            let product = e.b.mul(x, y);
+            let so_far = e.b.get(sum);
+            let next = e.b.add(so_far, product);
+            e.b.set(sum, next);
+            Ok(())
+        })?;
+        let total = e.b.get(sum);
+        e.results(&coordinates, &[total])
+    })
+}
+
+/// Where a workgroup works.
+struct Block {
+    batch: Vec<Value>,
+    /// First row and column of the tile.
+    origin: [Value; 2],
+    /// Extents of the result and of the sum.
+    rows: Value,
+    columns: Value,
+    depth: Value,
+    memory: Place,
+    local: Value,
+}
+
+fn tiled(
+    e: &mut Emitter<'_>,
+    [a, b]: [&Matrix<'_>; 2],
+    dims: &[Dim],
+    depth: &Dim,
+    tile: &Tile,
+) -> Result<Dim, KernelError> {
+    let (lead, last) = dims.split_at(dims.len() - 2);
+    let across = |dim: &Dim, size: u32| dim.ceil_div(&Dim::from(i64::from(size)));
+    let (down, across) = (across(&last[0], tile.rows), across(&last[1], tile.columns));
+    let grid = [lead, &[down, across]].concat();
+    let groups = product(&grid);
+    let words = (tile.rows * tile.columns).max((tile.rows + tile.columns) * tile.depth);
+    let memory = e.b.array("tile", Scalar::F32, words);
+    let (group, end) = (e.b.linear_group(), e.dim(&groups)?);
+    let inside = e.b.lt(group, end);
+    e.when(inside, |e| {
+        let mut batch = e.coordinates(group, &grid)?;
+        let (column, row) = (batch.pop(), batch.pop());
+        let zero = e.b.u32(0);
+        let scale = |e: &mut Emitter<'_>, at: Option<Value>, size: u32| {
+            let size = e.b.u32(size);
+            e.b.mul(at.unwrap_or(zero), size)
+        };
+        let origin = [scale(e, row, tile.rows), scale(e, column, tile.columns)];
+        let (rows, columns, depth) = (e.dim(&last[0])?, e.dim(&last[1])?, e.dim(depth)?);
+        let local = e.b.builtin(Builtin::LocalId(0));
+        let block = Block { batch, origin, rows, columns, depth, memory, local };
+        let sums = multiply(e, [a, b], &block, tile)?;
+        write(e, &block, tile, &sums)
+    })?;
+    Ok(groups)
+}
+
+/// Row and column in its tile of result `(i, j)` of this invocation.
+fn own_place(e: &mut Emitter<'_>, block: &Block, tile: &Tile, i: u32, j: u32) -> [Value; 2] {
+    let across = e.b.u32(tile.columns / tile.own[1]);
+    let (x, y) = (e.b.binary(BinaryOp::Rem, block.local, across), e.b.div(block.local, across));
+    let (down, right) = (e.b.u32(i * (tile.rows / tile.own[0])), e.b.u32(j * (tile.columns / tile.own[1])));
+    [e.b.add(y, down), e.b.add(x, right)]
+}
+
+/// The sums of this invocation, row by row.
+fn multiply(
+    e: &mut Emitter<'_>,
+    [a, b]: [&Matrix<'_>; 2],
+    block: &Block,
+    tile: &Tile,
+) -> Result<Vec<VariableId>, KernelError> {
+    let [down, across] = tile.own;
+    let zero = e.b.f32(0.0);
+    let sums: Vec<VariableId> = (0..down * across).map(|_| e.local(zero)).collect();
+    let (first, step) = (e.b.u32(0), e.b.u32(tile.depth));
+    let second = e.b.u32(tile.rows * tile.depth);
+    e.count([first, block.depth, step], |e, start| {
+        // The first operand lies by depth, then row; the second by depth, then column.
+        fill(
+            e,
+            block,
+            tile.depth,
+            tile.rows,
+            !a.rows_are_dense(),
+            first,
+            |e, k, row| {
+                let (row, k) = (e.b.add(block.origin[0], row), e.b.add(start, k));
+                let inside = both_below(e, [row, k], [block.rows, block.depth]);
+                Ok((inside, row, k))
+            },
+            |e, row, k| a.load(e, &block.batch, row, k),
+        )?;
+        fill(
+            e,
+            block,
+            tile.depth,
+            tile.columns,
+            b.rows_are_dense(),
+            second,
+            |e, k, column| {
+                let (k, column) = (e.b.add(start, k), e.b.add(block.origin[1], column));
+                let inside = both_below(e, [k, column], [block.depth, block.columns]);
+                Ok((inside, k, column))
+            },
+            |e, k, column| b.load(e, &block.batch, k, column),
+        )?;
+        e.b.barrier(Fence::Arrays);
+        let depth = e.b.u32(tile.depth);
+        e.upto(depth, |e, k| {
+            let (rows, columns) = (e.b.u32(tile.rows), e.b.u32(tile.columns));
+            let (row_base, column_base) = (e.b.mul(k, rows), e.b.mul(k, columns));
+            let column_base = e.b.add(column_base, second);
+            let xs: Vec<Value> = (0..down)
+                .map(|i| {
+                    let [row, _] = own_place(e, block, tile, i, 0);
+                    let at = e.b.add(row_base, row);
+                    e.b.load(block.memory, at)
+                })
+                .collect();
+            let ys: Vec<Value> = (0..across)
+                .map(|j| {
+                    let [_, column] = own_place(e, block, tile, 0, j);
+                    let at = e.b.add(column_base, column);
+                    e.b.load(block.memory, at)
+                })
+                .collect();
+            for (index, &sum) in sums.iter().enumerate() {
+                let product = e.b.mul(xs[index / across as usize], ys[index % across as usize]);
+                let so_far = e.b.get(sum);
+                let next = e.b.add(so_far, product);
+                e.b.set(sum, next);
+            }
+            Ok(())
+        })?;
+        e.b.barrier(Fence::Arrays);
+        Ok(())
+    })?;
+    Ok(sums)
+}
+
+fn both_below(e: &mut Emitter<'_>, at: [Value; 2], limits: [Value; 2]) -> Value {
+    let (first, second) = (e.b.lt(at[0], limits[0]), e.b.lt(at[1], limits[1]));
+    e.b.and(first, second)
+}
+
+/// Fills `depth` by `width` words of the tile memory from `base` on. Neighbouring invocations take neighbours along
+/// the width, or along the depth where `width_first` is false; `place` gives what to load, and whether it is inside.
+#[allow(clippy::too_many_arguments)]
+fn fill(
+    e: &mut Emitter<'_>,
+    block: &Block,
+    depth: u32,
+    width: u32,
+    width_first: bool,
+    base: Value,
+    place: impl Fn(&mut Emitter<'_>, Value, Value) -> Result<(Value, Value, Value), KernelError>,
+    load: impl Fn(&mut Emitter<'_>, Value, Value) -> Result<Value, KernelError>,
+) -> Result<(), KernelError> {
+    let (total, step) = (e.b.u32(depth * width), e.b.u32(WORKGROUP));
+    e.count([block.local, total, step], |e, at| {
+        let fast = e.b.u32(if width_first { width } else { depth });
+        let (inner, outer) = (e.b.binary(BinaryOp::Rem, at, fast), e.b.div(at, fast));
+        let (k, position) = if width_first { (outer, inner) } else { (inner, outer) };
+        let (inside, row, column) = place(e, k, position)?;
+        let zero = e.b.f32(0.0);
+        let value = e.local(zero);
+        e.when(inside, |e| {
+            let loaded = load(e, row, column)?;
+            e.b.set(value, loaded);
+            Ok(())
+        })?;
+        let width = e.b.u32(width);
+        let target = e.b.mul(k, width);
+        let target = e.b.add(target, position);
+        let target = e.b.add(base, target);
+        let loaded = e.b.get(value);
+        e.b.store(block.memory, target, loaded);
+        Ok(())
+    })
+}
+
+/// Puts the sums into the tile memory and stores them through the epilogue.
+fn write(e: &mut Emitter<'_>, block: &Block, tile: &Tile, sums: &[VariableId]) -> Result<(), KernelError> {
+    let columns = e.b.u32(tile.columns);
+    for (index, &sum) in sums.iter().enumerate() {
+        let index = index as u32;
+        let [row, column] = own_place(e, block, tile, index / tile.own[1], index % tile.own[1]);
+        let at = e.b.mul(row, columns);
+        let at = e.b.add(at, column);
+        let value = e.b.get(sum);
+        e.b.store(block.memory, at, value);
+    }
+    e.b.barrier(Fence::Arrays);
+    let (total, step) = (e.b.u32(tile.rows * tile.columns), e.b.u32(WORKGROUP));
+    e.count([block.local, total, step], |e, at| {
+        let (row, column) = (e.b.div(at, columns), e.b.binary(BinaryOp::Rem, at, columns));
+        let (row, column) = (e.b.add(block.origin[0], row), e.b.add(block.origin[1], column));
+        let inside = both_below(e, [row, column], [block.rows, block.columns]);
+        e.when(inside, |e| {
+            let value = e.b.load(block.memory, at);
+            let coordinates = [block.batch.as_slice(), &[row, column]].concat();
+            e.results(&coordinates, &[value])
+        })
+    })
+}

@@ -1,0 +1,95 @@
+//! From LIR to kernels: one kernel for each step.
+//!
+//! A kernel depends on the structure of its step alone: static extents are constants in it, expressions over symbols
+//! are parameters, and so are the positions of buffers; steps of equal structure share one kernel. An anchor takes the
+//! regions before and after it that [`claims::accept`] allowed.
+//!
+//! Every index that data chooses is checked: an invocation that finds one outside does no access with it and puts its
+//! position into the step's word of the fault buffer, the smallest position winning.
+
+pub mod claims;
+mod elementwise;
+mod emitter;
+mod fold;
+mod index;
+mod matmul;
+mod ordering;
+mod program;
+
+use crate::error::KernelError;
+use crate::ir::Kernel;
+use rlx_ir::lir::{Anchor, BufferId, KernelStep};
+use rlx_ir::{DType, Dim, Op, Shape};
+
+use crate::ir::Scalar;
+use emitter::Emitter;
+
+/// What a kernel's buffer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Argument {
+    /// A buffer of the module.
+    Buffer(BufferId),
+    /// The fault words, one for each step, `u32::MAX` where there is no fault.
+    Faults,
+}
+
+/// A step as a kernel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LoweredStep {
+    /// The kernel; its name says the kind of step.
+    pub kernel: Kernel,
+    /// What each buffer of the kernel is.
+    pub arguments: Vec<Argument>,
+    /// The kernel's parameters; a negative value wraps to 32 bits.
+    pub parameters: Vec<Dim>,
+    /// Number of workgroups; the kernel numbers them over a folded grid and checks the number.
+    pub groups: Dim,
+    /// The nodes that it runs, for reports.
+    pub origin: String,
+}
+
+/// Lowers a step. `fault_word` is its place in the fault buffer.
+///
+/// # Errors
+/// An op, dtype or extent that has no kernel; [`claims`] says no to all of them.
+pub fn lower_step(step: &KernelStep, fault_word: u32) -> Result<LoweredStep, KernelError> {
+    let mut e = Emitter::new(step, fault_word);
+    let groups = match &step.anchor {
+        None => elementwise::lower(&mut e)?,
+        Some(anchor) => lower_anchor(&mut e, anchor)?,
+    };
+    Ok(e.finish(groups))
+}
+
+fn lower_anchor(e: &mut Emitter<'_>, anchor: &Anchor) -> Result<Dim, KernelError> {
+    match &anchor.op {
+        Op::Reduce(op) => fold::reduce(e, anchor, op),
+        Op::ArgReduce(op) => fold::arg_reduce(e, anchor, op),
+        Op::MatMul(op) => matmul::lower(e, anchor, op),
+        Op::Gather(op) => index::gather(e, anchor, op),
+        Op::ScatterNd(op) => index::scatter_nd(e, anchor, op),
+        Op::TopK(op) => ordering::top_k(e, anchor, op),
+        op => match op.as_cumulative() {
+            Some(op) => ordering::cumulative(e, anchor, op),
+            None => Err(e.refuse(format!("a kernel for {}", op.def().name))),
+        },
+    }
+}
+
+/// The kernel type that stores a dtype; `None` for complex, sub-byte and block dtypes and for 8-bit floats.
+pub fn storage(dtype: DType) -> Option<Scalar> {
+    Scalar::ALL.into_iter().find(|scalar| scalar.name() == dtype.name())
+}
+
+/// The kernel type that computes a dtype: `f32` for the half formats, else the storage type.
+pub fn register(dtype: DType) -> Option<Scalar> {
+    storage(dtype).map(|scalar| match scalar {
+        Scalar::F16 | Scalar::BF16 => Scalar::F32,
+        scalar => scalar,
+    })
+}
+
+/// The number of elements of some extents.
+fn product(dims: &[Dim]) -> Dim {
+    Shape::new(dims.to_vec()).num_elements()
+}

@@ -1,0 +1,94 @@
+//! Every sample of every op on a backend, against the reference interpreter.
+//!
+//! Invariants: a sample whose op and dtypes the backend claims must run; any other may be refused, by a typed error
+//! when it is compiled, never by a wrong result. Nothing here names a backend.
+
+use rlx_driver::{Backend, TensorRef};
+use rlx_ir::accuracy::{Accuracy, compare};
+use rlx_ir::interpret::evaluate;
+use rlx_ir::op::Sample;
+use rlx_ir::{DType, Op, OpKind, ScalarOp};
+use rlx_opt::{Capabilities, CompileOptions, OpView};
+
+/// What became of the samples.
+#[derive(Clone, Debug, Default)]
+pub struct SuiteReport {
+    /// Samples that ran and agreed.
+    pub agreed: usize,
+    /// Samples that the backend refused to compile, with its words.
+    pub refused: Vec<String>,
+    /// Samples that failed or disagreed.
+    pub failed: Vec<String>,
+}
+
+/// Runs all samples that `wanted` lets through.
+pub fn run_samples(
+    backend: &dyn Backend,
+    options: &CompileOptions,
+    wanted: impl Fn(OpKind) -> bool,
+) -> SuiteReport {
+    let mut report = SuiteReport::default();
+    for &kind in OpKind::ALL.iter().filter(|&&kind| wanted(kind)) {
+        for (index, sample) in kind.samples().iter().enumerate() {
+            let label = format!("{kind} sample {index} {:?}", sample.op);
+            match run_sample(backend, options, sample) {
+                Ok(()) => report.agreed += 1,
+                Err((Stage::Compile, error)) if !is_claimed(&backend.capabilities(), sample) => {
+                    report.refused.push(format!("{label}: {error}"));
+                }
+                Err((_, error)) => report.failed.push(format!("{label}: {error}")),
+            }
+        }
+    }
+    report
+}
+
+enum Stage {
+    Compile,
+    Run,
+}
+
+fn run_sample(
+    backend: &dyn Backend,
+    options: &CompileOptions,
+    sample: &Sample<Op>,
+) -> Result<(), (Stage, String)> {
+    let failed = |error: String| (Stage::Run, error);
+    let (graph, feeds) = sample.graph(11);
+    let expected = evaluate(&graph, &feeds).map_err(|error| failed(error.to_string()))?;
+    let compiled = backend.compile(graph, options);
+    let mut executable = compiled.map_err(|error| (Stage::Compile, error.to_string()))?;
+    let inputs: Vec<(&str, TensorRef<'_>)> =
+        feeds.iter().map(|(name, literal)| (name.as_str(), literal.into())).collect();
+    let outputs = executable.run_typed(&inputs).map_err(|error| failed(error.to_string()))?;
+    // Kernels may keep excess precision, or round between the ops of a decomposition.
+    let accuracy = match sample.op.accuracy() {
+        Accuracy::Rounding => Accuracy::Approx { ulp: 2.0 },
+        accuracy => accuracy,
+    };
+    for ((name, actual), (_, reference)) in outputs.iter().zip(&expected.outputs) {
+        compare(actual, reference, accuracy, None)
+            .map_err(|error| failed(format!("output {name}: {error}")))?;
+    }
+    match outputs.len() == expected.outputs.len() {
+        true => Ok(()),
+        false => Err(failed(format!("{} outputs, expected {}", outputs.len(), expected.outputs.len()))),
+    }
+}
+
+fn is_claimed(capabilities: &Capabilities, sample: &Sample<Op>) -> bool {
+    let operands: Vec<_> = sample.operands.iter().map(|(ty, _)| ty).collect();
+    let Ok(results) = sample.op.infer(&operands) else { return false };
+    let meaning = sample.op.meaning();
+    if meaning.view.is_some() {
+        return true;
+    }
+    let dtypes = operands.iter().map(|ty| ty.dtype).chain(results.iter().map(|ty| ty.dtype));
+    let computes = |dtype: DType| (capabilities.scalar)(ScalarOp::Add, dtype).is_native();
+    if meaning.scalar.is_some() {
+        return dtypes.into_iter().all(computes);
+    }
+    let symbols = Default::default();
+    let view = OpView { op: &sample.op, operands: &operands, results: &results, symbols: &symbols };
+    (capabilities.claim)(&view).is_native()
+}
