@@ -4,6 +4,7 @@
 //!   not NaN.
 //! - Casts from `f32` to integers saturate, NaN gives 0.
 //! - Integer division and remainder by zero give 0, `MIN / -1` wraps, large shifts give 0 (or the sign).
+//! - An `i32` becomes a `u64` by way of `i64`.
 //! - Unsigned `neg`, `abs` and `sign` become arithmetic that every language has.
 
 use super::Rewrite;
@@ -25,6 +26,11 @@ impl Rewrite for Exact {
     ) -> Result<Value, KernelError> {
         Ok(match expr {
             Expr::Cast(to, a) if operand == Scalar::F32 => cast_float(b, to, a),
+            // Widening copies the sign; compilers are seen that do not when the result is unsigned.
+            Expr::Cast(Scalar::U64, a) if operand == Scalar::I32 => {
+                let wide = b.cast(Scalar::I64, a);
+                b.bitcast(Scalar::U64, wide)
+            }
             Expr::Binary(op, x, y) if op.is_comparison() && matches!(operand, Scalar::F32 | Scalar::Bool) => {
                 compare(b, op, x, y)
             }
