@@ -116,7 +116,7 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
-        shared.module.check_views(&bindings)?;
+        shared.module.check_binding(&bindings)?;
         let none = Vec::new();
         let prepared = shared.prepare.as_ref().map_or(&none, |prepare| &prepare.outputs);
         let (device, offsets) = (&*shared.device, &shared.constant_offsets);

@@ -4,10 +4,10 @@
 //! when it is compiled, never by a wrong result. Nothing here names a backend.
 
 use rlx_driver::{Backend, TensorRef};
-use rlx_ir::accuracy::{Accuracy, compare};
+use rlx_ir::accuracy::{Accuracy, compare, epsilon};
 use rlx_ir::interpret::evaluate;
 use rlx_ir::op::Sample;
-use rlx_ir::{DType, Op, OpKind, ScalarOp};
+use rlx_ir::{DType, Literal, Op, OpKind, ScalarOp};
 use rlx_opt::{Capabilities, CompileOptions, OpView};
 
 /// What became of the samples.
@@ -19,6 +19,18 @@ pub struct SuiteReport {
     pub refused: Vec<String>,
     /// Samples that failed or disagreed.
     pub failed: Vec<String>,
+}
+
+impl SuiteReport {
+    /// Panics with the failures, or where fewer than `least` samples ran; prints what was refused.
+    ///
+    /// # Panics
+    /// As a test fails.
+    pub fn check(&self, least: usize) {
+        println!("{} agreed, {} refused:\n{}", self.agreed, self.refused.len(), self.refused.join("\n"));
+        assert!(self.failed.is_empty(), "{} failed:\n{}", self.failed.len(), self.failed.join("\n"));
+        assert!(self.agreed >= least, "only {} samples ran, expected {least}", self.agreed);
+    }
 }
 
 /// Runs all samples that `wanted` lets through.
@@ -74,6 +86,21 @@ fn run_sample(
         true => Ok(()),
         false => Err(failed(format!("{} outputs, expected {}", outputs.len(), expected.outputs.len()))),
     }
+}
+
+fn accuracy_is_summed(accuracy: Accuracy) -> bool {
+    matches!(accuracy, Accuracy::Accumulated { .. })
+}
+
+/// A decomposition rounds its sums to a half dtype where a fused step does not, and what follows may cancel: one
+/// rounding of the largest result is no fault of either.
+fn within_a_rounding(actual: &Literal, expected: &Literal) -> bool {
+    let (actual_values, values) = (actual.to_f64s(), expected.to_f64s());
+    let largest =
+        values.iter().filter(|value| value.is_finite()).fold(0.0, |most: f64, value| most.max(value.abs()));
+    let half = matches!(expected.dtype(), DType::F16 | DType::BF16) && actual.ty() == expected.ty();
+    let close = |(a, e): (&f64, &f64)| (a - e).abs() <= epsilon(expected.dtype()) * largest;
+    half && actual_values.iter().zip(&values).all(close)
 }
 
 fn is_claimed(capabilities: &Capabilities, sample: &Sample<Op>) -> bool {

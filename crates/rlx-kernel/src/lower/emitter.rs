@@ -212,6 +212,22 @@ impl<'a> Emitter<'a> {
         result
     }
 
+    /// The `f32` that `body` computes where a condition holds, else 0.
+    pub fn value_when(
+        &mut self,
+        condition: Value,
+        body: impl FnOnce(&mut Self) -> Result<Value, KernelError>,
+    ) -> Result<Value, KernelError> {
+        let zero = self.b.f32(0.0);
+        let result = self.local(zero);
+        self.when(condition, |e| {
+            let value = body(e)?;
+            e.b.set(result, value);
+            Ok(())
+        })?;
+        Ok(self.b.get(result))
+    }
+
     /// Counts from `start` below `end`.
     pub fn count(
         &mut self,

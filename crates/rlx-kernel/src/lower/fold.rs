@@ -196,7 +196,7 @@ fn lower(
         let state = start(e, fold);
         let (zero, one) = (e.b.u32(0), e.b.u32(1));
         let end = e.dim(&count)?;
-        accumulate(e, &anchor.operands[0], &axes, &kept, &state, [zero, end, one], fold)?;
+        accumulate(e, (&anchor.operands[0], &axes, fold), &kept, &state, [zero, end, one])?;
         finish(e, &axes, &kept, &state, end, fold)
     })
 }
@@ -210,14 +210,15 @@ fn state(e: &mut Emitter<'_>, variables: &[VariableId]) -> Vec<Value> {
     variables.iter().map(|&variable| e.b.get(variable)).collect()
 }
 
+/// What is folded, over which axes, and how.
+type Folded<'a> = (&'a Operand, &'a Axes, &'a dyn Fold);
+
 fn accumulate(
     e: &mut Emitter<'_>,
-    operand: &Operand,
-    axes: &Axes,
+    (operand, axes, fold): Folded<'_>,
     kept: &[Value],
     variables: &[VariableId],
     range: [Value; 3],
-    fold: &dyn Fold,
 ) -> Result<(), KernelError> {
     e.count(range, |e, position| {
         let inner = e.coordinates(position, &axes.extents(true))?;
@@ -260,7 +261,7 @@ fn together(
         let kept = e.coordinates(group, &kept_dims)?;
         let variables = start(e, fold);
         let (local, step, end) = (e.b.builtin(Builtin::LocalId(0)), e.b.u32(WORKGROUP), e.dim(count)?);
-        accumulate(e, operand, axes, &kept, &variables, [local, end, step], fold)?;
+        accumulate(e, (operand, axes, fold), &kept, &variables, [local, end, step])?;
         let mut tiles = Vec::new();
         for value in state(e, &variables) {
             let (name, ty) = (format!("tile{}", tiles.len()), e.b.type_of(value));

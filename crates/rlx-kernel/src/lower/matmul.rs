@@ -182,34 +182,18 @@ fn multiply(
     let second = e.b.u32(tile.rows * tile.depth);
     e.count([first, block.depth, step], |e, start| {
         // The first operand lies by depth, then row; the second by depth, then column.
-        fill(
-            e,
-            block,
-            tile.depth,
-            tile.rows,
-            !a.rows_are_dense(),
-            first,
-            |e, k, row| {
-                let (row, k) = (e.b.add(block.origin[0], row), e.b.add(start, k));
-                let inside = both_below(e, [row, k], [block.rows, block.depth]);
-                Ok((inside, row, k))
-            },
-            |e, row, k| a.load(e, &block.batch, row, k),
-        )?;
-        fill(
-            e,
-            block,
-            tile.depth,
-            tile.columns,
-            b.rows_are_dense(),
-            second,
-            |e, k, column| {
-                let (k, column) = (e.b.add(start, k), e.b.add(block.origin[1], column));
-                let inside = both_below(e, [k, column], [block.depth, block.columns]);
-                Ok((inside, k, column))
-            },
-            |e, k, column| b.load(e, &block.batch, k, column),
-        )?;
+        let rows = Part { width: tile.rows, width_first: !a.rows_are_dense(), base: first };
+        fill(e, block, tile.depth, &rows, |e, k, row| {
+            let (row, k) = (e.b.add(block.origin[0], row), e.b.add(start, k));
+            let inside = both_below(e, [row, k], [block.rows, block.depth]);
+            e.value_when(inside, |e| a.load(e, &block.batch, row, k))
+        })?;
+        let columns = Part { width: tile.columns, width_first: b.rows_are_dense(), base: second };
+        fill(e, block, tile.depth, &columns, |e, k, column| {
+            let (k, column) = (e.b.add(start, k), e.b.add(block.origin[1], column));
+            let inside = both_below(e, [k, column], [block.depth, block.columns]);
+            e.value_when(inside, |e| b.load(e, &block.batch, k, column))
+        })?;
         e.b.barrier(Fence::Arrays);
         let depth = e.b.u32(tile.depth);
         e.upto(depth, |e, k| {
@@ -249,38 +233,35 @@ fn both_below(e: &mut Emitter<'_>, at: [Value; 2], limits: [Value; 2]) -> Value 
     e.b.and(first, second)
 }
 
-/// Fills `depth` by `width` words of the tile memory from `base` on. Neighbouring invocations take neighbours along
-/// the width, or along the depth where `width_first` is false; `place` gives what to load, and whether it is inside.
-#[allow(clippy::too_many_arguments)]
+/// The part of the tile memory that one operand fills.
+struct Part {
+    /// Elements at each depth.
+    width: u32,
+    /// Do neighbouring invocations take neighbours along the width, or along the depth?
+    width_first: bool,
+    /// First word.
+    base: Value,
+}
+
+/// Fills a part with what `load` gives at a depth and a position along the width.
 fn fill(
     e: &mut Emitter<'_>,
     block: &Block,
     depth: u32,
-    width: u32,
-    width_first: bool,
-    base: Value,
-    place: impl Fn(&mut Emitter<'_>, Value, Value) -> Result<(Value, Value, Value), KernelError>,
+    part: &Part,
     load: impl Fn(&mut Emitter<'_>, Value, Value) -> Result<Value, KernelError>,
 ) -> Result<(), KernelError> {
-    let (total, step) = (e.b.u32(depth * width), e.b.u32(WORKGROUP));
+    let (total, step) = (e.b.u32(depth * part.width), e.b.u32(WORKGROUP));
     e.count([block.local, total, step], |e, at| {
-        let fast = e.b.u32(if width_first { width } else { depth });
+        let fast = e.b.u32(if part.width_first { part.width } else { depth });
         let (inner, outer) = (e.b.binary(BinaryOp::Rem, at, fast), e.b.div(at, fast));
-        let (k, position) = if width_first { (outer, inner) } else { (inner, outer) };
-        let (inside, row, column) = place(e, k, position)?;
-        let zero = e.b.f32(0.0);
-        let value = e.local(zero);
-        e.when(inside, |e| {
-            let loaded = load(e, row, column)?;
-            e.b.set(value, loaded);
-            Ok(())
-        })?;
-        let width = e.b.u32(width);
+        let (k, position) = if part.width_first { (outer, inner) } else { (inner, outer) };
+        let value = load(e, k, position)?;
+        let width = e.b.u32(part.width);
         let target = e.b.mul(k, width);
         let target = e.b.add(target, position);
-        let target = e.b.add(base, target);
-        let loaded = e.b.get(value);
-        e.b.store(block.memory, target, loaded);
+        let target = e.b.add(part.base, target);
+        e.b.store(block.memory, target, value);
         Ok(())
     })
 }
