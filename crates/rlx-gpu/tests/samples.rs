@@ -5,6 +5,7 @@ use rlx_gpu::GpuBackend;
 use rlx_gpu::checked::Checked;
 use rlx_opt::CompileOptions;
 use rlx_testkit::backend_suite::run_samples;
+use rlx_testkit::decoder::check_decoder;
 
 fn check(options: &CompileOptions) {
     let backend = GpuBackend::new(Checked, Device::GPU, "checked");
@@ -19,4 +20,10 @@ fn every_sample_runs_without_a_fault() {
 #[test]
 fn every_sample_runs_without_fusion() {
     check(&CompileOptions { fusion: false, ..CompileOptions::default() });
+}
+
+#[test]
+fn a_decoder_keeps_its_cache() {
+    let backend = GpuBackend::new(Checked, Device::GPU, "checked");
+    check_decoder(&backend, &CompileOptions::default()).expect("the decoder agrees with the interpreter");
 }

@@ -79,8 +79,10 @@ fn run_sample(
         accuracy => accuracy,
     };
     for ((name, actual), (_, reference)) in outputs.iter().zip(&expected.outputs) {
-        compare(actual, reference, accuracy, None)
-            .map_err(|error| failed(format!("output {name}: {error}")))?;
+        match compare(actual, reference, accuracy, None) {
+            Err(_) if accuracy_is_summed(accuracy) && within_a_rounding(actual, reference) => {}
+            result => result.map_err(|error| failed(format!("output {name}: {error}")))?,
+        }
     }
     match outputs.len() == expected.outputs.len() {
         true => Ok(()),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend_suite;
+pub mod decoder;
 pub mod filetest;
 mod not_run;
 mod random_graph;

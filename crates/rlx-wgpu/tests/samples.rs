@@ -2,12 +2,21 @@
 
 use rlx_opt::CompileOptions;
 use rlx_testkit::backend_suite::run_samples;
+use rlx_testkit::decoder::check_decoder;
+use rlx_wgpu::WgpuBackend;
+
+fn backend(what: &str) -> Option<WgpuBackend> {
+    rlx_wgpu::open().inspect_err(|error| rlx_testkit::not_run(what, &error.to_string())).ok()
+}
 
 #[test]
 fn every_sample_agrees() {
-    let backend = match rlx_wgpu::open() {
-        Ok(backend) => backend,
-        Err(error) => return rlx_testkit::not_run("op samples on wgpu", &error.to_string()),
-    };
+    let Some(backend) = backend("op samples on wgpu") else { return };
     run_samples(&backend, &CompileOptions::default(), |_| true).check(800);
+}
+
+#[test]
+fn a_decoder_keeps_its_cache() {
+    let Some(backend) = backend("a decoder on wgpu") else { return };
+    check_decoder(&backend, &CompileOptions::default()).expect("the decoder agrees with the interpreter");
 }
