@@ -156,7 +156,7 @@ impl Place<'_> {
         let values = match dispatch {
             Dispatch::Free | Dispatch::Native => self.rewriter.push(node, operands),
             Dispatch::Decomposed(_) => self.definition(node, operands, within),
-            // It stays for now, so that what follows can be looked at as well.
+            // It stays in the graph, so that what follows can be looked at as well.
             Dispatch::Missing(reason) => {
                 self.refuse(node, operands, within, reason);
                 self.rewriter.push(node, operands)
