@@ -10,7 +10,6 @@ use super::pack::{Feeds, PanelShape, pack_panel, pack_rows};
 use super::{Epilogue, TileMut};
 use crate::kernels::{Context, KernelError, Matrix, MatrixMut, cast_bytes_mut};
 use crate::pool::SharedSlice;
-use crate::simd::prefetch;
 use std::ops::Range;
 
 /// Longest block of k.
@@ -25,10 +24,6 @@ const A_PADDING: usize = 16;
 const IN_PLACE_DEPTH: usize = 64;
 /// Columns of a block when the rows of A are few.
 const THIN_COLUMNS: usize = 512;
-/// Bytes of a cache line.
-const LINE: usize = 64;
-/// Depth from which on a tile takes long enough to hide prefetches.
-const PREFETCH_DEPTH: usize = 64;
 /// Alignment of the parts of a scratch buffer.
 const ALIGN: usize = 64;
 /// Multiply-adds that make a task worth handing to another thread.
@@ -314,26 +309,6 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
         }
     }
 
-    /// Asks for the tile's C, and for this panel's share of the rows of A that come next.
-    fn prefetch(&self, rows: &Range<usize>, ks: &Range<usize>, [index, panels]: [usize; 2], c: *const M::C) {
-        for row in 0..rows.len() {
-            for line in (0..self.shape.columns).step_by(LINE / size_of::<M::C>()) {
-                prefetch(c.wrapping_add(row * self.c_row + line));
-            }
-        }
-        if self.pack_a {
-            return;
-        }
-        let step = LINE / size_of::<M::A>();
-        let lines = ks.len().div_ceil(step);
-        let next = rows.end..self.product.a.rows().min(rows.end + rows.len());
-        for row in next {
-            for line in lines * index / panels..lines * (index + 1) / panels {
-                prefetch(self.product.a.pointer(row, ks.start + line * step));
-            }
-        }
-    }
-
     /// A short block of rows across the block's columns, then the epilogue if k is exhausted.
     fn rows(
         &self,
@@ -346,13 +321,9 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
         let tile_function = self.table.tiles[rows.len() - 1];
         let c = self.c.as_ptr().wrapping_add(rows.start * self.c_row);
         let accumulate = self.product.accumulate || ks.start > 0;
-        let panels = columns.len().div_ceil(self.shape.columns);
-        for (index, column) in columns.clone().step_by(self.shape.columns).enumerate() {
+        for column in columns.clone().step_by(self.shape.columns) {
             let (b, b_step) = self.panel(column, columns, ks, packed);
             let c = c.wrapping_add(column);
-            if ks.len() >= PREFETCH_DEPTH {
-                self.prefetch(&rows, ks, [index, panels], c);
-            }
             let mut tile = Tile { depth: ks.len(), a, a_row, b, b_step, c, c_row: self.c_row, accumulate };
             let valid = self.shape.columns.min(columns.end - column);
             if valid == self.shape.columns {
