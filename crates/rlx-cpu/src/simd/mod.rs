@@ -130,6 +130,19 @@ impl Available {
     }
 }
 
+/// Asks for the cache line that holds `address`, which may be any address.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint that never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Whether the maker of the processor is AMD, whose bf16 dot product runs at full rate.
 fn is_amd() -> bool {
     #[cfg(target_arch = "x86_64")]

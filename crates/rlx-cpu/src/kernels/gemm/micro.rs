@@ -5,10 +5,14 @@
 //! so its bits depend neither on the tile's height nor on its place.
 
 use crate::kernels::Plain;
-use crate::simd::{Float32, Int32, Kernel, Simd, SimdLevel, Vector};
+use crate::simd::{Float32, Int32, Kernel, Simd, SimdLevel, Vector, prefetch};
 use half::{bf16, f16};
 use std::marker::PhantomData;
 
+/// Tiles of so few rows wait for B rather than for arithmetic, and ask for it ahead.
+const PREFETCH_ROWS: usize = 8;
+/// How many k ahead of its use a panel of B is asked for.
+const PREFETCH_STEPS: usize = 24;
 /// Vectors side by side in a tile.
 const VECTORS: usize = 2;
 
@@ -167,6 +171,7 @@ impl<T: Real, B: Widens<T>> Generic for Straight<T, B> {
         let lanes = T::V::<S>::LANES;
         let mut b = tile.b;
         for k in 0..tile.depth {
+            ask_ahead::<_, ROWS>(b, tile.b_step, lanes);
             // SAFETY: the panel has `depth` steps of two vectors.
             let left = unsafe { B::load(simd, b) };
             // SAFETY: as above.
@@ -267,6 +272,7 @@ impl Generic for BrainWiden {
         let high = S::I32::splat(simd, -0x1_0000);
         let mut b: *const i32 = tile.b.cast();
         for k in (0..tile.depth).step_by(2) {
+            ask_ahead::<_, ROWS>(b, tile.b_step / 2, lanes);
             // SAFETY: the panel has `depth` rounded up to pairs of two vectors.
             let left = unsafe { S::I32::load(simd, b) };
             // SAFETY: as above.
@@ -305,6 +311,16 @@ unsafe fn add_products<S: Simd, const ROWS: usize>(
         let x = S::F32::splat(simd, x);
         sum[0] = x.mul_add(b[0], sum[0]);
         sum[1] = x.mul_add(b[1], sum[1]);
+    }
+}
+
+/// Asks for the two vectors of a later step of a thin tile's panel.
+#[inline(always)]
+fn ask_ahead<T, const ROWS: usize>(b: *const T, step: usize, lanes: usize) {
+    if ROWS <= PREFETCH_ROWS {
+        let ahead = b.wrapping_add(PREFETCH_STEPS * step);
+        prefetch(ahead);
+        prefetch(ahead.wrapping_add(lanes));
     }
 }
 
