@@ -138,6 +138,12 @@ fn hidden_tests_and_unwritten_code_are_refused() {
 }
 
 #[test]
+fn what_did_not_run_is_said_in_one_way() {
+    assert_eq!(broken_in("fn f() { println!(\"not run: wgpu: no device\") }"), ["habit"]);
+    assert_eq!(broken_in("fn f() { rlx_testkit::not_run(\"wgpu\", \"no device\") }"), [""; 0]);
+}
+
+#[test]
 fn library_code_does_not_panic() {
     for body in ["fn f() { x.unwrap() }", "fn f() { vec![x.unwrap()] }", "fn f() { panic!(\"a\") }"] {
         assert_eq!(broken_in(body), ["panic"], "{body}");
