@@ -5,7 +5,6 @@
 
 use super::register;
 use crate::ir::Scalar;
-use rlx_ir::ops::CumulativeKind;
 use rlx_ir::{DType, Op, ScalarOp};
 use rlx_opt::{Attachment, Claim, OpView};
 
@@ -34,14 +33,20 @@ pub fn claim(view: &OpView<'_>, wide: Wide) -> Claim {
     if let Some(no) = dtypes.map(|dtype| computes(dtype, wide)).find(|claim| !claim.is_native()) {
         return no;
     }
-    match view.op {
-        Op::Reduce(_) | Op::ArgReduce(_) | Op::MatMul(_) | Op::Gather(_) | Op::ScatterNd(_) => Claim::Native,
-        Op::TopK(op) => Claim::when(op.sorted, || "the kernel sorts its result".into()),
-        op => match op.as_cumulative() {
-            Some(op) => Claim::when(op.kind != CumulativeKind::LogSumExp, || "no running log-sum-exp".into()),
-            None => Claim::No(format!("there is no kernel for {}", op.def().name)),
-        },
-    }
+    let has = matches!(
+        view.op,
+        Op::Reduce(_)
+            | Op::ArgReduce(_)
+            | Op::MatMul(_)
+            | Op::Conv(_)
+            | Op::Pool(_)
+            | Op::Gather(_)
+            | Op::GatherNd(_)
+            | Op::ScatterNd(_)
+            | Op::TopK(_)
+    );
+    let name = view.op.def().name;
+    Claim::when(has || view.op.as_cumulative().is_some(), || format!("there is no kernel for {name}"))
 }
 
 /// Can regions compute this primitive on this dtype?
@@ -55,7 +60,7 @@ pub fn accept(attachment: &Attachment<'_>) -> Claim {
     let op = attachment.anchor.op;
     let taken = match attachment.before {
         Some(_) => matches!(op, Op::Reduce(_) | Op::ArgReduce(_)),
-        None => matches!(op, Op::Reduce(_) | Op::ArgReduce(_) | Op::MatMul(_) | Op::Gather(_)),
+        None => matches!(op, Op::Reduce(_) | Op::ArgReduce(_) | Op::MatMul(_) | Op::Conv(_) | Op::Gather(_)),
     };
     Claim::when(taken, || format!("{} does not take regions there", op.def().name))
 }

@@ -42,15 +42,7 @@ impl Fold for Reduction {
     }
 
     fn join(&self, b: &mut Builder, left: &[Value], right: &[Value]) -> Vec<Value> {
-        let op = match self.kind {
-            ReduceKind::Sum | ReduceKind::Mean => BinaryOp::Add,
-            ReduceKind::Prod => BinaryOp::Mul,
-            ReduceKind::Max => BinaryOp::Max,
-            ReduceKind::Min => BinaryOp::Min,
-            ReduceKind::Any => BinaryOp::Or,
-            ReduceKind::All => BinaryOp::And,
-        };
-        vec![b.binary(op, left[0], right[0])]
+        vec![b.binary(joining(self.kind), left[0], right[0])]
     }
 
     fn finish(&self, b: &mut Builder, state: &[Value], count: Value) -> Value {
@@ -62,8 +54,20 @@ impl Fold for Reduction {
     }
 }
 
+/// What a reduction does with two elements.
+pub(super) fn joining(kind: ReduceKind) -> BinaryOp {
+    match kind {
+        ReduceKind::Sum | ReduceKind::Mean => BinaryOp::Add,
+        ReduceKind::Prod => BinaryOp::Mul,
+        ReduceKind::Max => BinaryOp::Max,
+        ReduceKind::Min => BinaryOp::Min,
+        ReduceKind::Any => BinaryOp::Or,
+        ReduceKind::All => BinaryOp::And,
+    }
+}
+
 /// The bits that change nothing in a reduction.
-fn identity(kind: ReduceKind, ty: Scalar) -> u64 {
+pub(super) fn identity(kind: ReduceKind, ty: Scalar) -> u64 {
     let all = u64::MAX >> (64 - 8 * ty.bytes());
     let float = |value: f64| crate::interp::scalar::from_f64(ty, value);
     match (kind, ty.class()) {

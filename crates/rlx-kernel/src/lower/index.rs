@@ -6,7 +6,7 @@ use crate::error::KernelError;
 use crate::ir::*;
 use rlx_ir::Dim;
 use rlx_ir::lir::{Anchor, Operand, View};
-use rlx_ir::ops::{Gather, ScatterKind, ScatterNd};
+use rlx_ir::ops::{Gather, GatherNd, ScatterKind, ScatterNd};
 
 fn view<'a>(e: &Emitter<'_>, operand: &'a Operand) -> Result<&'a View, KernelError> {
     match operand {
@@ -37,14 +37,63 @@ pub(super) fn gather(e: &mut Emitter<'_>, anchor: &Anchor, op: &Gather) -> Resul
     })
 }
 
+pub(super) fn gather_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &GatherNd) -> Result<Dim, KernelError> {
+    let (table, indices) = (view(e, &anchor.operands[0])?, view(e, &anchor.operands[1])?);
+    let dims = anchor.results[0].shape.dims().to_vec();
+    let lead = indices.layout.shape.rank() - 1;
+    let depth = depth(e, indices)?;
+    e.each(&dims, |e, id| {
+        let coordinates = e.coordinates(id, &dims)?;
+        let (vector, inside) = read_vector(e, indices, &coordinates[..lead], table, op.batch_dims, depth)?;
+        e.when(inside, |e| {
+            let place = [&coordinates[..op.batch_dims], &vector, &coordinates[lead..]].concat();
+            let value = e.load(table, &place)?;
+            e.results(&coordinates, &[value])
+        })?;
+        let outside = e.b.unary(UnaryOp::Not, inside);
+        e.when(outside, |e| {
+            e.fault(id);
+            Ok(())
+        })
+    })
+}
+
+/// The static length of coordinate vectors.
+fn depth(e: &Emitter<'_>, indices: &View) -> Result<usize, KernelError> {
+    let last = indices.layout.shape.dims().last().and_then(Dim::as_static);
+    let depth = last.and_then(|depth| usize::try_from(depth).ok());
+    depth.ok_or_else(|| e.refuse("coordinate vectors of unknown length".into()))
+}
+
+/// The coordinate vector at `outer`, which names `depth` axes of `table` from axis `first` on, and whether it lies
+/// inside.
+fn read_vector(
+    e: &mut Emitter<'_>,
+    indices: &View,
+    outer: &[Value],
+    table: &View,
+    first: usize,
+    depth: usize,
+) -> Result<(Vec<Value>, Value), KernelError> {
+    let (mut vector, mut inside) = (Vec::with_capacity(depth), e.b.bool(true));
+    for axis in 0..depth {
+        let at = e.b.u32(axis as u32);
+        let index = e.load(indices, &[outer, &[at]].concat())?;
+        let extent = e.dim(&table.layout.shape[first + axis])?;
+        let (row, below) = e.check_index(index, extent);
+        inside = e.b.and(inside, below);
+        vector.push(row);
+    }
+    Ok((vector, inside))
+}
+
 /// One invocation for each element of a slice goes through all updates in order: repeats combine in index order, and
 /// no two invocations write one element.
 pub(super) fn scatter_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &ScatterNd) -> Result<Dim, KernelError> {
     let base = &e.step.outputs[0];
     let (indices, updates) = (view(e, &anchor.operands[1])?, view(e, &anchor.operands[2])?);
-    let (lead, depth) = indices.layout.shape.dims().split_at(indices.layout.shape.rank() - 1);
-    let depth = depth[0].as_static().and_then(|depth| usize::try_from(depth).ok());
-    let depth = depth.ok_or_else(|| e.refuse("coordinate vectors of unknown length".into()))?;
+    let lead = &indices.layout.shape.dims()[..indices.layout.shape.rank() - 1];
+    let depth = depth(e, indices)?;
     let slice = base.layout.shape.dims()[depth..].to_vec();
     let ty = e.register(base.dtype)?;
     e.each(&slice, |e, id| {
@@ -52,16 +101,7 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &ScatterNd) -
         let vectors = e.dim(&product(lead))?;
         e.upto(vectors, |e, vector| {
             let outer = e.coordinates(vector, lead)?;
-            let mut place = Vec::with_capacity(depth + inner.len());
-            let mut inside = e.b.bool(true);
-            for axis in 0..depth {
-                let at = e.b.u32(axis as u32);
-                let index = e.load(indices, &[outer.as_slice(), &[at]].concat())?;
-                let extent = e.dim(&base.layout.shape[axis])?;
-                let (row, below) = e.check_index(index, extent);
-                inside = e.b.and(inside, below);
-                place.push(row);
-            }
+            let (mut place, inside) = read_vector(e, indices, &outer, base, 0, depth)?;
             place.extend(&inner);
             e.when(inside, |e| {
                 let update = e.load(updates, &[outer.as_slice(), &inner].concat())?;

@@ -15,6 +15,7 @@ mod index;
 mod matmul;
 mod ordering;
 mod program;
+mod window;
 
 use crate::error::KernelError;
 use crate::ir::Kernel;
@@ -67,6 +68,9 @@ fn lower_anchor(e: &mut Emitter<'_>, anchor: &Anchor) -> Result<Dim, KernelError
         Op::ArgReduce(op) => fold::arg_reduce(e, anchor, op),
         Op::MatMul(op) => matmul::lower(e, anchor, op),
         Op::Gather(op) => index::gather(e, anchor, op),
+        Op::GatherNd(op) => index::gather_nd(e, anchor, op),
+        Op::Conv(op) => window::conv(e, anchor, op),
+        Op::Pool(op) => window::pool(e, anchor, op),
         Op::ScatterNd(op) => index::scatter_nd(e, anchor, op),
         Op::TopK(op) => ordering::top_k(e, anchor, op),
         op => match op.as_cumulative() {
