@@ -6,9 +6,10 @@
 
 use crate::capabilities::Capabilities;
 use crate::lower::{Placement, lower_to_lir};
-use crate::options::CompileOptions;
+use crate::options::{Checks, CompileOptions};
 use crate::pass::{OptError, Pass, PassContext};
 use crate::passes::ALL;
+use crate::report::CompileReport;
 use crate::rewrite::Rewritten;
 use rlx_ir::lir::VerifiedLir;
 use rlx_ir::{Diagnostic, Graph, IrError};
@@ -61,6 +62,11 @@ impl Pipeline {
         STANDARD.parse().expect("the standard pipeline names passes of ours")
     }
 
+    /// These passes, which need not be of ours.
+    pub fn of(passes: impl IntoIterator<Item = &'static dyn Pass>) -> Pipeline {
+        Pipeline { passes: passes.into_iter().collect() }
+    }
+
     /// The passes, in order.
     pub fn passes(&self) -> &[&'static dyn Pass] {
         &self.passes
@@ -104,6 +110,8 @@ pub struct Compiled {
     pub graph: Graph,
     /// What became of every node of `graph`.
     pub placements: Vec<Placement>,
+    /// What became of every node of the graph that was given.
+    pub report: CompileReport,
 }
 
 /// Compiles `graph` for a target.
@@ -116,10 +124,11 @@ pub fn compile(
     capabilities: &Capabilities,
     options: &CompileOptions,
 ) -> Result<Compiled, OptError> {
-    compile_with(graph, capabilities, options, &Pipeline::standard())
+    compile_with(graph, capabilities, options, &Pipeline::standard(), &mut |_, _| {})
 }
 
-/// Compiles `graph` with other passes than the standard ones.
+/// Compiles `graph` with a pipeline of one's own; `watch` sees every pass and
+/// what it gave.
 ///
 /// # Errors
 /// As [`compile`]. A pipeline without `decompose_unclaimed` makes steps that
@@ -129,14 +138,24 @@ pub fn compile_with(
     capabilities: &Capabilities,
     options: &CompileOptions,
     pipeline: &Pipeline,
+    watch: &mut dyn FnMut(&'static dyn Pass, &Rewritten),
 ) -> Result<Compiled, OptError> {
     rlx_ir::verify::verify(&graph)?;
+    if options.checks != Checks::On {
+        let reason = "kernels check values always; leave it on".to_owned();
+        return Err(OptError::Option { option: "checks", reason });
+    }
     let context = PassContext { capabilities, options };
-    let graph = pipeline.run(graph, &context, &mut |_, _| {})?;
+    let mut report = CompileReport::new(&graph, capabilities.name);
+    let graph = pipeline.run(graph, &context, &mut |pass, rewritten| {
+        report.follow(pass, rewritten);
+        watch(pass, rewritten);
+    })?;
     let lowered = lower_to_lir(&graph, &context)?;
+    report.place(&lowered.placements);
     let module = VerifiedLir::new(lowered.module).map_err(|error| {
         let findings = error.0.into_iter().map(|finding| Diagnostic::new("lir", finding)).collect();
         OptError::Broken { pass: "lower_to_lir", error: Box::new(IrError::Invalid(findings)) }
     })?;
-    Ok(Compiled { module, graph, placements: lowered.placements })
+    Ok(Compiled { module, graph, placements: lowered.placements, report })
 }
