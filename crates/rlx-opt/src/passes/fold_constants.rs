@@ -71,13 +71,13 @@ fn stays(node: &Node, known: &[Vec<Literal>]) -> bool {
 
 /// The results of `node`, when all its operands are known and everything is small.
 fn evaluate(node: &Node, known: &[Vec<Literal>]) -> Option<Vec<Literal>> {
-    let small = |ty: &TensorType| ty.size_bytes().as_static().is_some_and(|bytes| bytes <= MOST_BYTES);
-    if node.op.leaf_name().is_some() || !node.types.iter().all(small) {
-        return None;
-    }
     let mut operands = vec![];
     for operand in &node.operands {
         operands.push(known[operand.node.0 as usize].get(operand.result as usize)?);
+    }
+    let small = |ty: &TensorType| ty.size_bytes().as_static().is_some_and(|bytes| bytes <= MOST_BYTES);
+    if node.op.leaf_name().is_some() || !node.types.iter().all(small) {
+        return None;
     }
     if operands.iter().map(|literal| literal.bytes().len()).sum::<usize>() > MOST_OPERAND_BYTES {
         return None;
