@@ -148,6 +148,30 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// As [`run_pieces`](Self::run_pieces), but `task` gets an even share of `scratch` as well,
+    /// which no other task holds at the same time; its content is what earlier tasks left.
+    pub fn run_pieces_with<T: Send, U: Send>(
+        &self,
+        data: &mut [T],
+        piece: usize,
+        scratch: &mut [U],
+        task: impl Fn(usize, &mut [T], &mut [U]) + Sync,
+    ) {
+        let piece = piece.max(1);
+        let (length, share) = (data.len(), scratch.len() / self.threads());
+        let (data, scratch) = (SharedSlice::new(data), SharedSlice::new(scratch));
+        self.run_with_slot(length.div_ceil(piece), |thread, index| {
+            let start = index * piece;
+            // SAFETY: each index is run once, and its piece overlaps no other.
+            let part = unsafe { data.part(start, piece.min(length - start)) };
+            // SAFETY: the share of a thread is held by one task at a time.
+            let scratch = unsafe { scratch.part(thread * share, share) };
+            task(index, part, scratch);
+        });
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
@@ -394,6 +418,19 @@ mod tests {
             }
         }
         assert_eq!(total.into_inner(), 2000 * 6);
+    }
+
+    #[test]
+    fn pieces_have_scratch_of_their_own() {
+        let pool = Pool::new(3).unwrap();
+        let (mut data, mut scratch) = (vec![0usize; 100], vec![0usize; 3 * 7 + 2]);
+        pool.run_pieces_with(&mut data, 7, &mut scratch, |index, piece, scratch| {
+            assert_eq!(scratch.len(), 7);
+            scratch.fill(index + 1);
+            std::thread::yield_now();
+            piece.copy_from_slice(&scratch[..piece.len()]);
+        });
+        assert!(data.iter().enumerate().all(|(at, &x)| x == at / 7 + 1));
     }
 
     #[test]

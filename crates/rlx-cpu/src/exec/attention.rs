@@ -1,6 +1,7 @@
 //! `attention` steps on the blockwise kernel.
 
 use super::view::BoundView;
+use super::work::{Call, Work};
 use crate::kernels::attention::{
     Alignment as KernelAlignment, Attention, Heads, HeadsMut, Mask, Shape, attention, scratch_bytes,
 };
@@ -108,16 +109,7 @@ impl AttentionStep {
         })
     }
 
-    /// Bytes of scratch that [`AttentionStep::run`] needs.
-    pub fn scratch(&self) -> usize {
-        self.scratch
-    }
-
-    /// Runs the kernel; `reads` are the operands, in order.
-    ///
-    /// # Errors
-    /// Key lengths beyond the capacity, and what the kernel refuses.
-    pub fn run(
+    fn attend(
         &self,
         context: Context<'_>,
         reads: &[&[u8]],
@@ -199,6 +191,20 @@ impl AttentionStep {
             );
         }
         Ok(lengths)
+    }
+}
+
+impl Work for AttentionStep {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn scratch(&self) -> usize {
+        self.scratch
+    }
+
+    fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
+        self.attend(call.context, call.reads, call.writes, call.scratch)
     }
 }
 

@@ -4,7 +4,9 @@
 //! through the reference evaluation. Composites are claimed only where a
 //! kernel beats their decomposition.
 
-use super::matmul::packed_bytes;
+use super::bind::{is_computed, is_widening};
+use super::matmul::{packed_bytes, takes_region};
+use super::rows::{is_row_dtype, row_axes};
 use super::tape::class_of;
 use crate::simd::SimdLevel;
 use rlx_ir::{DType, Op, ScalarOp, TensorType};
@@ -33,20 +35,16 @@ fn claim(view: &OpView<'_>) -> Claim {
     if view.op.meaning().decompose.is_none() {
         return Claim::Native;
     }
-    let f32s = view.operands.iter().take(1).all(|ty| ty.dtype == DType::F32);
-    let last = |axes: &[usize]| {
-        let rank = view.operands[0].rank();
-        let inner = (rank - axes.len()..rank).eq(axes.iter().copied());
-        Claim::when(f32s && inner && !axes.is_empty(), || {
-            "the kernel takes f32 over the innermost axes".into()
-        })
-    };
-    match view.op {
-        Op::Softmax(op) => last(&[op.axis]),
-        _ => match super::rows::normalised_axes(view.op) {
-            Some(axes) => last(&axes),
-            None => Claim::No("no kernel beats the decomposition".into()),
-        },
+    let dtype = view.operands.first().map_or(DType::F32, |ty| ty.dtype);
+    match row_axes(view.op) {
+        Some(axes) => {
+            let rank = view.operands[0].rank();
+            let inner = !axes.is_empty() && (rank - axes.len()..rank).eq(axes);
+            Claim::when(inner && is_row_dtype(dtype), || {
+                "the kernel takes f32, f16 and bf16 over the innermost axes".into()
+            })
+        }
+        None => Claim::No("no kernel beats the decomposition".into()),
     }
 }
 
@@ -54,22 +52,20 @@ fn scalar(_: ScalarOp, dtype: DType) -> Claim {
     Claim::when(class_of(dtype).is_some() || dtype.is_complex(), || format!("regions do not compute {dtype}"))
 }
 
-fn is_f32_matmul(view: &OpView<'_>) -> bool {
-    matches!(view.op, Op::MatMul(_)) && view.operands.iter().all(|ty| ty.dtype == DType::F32)
-}
-
 fn accept(attachment: &Attachment<'_>) -> Claim {
-    let program = attachment.program;
-    let fits = attachment.before.is_none()
-        && is_f32_matmul(&attachment.anchor)
-        && program.output_dtypes() == [DType::F32]
-        && program
-            .instrs
-            .iter()
-            .map(|instr| instr.dtype)
-            .chain(program.inputs.iter().copied())
-            .all(|dtype| class_of(dtype).is_some());
-    Claim::when(fits, || "only f32 matrix products take a region, after them".into())
+    let (anchor, program) = (&attachment.anchor, attachment.program);
+    let is_product = matches!(anchor.op, Op::MatMul(_));
+    let dtype = anchor.operands.first().map_or(DType::F32, |ty| ty.dtype);
+    match attachment.before {
+        None => {
+            let fits = takes_region(dtype) && program.output_dtypes().len() == 1 && is_computed(program);
+            Claim::when(is_product && fits, || "no kernel takes this region after it".into())
+        }
+        Some(operand) => {
+            let fits = is_product && operand == 1 && dtype == DType::F32 && is_widening(program);
+            Claim::when(fits, || "only products of f32 widen their right operand".into())
+        }
+    }
 }
 
 /// Rows and columns of a right operand that is one matrix.
@@ -80,10 +76,11 @@ pub fn right_extents(op: &Op, ty: &TensorType) -> Option<[usize; 2]> {
 }
 
 fn pack_at(level: SimdLevel, view: &OpView<'_>, operand: usize) -> Option<Packing> {
-    if operand != 1 || !is_f32_matmul(view) {
+    if operand != 1 {
         return None;
     }
-    let [rows, columns] = right_extents(view.op, view.operands[1])?;
-    let bytes = packed_bytes(level, rows, columns).filter(|&bytes| bytes > 0)?;
-    Some(Packing { key: format!("gemm-f32-{level:?}-{rows}x{columns}"), bytes })
+    let ty = view.operands[1];
+    let [rows, columns] = right_extents(view.op, ty)?;
+    let bytes = packed_bytes(level, ty.dtype, rows, columns).filter(|&bytes| bytes > 0)?;
+    Some(Packing { key: format!("gemm-{}-{level:?}-{rows}x{columns}", ty.dtype), bytes })
 }

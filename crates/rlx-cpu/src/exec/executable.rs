@@ -4,8 +4,13 @@
 //! last few bindings are kept. Weights are shared with clones; arena, states
 //! and workspace are the executable's own.
 
+use super::bind::Binder;
 use super::memory::Memory;
-use super::steps::{Binder, BoundStep};
+use super::region::Files;
+use super::steps::BoundStep;
+use super::tape::REGISTER_BYTES;
+use super::work::Call;
+
 use crate::kernels::Context;
 use crate::pool::Pool;
 use crate::simd::SimdLevel;
@@ -43,6 +48,14 @@ impl Bound {
     fn workspace_bytes(&self) -> usize {
         self.workspace.iter().copied().map(padded).sum()
     }
+
+    fn scratch_bytes(&self) -> usize {
+        self.steps.iter().map(|step| step.work.scratch()).max().unwrap_or(0)
+    }
+
+    fn slots(&self) -> usize {
+        self.steps.iter().map(|step| step.work.slots()).max().unwrap_or(0)
+    }
 }
 
 /// Size of a part of the workspace, so that the next part starts aligned.
@@ -75,6 +88,7 @@ pub struct CpuExecutable {
     arena: HostArena,
     workspace: AlignedBytes,
     scratch: AlignedBytes,
+    files: Files,
     memory: Memory,
     slots: Vec<SlotOutput>,
     forced: Option<(Symbol, i64)>,
@@ -108,6 +122,7 @@ impl CpuExecutable {
             arena: HostArena::default(),
             workspace: AlignedBytes::default(),
             scratch: AlignedBytes::default(),
+            files: Files::default(),
             memory: Memory::default(),
             slots: vec![],
             forced: None,
@@ -217,7 +232,8 @@ impl CpuExecutable {
         if workspace > self.workspace.as_slice().len() {
             self.workspace = AlignedBytes::zeroed(workspace, "workspace")?;
         }
-        let scratch = bound.steps.iter().map(|step| step.scratch).max().unwrap_or(0);
+        self.files.reserve(shared.pool.threads(), bound.slots());
+        let scratch = bound.scratch_bytes();
         if scratch > self.scratch.as_slice().len() {
             self.scratch = AlignedBytes::zeroed(scratch, "scratch")?;
         }
@@ -276,7 +292,8 @@ impl CpuExecutable {
         }
         let shared = self.shared.clone();
         let context = CpuExecutable::context(&shared)?;
-        let bound = &self.kept[0];
+        let (bound, files) = (&self.kept[0], &self.files);
+        let inline = context.with_pool(&shared.inline);
         for (index, step) in bound.steps.iter().enumerate() {
             let scratch = &mut self.scratch.as_mut_slice()[..];
             let start = self.times.is_some().then(Instant::now);
@@ -284,7 +301,7 @@ impl CpuExecutable {
             // `&mut self` keeps others away, and the plan keeps buffers that share memory apart.
             let result = unsafe {
                 self.memory.with(&step.spans, |reads, writes| {
-                    step.run(context, &shared.inline, reads, writes, scratch)
+                    step.work.run(Call { context, inline, files, reads, writes, scratch })
                 })
             };
             if let (Some(start), Some(times)) = (start, &mut self.times) {
@@ -428,9 +445,8 @@ impl ExecutableGraph for CpuExecutable {
     fn memory_estimate(&self, bindings: &Bindings) -> Result<MemoryUse, DriverError> {
         let mut memory = MemoryUse::of_module(&self.shared.module, bindings)?;
         let bound = self.make(bindings.clone())?;
-        let scratch = bound.steps.iter().map(|step| step.scratch).max().unwrap_or(0);
-        let registers: usize = bound.steps.iter().map(BoundStep::register_bytes).sum();
-        memory.workspace = (scratch + bound.workspace_bytes() + registers) as u64;
+        let registers = self.shared.pool.threads() * bound.slots() * REGISTER_BYTES;
+        memory.workspace = (bound.scratch_bytes() + bound.workspace_bytes() + registers) as u64;
         Ok(memory)
     }
 
@@ -644,7 +660,7 @@ impl Timing for CpuExecutable {
         let steps = bound.steps.iter().zip(times);
         steps
             .map(|(step, &(total, runs))| StepTime {
-                step: format!("{} [{}]", step.origin, step.kernel()),
+                step: format!("{} [{}]", step.origin, step.work.name()),
                 total,
                 runs,
             })

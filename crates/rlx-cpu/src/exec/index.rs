@@ -1,6 +1,7 @@
 //! Gather and cache updates by rows of bytes.
 
 use super::view::BoundView;
+use super::work::{Call, Work};
 use rlx_ir::number::decode;
 use rlx_ir::{Number, Op};
 
@@ -70,13 +71,15 @@ impl IndexStep {
             _ => None,
         }
     }
+}
 
-    /// Runs the kernel. `reads` are the operands in order; the state of an
-    /// append is `write` itself.
-    ///
-    /// # Errors
-    /// An index out of range, with its position.
-    pub fn run(&self, reads: &[&[u8]], write: &mut [u8]) -> Result<(), String> {
+impl Work for IndexStep {
+    fn name(&self) -> &'static str {
+        "index"
+    }
+
+    fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
+        let (reads, write) = (call.reads, &mut *call.writes[0]);
         match self {
             IndexStep::Gather { outer, extent, inner, indices } => {
                 let count = indices.len();

@@ -2,13 +2,110 @@
 //!
 //! Leading dims are a batch. When the right operand is the same for the whole
 //! batch and the left one is dense, the batch becomes rows of one product.
+//! Products accumulate in `f32`, `f64`, `i32` or `i64`; where the result has
+//! another dtype, the sums stand in scratch and each finished tile goes
+//! through a region that rounds them once.
 
-use super::region::RegionCore;
+use super::region::{Files, RegionCore};
+use super::tape::{Class, Element, class_of};
 use super::view::BoundView;
-use crate::kernels::gemm::{Gemm, Layout, PackedB, Right, TileMut, gemm, scratch_bytes};
+use super::work::{Call, Work};
+use crate::kernels::gemm::{
+    Epilogue, Gemm, Layout, PackedB, Right, RightElement, TileMut, Times, gemm, scratch_bytes,
+};
 use crate::kernels::{Context, KernelError, Matrix, MatrixMut, Plain, cast_bytes, cast_bytes_mut};
-use crate::pool::{Pool, SharedSlice};
+use crate::pool::SharedSlice;
 use crate::simd::SimdLevel;
+use half::{bf16, f16};
+use rlx_ir::DType;
+
+/// Element types of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elements {
+    /// `f32`.
+    F32,
+    /// `f32` times `bf16`.
+    F32Brain,
+    /// `f32` times `f16`.
+    F32Half,
+    /// `bf16`, summed in `f32`.
+    Brain,
+    /// `f16`, summed in `f32`.
+    Half,
+    /// `f64`.
+    F64,
+    /// `i32` and `u32`.
+    I32,
+    /// `i64` and `u64`.
+    I64,
+}
+
+/// Something to do for the types of a product.
+trait Typed {
+    type Output;
+    fn call<A: Times<B>, B: RightElement>(self) -> Self::Output
+    where
+        A::Output: Element;
+}
+
+impl Elements {
+    /// The product of two dtypes; `None` for what no kernel multiplies.
+    pub fn of(left: DType, right: DType) -> Option<Elements> {
+        Some(match (left, right) {
+            (DType::F32, DType::F32) => Elements::F32,
+            (DType::F32, DType::BF16) => Elements::F32Brain,
+            (DType::F32, DType::F16) => Elements::F32Half,
+            (DType::BF16, DType::BF16) => Elements::Brain,
+            (DType::F16, DType::F16) => Elements::Half,
+            (DType::F64, DType::F64) => Elements::F64,
+            (DType::I32 | DType::U32, right) if left == right => Elements::I32,
+            (DType::I64 | DType::U64, right) if left == right => Elements::I64,
+            _ => return None,
+        })
+    }
+
+    /// The dtype that operands of `dtype` are converted to first, where no
+    /// kernel multiplies it but one multiplies the other.
+    pub fn widened(dtype: DType) -> Option<DType> {
+        match class_of(dtype)? {
+            _ if Elements::of(dtype, dtype).is_some() => None,
+            Class::F32 => Some(DType::F32),
+            Class::I32 if dtype.is_int() => Some(DType::I32),
+            _ => None,
+        }
+    }
+
+    /// Dtypes whose elements are those of the sums.
+    pub fn sums(self) -> &'static [DType] {
+        match self {
+            Elements::F64 => &[DType::F64],
+            Elements::I32 => &[DType::I32, DType::U32],
+            Elements::I64 => &[DType::I64, DType::U64],
+            _ => &[DType::F32],
+        }
+    }
+
+    fn call<T: Typed>(self, typed: T) -> T::Output {
+        match self {
+            Elements::F32 => typed.call::<f32, f32>(),
+            Elements::F32Brain => typed.call::<f32, bf16>(),
+            Elements::F32Half => typed.call::<f32, f16>(),
+            Elements::Brain => typed.call::<bf16, bf16>(),
+            Elements::Half => typed.call::<f16, f16>(),
+            Elements::F64 => typed.call::<f64, f64>(),
+            Elements::I32 => typed.call::<i32, i32>(),
+            Elements::I64 => typed.call::<i64, i64>(),
+        }
+    }
+}
+
+/// Can a region of a product of `dtype` take its sums? Those of `u32` are of
+/// another class than its elements.
+pub fn takes_region(dtype: DType) -> bool {
+    let computed = Elements::widened(dtype).unwrap_or(dtype);
+    let class = class_of(dtype);
+    Elements::of(computed, computed).is_some_and(|elements| class == class_of(elements.sums()[0]))
+}
 
 /// Where the right operand comes from.
 pub enum RightOperand {
@@ -26,18 +123,30 @@ pub enum RightOperand {
     },
 }
 
+/// What happens to finished tiles.
+pub struct Finish {
+    /// The region; the domain is `[batch.., M, N]`.
+    pub region: RegionCore,
+    /// Dtype of its result.
+    pub dtype: DType,
+}
+
 /// A product with concrete extents.
 pub struct MatmulStep {
+    elements: Elements,
     /// Rows, columns, contracted extent.
     extents: [usize; 3],
     batch: Vec<usize>,
     left: BoundView,
     left_slot: usize,
     right: RightOperand,
-    /// Finishes tiles; the domain is `[batch.., M, N]`.
-    epilogue: Option<RegionCore>,
+    finish: Option<Finish>,
+    /// Scratch of one thread, or of all where the kernel has them all.
     scratch: usize,
+    /// Bytes of it that hold the sums of one matrix.
+    sums: usize,
     by_batch: bool,
+    threads: usize,
 }
 
 /// The last two axes of an operand swapped.
@@ -48,19 +157,15 @@ pub fn swap_last(view: &mut BoundView) {
 }
 
 impl MatmulStep {
-    /// Bytes of the registers of the region that finishes tiles.
-    pub fn register_bytes(&self) -> usize {
-        self.epilogue.as_ref().map_or(0, RegionCore::register_bytes)
-    }
-
     /// A product of `left` `[batch.., M, K]` and `right` `[batch.., K, N]`, both
-    /// already broadcast over the batch; the result is dense.
+    /// already broadcast over the batch; the result is dense. Without `finish`
+    /// its dtype is that of the sums.
     pub fn new(
-        mut left: BoundView,
-        left_slot: usize,
+        elements: Elements,
+        (mut left, left_slot): (BoundView, usize),
         mut right: RightOperand,
         columns: usize,
-        epilogue: Option<RegionCore>,
+        finish: Option<Finish>,
         context: Context<'_>,
     ) -> MatmulStep {
         let rank = left.dims.len();
@@ -92,90 +197,159 @@ impl MatmulStep {
             b_packed: matches!(right, RightOperand::Packed { .. }),
         };
         let by_batch = count >= threads && threads > 1;
-        let one =
-            scratch_bytes::<f32, f32>(context.level(), if by_batch { 1 } else { threads }, extents, layout)
-                .next_multiple_of(64);
-        let scratch = if by_batch { one * threads } else { one };
-        MatmulStep { extents, batch, left, left_slot, right, epilogue, scratch, by_batch }
+        let kernel_threads = if by_batch { 1 } else { threads };
+        let kernel = elements.call(ScratchBytes { level: context.level(), kernel_threads, extents, layout });
+        let apart = finish.as_ref().is_some_and(|finish| !elements.sums().contains(&finish.dtype));
+        let width = elements.sums()[0].size_of().unwrap_or(1);
+        let sums = if apart { (extents[0] * extents[1] * width).next_multiple_of(64) } else { 0 };
+        let scratch = kernel.next_multiple_of(64) + sums;
+        MatmulStep {
+            elements,
+            extents,
+            batch,
+            left,
+            left_slot,
+            right,
+            finish,
+            scratch,
+            sums,
+            by_batch,
+            threads,
+        }
     }
 
-    /// Bytes of scratch that [`MatmulStep::run`] needs.
-    pub fn scratch(&self) -> usize {
-        self.scratch
-    }
-
-    /// Runs the product.
-    ///
-    /// # Errors
-    /// What the kernel refuses.
-    pub fn run(
-        &self,
-        context: Context<'_>,
-        inline: &Pool,
-        reads: &[&[u8]],
-        write: &mut [u8],
-        scratch: &mut [u8],
-    ) -> Result<(), KernelError> {
-        let [rows, columns, _] = self.extents;
-        let out: &mut [f32] = cast_bytes_mut("result", write)?;
-        let inline_context = Context::with_level(inline, context.level())?;
+    /// All matrices of the batch.
+    fn run_as<A: Times<B>, B: RightElement>(&self, call: Call<'_, '_>) -> Result<(), KernelError>
+    where
+        A::Output: Element,
+    {
         let count: usize = self.batch.iter().product();
+        let [rows, columns, _] = self.extents;
+        if count * rows * columns == 0 {
+            return Ok(());
+        }
+        let (inline, files, reads) = (call.inline, call.files, call.reads);
+        let whole: &mut [u8] = &mut call.writes[0][..];
+        cast_bytes_mut::<A::Output>("scratch", call.scratch)?;
+        let result = SharedSlice::new(whole);
+        let part = Part { inline, files, reads, result: &result };
         if !self.by_batch {
             for index in 0..count {
-                let c = &mut out[index * rows * columns..(index + 1) * rows * columns];
-                self.one(context, inline_context, reads, index, c, scratch)?;
+                self.one::<A, B>(call.context, &part, index, &mut call.scratch[..self.scratch])?;
             }
             return Ok(());
         }
-        let piece = rows * columns;
-        if piece == 0 {
-            return Ok(());
-        }
-        let per_thread = self.scratch / context.pool().threads();
-        let (out, scratch) = (SharedSlice::new(out), SharedSlice::new(scratch));
+        let scratch = SharedSlice::new(call.scratch);
         let failure = std::sync::Mutex::new(None);
-        context.pool().run_with_slot(count, |thread, index| {
-            // SAFETY: matrix `index` of the result belongs to this task alone.
-            let c = unsafe { out.part(index * piece, piece) };
+        call.context.pool().run_with_slot(count, |thread, index| {
             // SAFETY: the scratch of a thread is used by one task at a time.
-            let scratch = unsafe { scratch.part(thread * per_thread, per_thread) };
-            if let Err(error) = self.one(inline_context, inline_context, reads, index, c, scratch) {
+            let scratch = unsafe { scratch.part(thread * self.scratch, self.scratch) };
+            if let Err(error) = self.one::<A, B>(inline, &part, index, scratch) {
                 failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
             }
         });
         failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    fn one(
+    /// Matrix `index` of the batch.
+    fn one<A: Times<B>, B: RightElement>(
         &self,
         context: Context<'_>,
-        inline: Context<'_>,
-        reads: &[&[u8]],
+        part: &Part<'_>,
         index: usize,
-        c: &mut [f32],
         scratch: &mut [u8],
-    ) -> Result<(), KernelError> {
+    ) -> Result<(), KernelError>
+    where
+        A::Output: Element,
+    {
         let [rows, columns, depth] = self.extents;
-        let a: Matrix<'_, f32> = matrix(&self.left, &self.batch, index, reads[self.left_slot])?;
+        let reads = part.reads;
+        let a: Matrix<'_, A> = matrix(&self.left, &self.batch, index, reads[self.left_slot])?;
         let b = match &self.right {
             RightOperand::View { slot, view } => {
-                Right::Strided(matrix::<f32>(view, &self.batch, index, reads[*slot])?)
+                Right::Strided(matrix::<B>(view, &self.batch, index, reads[*slot])?)
             }
             RightOperand::Packed { slot } => {
                 Right::Packed(PackedB::from_bytes(context.level(), [depth, columns], reads[*slot])?)
             }
         };
-        let c = MatrixMut::dense(c, rows, columns)?;
-        let Some(region) = &self.epilogue else {
-            return gemm(context, Gemm { a, b, c, accumulate: false, epilogue: None, scratch });
+        let (sums, scratch) = scratch.split_at_mut(self.sums);
+        let apart = self.sums > 0;
+        let c: &mut [A::Output] = if apart {
+            cast_bytes_mut("scratch", sums)?
+        } else {
+            let bytes = rows * columns * size_of::<A::Output>();
+            // SAFETY: matrix `index` of the result is computed once, and nothing else touches it.
+            cast_bytes_mut("result", unsafe { part.result.part(index * bytes, bytes) })?
         };
-        let finish = |tile: &mut TileMut<'_, f32>| {
-            for row in tile.rows() {
-                let start = (index * rows + row) * columns + tile.columns().start;
-                region.finish(inline, reads, start, tile.row_mut(row));
+        let c = MatrixMut::dense(c, rows, columns)?;
+        let finish = |tile: &mut TileMut<'_, A::Output>| {
+            if let Some(finish) = &self.finish {
+                let start_of = |row: usize| (index * rows + row) * columns;
+                let files = (part.inline, part.files);
+                finish.region.finish(files, reads, tile, &start_of, apart.then_some(part.result));
             }
         };
-        gemm(context, Gemm { a, b, c, accumulate: false, epilogue: Some(&finish), scratch })
+        let epilogue = self.finish.is_some().then_some(&finish as &Epilogue<'_, A::Output>);
+        gemm(context, Gemm { a, b, c, accumulate: false, epilogue, scratch })
+    }
+}
+
+/// What the matrices of a batch share.
+struct Part<'a> {
+    inline: Context<'a>,
+    files: &'a Files,
+    reads: &'a [&'a [u8]],
+    result: &'a SharedSlice<'a, u8>,
+}
+
+impl Work for MatmulStep {
+    fn name(&self) -> &'static str {
+        "gemm"
+    }
+
+    fn scratch(&self) -> usize {
+        if self.by_batch { self.scratch * self.threads } else { self.scratch }
+    }
+
+    fn slots(&self) -> usize {
+        self.finish.as_ref().map_or(0, |finish| finish.region.slots())
+    }
+
+    fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
+        self.elements.call(Multiply { step: self, call }).map_err(|error| error.to_string())
+    }
+}
+
+struct Multiply<'s, 'a, 'b> {
+    step: &'s MatmulStep,
+    call: Call<'a, 'b>,
+}
+
+impl Typed for Multiply<'_, '_, '_> {
+    type Output = Result<(), KernelError>;
+    fn call<A: Times<B>, B: RightElement>(self) -> Self::Output
+    where
+        A::Output: Element,
+    {
+        self.step.run_as::<A, B>(self.call)
+    }
+}
+
+struct ScratchBytes {
+    level: SimdLevel,
+    kernel_threads: usize,
+    extents: [usize; 3],
+    layout: Layout,
+}
+
+impl Typed for ScratchBytes {
+    type Output = usize;
+    fn call<A: Times<B>, B: RightElement>(self) -> usize
+    where
+        A::Output: Element,
+    {
+        scratch_bytes::<A, B>(self.level, self.kernel_threads, self.extents, self.layout)
     }
 }
 
@@ -219,21 +393,63 @@ fn matrix<'a, T: Plain>(
     )
 }
 
-/// Bytes of a packed right operand; `None` when that overflows.
-pub fn packed_bytes(level: SimdLevel, rows: usize, columns: usize) -> Option<usize> {
-    PackedB::<f32>::bytes(level, rows, columns)
+/// Bytes of a packed right operand of `dtype`; `None` when that overflows or no kernel takes it.
+pub fn packed_bytes(level: SimdLevel, dtype: DType, rows: usize, columns: usize) -> Option<usize> {
+    Elements::of(dtype, dtype)?.call(PackedBytes { level, rows, columns })
+}
+
+struct PackedBytes {
+    level: SimdLevel,
+    rows: usize,
+    columns: usize,
+}
+
+impl Typed for PackedBytes {
+    type Output = Option<usize>;
+    fn call<A: Times<B>, B: RightElement>(self) -> Option<usize>
+    where
+        A::Output: Element,
+    {
+        PackedB::<B>::bytes(self.level, self.rows, self.columns)
+    }
 }
 
 /// Packs a right operand `[K, N]`.
-///
-/// # Errors
-/// What the kernel refuses.
-pub fn pack(
-    context: Context<'_>,
-    view: &BoundView,
-    bytes: &[u8],
-    target: &mut [u8],
-) -> Result<(), KernelError> {
-    let b: Matrix<'_, f32> = matrix(view, &[], 0, bytes)?;
-    PackedB::pack(context, b, target).map(|_| ())
+pub struct PackWork {
+    view: BoundView,
+    elements: Elements,
+}
+
+impl PackWork {
+    /// Packing of `view`; `None` for a dtype that no kernel multiplies.
+    pub fn new(view: BoundView) -> Option<PackWork> {
+        let elements = Elements::of(view.dtype, view.dtype)?;
+        Some(PackWork { view, elements })
+    }
+}
+
+impl Work for PackWork {
+    fn name(&self) -> &'static str {
+        "pack"
+    }
+
+    fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
+        self.elements.call(Pack { view: &self.view, call }).map_err(|error| error.to_string())
+    }
+}
+
+struct Pack<'s, 'a, 'b> {
+    view: &'s BoundView,
+    call: Call<'a, 'b>,
+}
+
+impl Typed for Pack<'_, '_, '_> {
+    type Output = Result<(), KernelError>;
+    fn call<A: Times<B>, B: RightElement>(self) -> Self::Output
+    where
+        A::Output: Element,
+    {
+        let b: Matrix<'_, B> = matrix(self.view, &[], 0, self.call.reads[0])?;
+        PackedB::pack(self.call.context, b, self.call.writes[0]).map(|_| ())
+    }
 }

@@ -2,9 +2,12 @@
 
 mod attention;
 mod backend;
+mod bind;
 mod capabilities;
+mod copy;
 #[allow(unsafe_code)]
 mod executable;
+mod fold;
 mod index;
 #[allow(unsafe_code)]
 mod matmul;
@@ -13,8 +16,10 @@ mod memory;
 #[allow(unsafe_code)]
 mod region;
 mod rows;
+mod select;
 mod steps;
 mod tape;
 mod view;
+mod work;
 
 pub use backend::CpuBackend;

@@ -2,17 +2,46 @@
 //!
 //! The iteration domain is walked in row-major order in blocks of at most
 //! [`BLOCK`] elements; chunks of blocks are shared out to the pool's threads.
-//! The same machine finishes tiles of a matrix product (see [`RegionCore::finish`]).
+//! Where rows are long, a block lies within one, so that an operand repeated
+//! along the rows is read in place. The same machine finishes tiles of a
+//! matrix product (see [`RegionCore::finish`]).
 
-use super::tape::{BLOCK, Register, Run, Tape, fill, load, store};
+use super::tape::{BLOCK, Element, File, Run, Sink, Tape, is_native};
 use super::view::BoundView;
+use super::work::{Call, Work};
 use crate::kernels::Context;
-use crate::pool::{Pool, SharedSlice};
-use rlx_ir::number::decode;
+use crate::kernels::gemm::TileMut;
+use crate::pool::SharedSlice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Elements that make a piece of work worth a thread.
 const CHUNK: usize = 16 * BLOCK;
+/// Rows of at least so many elements are blocks of their own.
+const LONG_ROW: usize = 256;
+
+/// Registers for each thread of the pool, shared by all steps.
+#[derive(Default)]
+pub struct Files(Vec<Mutex<File>>);
+
+impl Files {
+    /// Makes room for `threads` threads and tapes of `slots` slots.
+    pub fn reserve(&mut self, threads: usize, slots: usize) {
+        self.0.resize_with(threads.max(self.0.len()), Mutex::default);
+        for file in &mut self.0 {
+            file.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(slots);
+        }
+    }
+
+    /// The registers of one thread.
+    fn of(&self, thread: usize) -> MutexGuard<'_, File> {
+        self.0[thread].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers that no other thread uses; there are as many as threads.
+    fn any(&self) -> MutexGuard<'_, File> {
+        self.0.iter().find_map(|file| file.try_lock().ok()).unwrap_or_else(|| self.of(0))
+    }
+}
 
 /// Where an input of a region is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +68,19 @@ pub struct RegionCore {
     tape: Tape,
     inputs: Vec<RegionInput>,
     dims: Vec<usize>,
+    /// Extent of the innermost axis.
+    inner: usize,
     total: usize,
-    /// Registers for each thread of the pool.
-    files: Vec<Mutex<Vec<Register>>>,
+}
+
+/// A part of the domain in row-major order.
+#[derive(Clone, Copy)]
+struct Block {
+    start: usize,
+    len: usize,
 }
 
 impl RegionCore {
-    /// Bytes of the registers of all threads.
-    pub fn register_bytes(&self) -> usize {
-        self.files.len() * self.tape.register_bytes()
-    }
-
     /// A region over `dims`; the views of inputs and outputs have these extents
     /// and lose the axes that all of them can do without.
     pub fn new(
@@ -57,231 +88,326 @@ impl RegionCore {
         mut inputs: Vec<RegionInput>,
         outputs: &mut [BoundView],
         dims: &[usize],
-        threads: usize,
     ) -> RegionCore {
         let total = dims.iter().product();
         let mut dims = dims.to_vec();
         // Coordinates are asked for by axis, so axes stay as they are then.
         if tape.indices.is_empty() {
-            let mut views: Vec<&mut BoundView> = outputs
-                .iter_mut()
-                .chain(
-                    inputs
-                        .iter_mut()
-                        .filter(|input| input.source != Source::Anchor)
-                        .map(|input| &mut input.view),
-                )
-                .collect();
+            let inputs = inputs.iter_mut().filter(|input| input.source != Source::Anchor);
+            let mut views: Vec<&mut BoundView> =
+                outputs.iter_mut().chain(inputs.map(|input| &mut input.view)).collect();
             BoundView::merge_axes(&mut views);
             if let Some(view) = views.first() {
                 dims = view.dims.clone();
             }
         }
-        let files = (0..threads).map(|_| Mutex::new(tape.registers())).collect();
-        RegionCore { tape, inputs, dims, total, files }
+        let inner = dims.last().copied().unwrap_or(1);
+        RegionCore { tape, inputs, dims, inner, total }
     }
 
-    /// Runs the program on elements `start..start + len` (at most a block) of
-    /// the domain: loads, computes, and leaves the outputs in `file`.
-    fn block<'b>(
+    /// Number of slots that the program needs.
+    pub fn slots(&self) -> usize {
+        self.tape.slots()
+    }
+
+    /// Places the inputs that are read, and the coordinates.
+    fn place(&self, context: Context<'_>, file: &mut File, reads: &[&[u8]], block: Block) {
+        for (index, input) in self.inputs.iter().enumerate() {
+            if let Source::Read(read) = input.source {
+                self.place_read(context, file, index, (reads[read], read), block);
+            }
+        }
+        for &(axis, slot) in &self.tape.indices {
+            let inside: usize = self.dims[axis + 1..].iter().product();
+            let values: &mut [i64] = file.register(slot);
+            let (mut left, mut value) =
+                (inside - block.start % inside, block.start / inside % self.dims[axis]);
+            for to in &mut values[..block.len] {
+                *to = value as i64;
+                left -= 1;
+                if left == 0 {
+                    left = inside;
+                    value = (value + 1) % self.dims[axis];
+                }
+            }
+        }
+    }
+
+    fn place_read(
         &self,
         context: Context<'_>,
-        file: &mut [Register],
-        start: usize,
-        len: usize,
-        bytes: &dyn Fn(usize) -> Loaded<'b>,
+        file: &mut File,
+        index: usize,
+        (bytes, read): (&[u8], usize),
+        block: Block,
     ) {
-        for (index, input) in self.inputs.iter().enumerate() {
-            match bytes(index) {
-                Loaded::Done => {}
-                Loaded::Bytes(bytes) if input.view.strides.iter().all(|&stride| stride == 0) => {
-                    let width = input.view.dtype.size_of().unwrap_or(1);
-                    let number = decode(input.view.dtype, &bytes[input.view.offset * width..]);
-                    fill(&mut file[index], number);
-                }
-                Loaded::Bytes(bytes) => self.rows(&input.view, start, len, |run| {
-                    load(&mut file[index], input.view.dtype, bytes, run);
-                }),
-            }
-        }
-        for &(axis, register) in &self.tape.indices {
-            let inner: usize = self.dims[axis + 1..].iter().product();
-            if let Register::I64(values) = &mut file[register] {
-                for (offset, value) in values[..len].iter_mut().enumerate() {
-                    *value = ((start + offset) / inner % self.dims[axis]) as i64;
-                }
-            }
-        }
-        self.tape.run(context, file, len);
-    }
-
-    /// Splits `start..start + len` of the domain into runs along the innermost axis.
-    fn rows(&self, view: &BoundView, start: usize, len: usize, mut visit: impl FnMut(Run)) {
-        let Some((&inner, outer)) = self.dims.split_last() else {
-            visit(Run { at: 0, start: view.offset, stride: 1, len });
+        let view = &self.inputs[index].view;
+        let Some(run) = self.one_run(view, block) else {
+            self.rows(view, block, |run| super::tape::load(context, file, index, view.dtype, bytes, run));
             return;
         };
-        let stride = view.strides[self.dims.len() - 1];
-        let mut done = 0;
-        while done < len {
-            let element = start + done;
-            let (mut row, column) = (element / inner, element % inner);
-            let mut position = view.offset as isize + column as isize * stride;
-            for (axis, &dim) in outer.iter().enumerate().rev() {
-                position += (row % dim) as isize * view.strides[axis];
-                row /= dim;
+        let width = view.dtype.size_of().unwrap_or(1);
+        let aligned = bytes.as_ptr().align_offset(width) == 0;
+        match run.stride {
+            0 => {
+                let bytes = &bytes[run.start * width..];
+                self.tape.set_scalar_bytes(file, index, view.dtype, bytes, block.len);
             }
-            let count = (inner - column).min(len - done);
-            visit(Run { at: done, start: position as usize, stride, len: count });
-            done += count;
+            1 if is_native(view.dtype) && aligned => file.set_memory(index, read, run.start),
+            _ => super::tape::load(context, file, index, view.dtype, bytes, run),
         }
     }
 
-    /// Registers that no other thread uses; there are as many files as threads.
-    fn any_file(&self) -> MutexGuard<'_, Vec<Register>> {
-        self.files.iter().find_map(|file| file.try_lock().ok()).unwrap_or_else(|| lock(&self.files[0]))
+    /// The block as one run of the view, if it is one.
+    fn one_run(&self, view: &BoundView, block: Block) -> Option<Run> {
+        let Block { start, len } = block;
+        let stride = *view.strides.last().unwrap_or(&0);
+        if view.strides.len() <= 1 {
+            let position = view.offset as isize + start as isize * stride;
+            return Some(Run { at: 0, start: position as usize, stride, len });
+        }
+        if view.is_constant() {
+            return Some(Run { at: 0, start: view.offset, stride: 0, len });
+        }
+        if view.is_dense() {
+            return Some(Run { at: 0, start: view.offset + start, stride: 1, len });
+        }
+        if start % self.inner + len > self.inner {
+            return None;
+        }
+        Some(Run { at: 0, start: self.position(view, start), stride, len })
     }
 
-    /// Computes elements `start..start + tile.len()` from the anchor's values in
-    /// `tile`, and stores the one output over them.
-    pub fn finish(&self, context: Context<'_>, reads: &[&[u8]], start: usize, tile: &mut [f32]) {
-        let mut file = self.any_file();
+    /// Position of element `element` of the domain.
+    fn position(&self, view: &BoundView, element: usize) -> usize {
+        let mut rest = element;
+        let mut position = view.offset as isize;
+        for (axis, &dim) in self.dims.iter().enumerate().rev() {
+            position += (rest % dim) as isize * view.strides[axis];
+            rest /= dim;
+        }
+        position as usize
+    }
+
+    /// Splits a block into runs along the innermost axis.
+    fn rows(&self, view: &BoundView, block: Block, mut visit: impl FnMut(Run)) {
+        let stride = *view.strides.last().unwrap_or(&0);
         let mut done = 0;
-        while done < tile.len() {
-            let len = BLOCK.min(tile.len() - done);
-            for (index, input) in self.inputs.iter().enumerate() {
-                if let (Source::Anchor, Register::F32(values)) = (input.source, &mut file[index]) {
-                    values[..len].copy_from_slice(&tile[done..done + len]);
-                }
-            }
-            self.block(context, &mut file, start + done, len, &|index| match self.inputs[index].source {
-                Source::Read(slot) => Loaded::Bytes(reads[slot]),
-                _ => Loaded::Done,
-            });
-            let (register, _) = self.tape.output(0);
-            if let Register::F32(values) = &file[register] {
-                tile[done..done + len].copy_from_slice(&values[..len]);
-            }
+        while done < block.len {
+            let element = block.start + done;
+            let len = (self.inner - element % self.inner).min(block.len - done);
+            visit(Run { at: done, start: self.position(view, element), stride, len });
             done += len;
         }
     }
+
+    /// Computes a tile of an anchor's result, row `r` of which begins at element
+    /// `start_of(r)` of the domain. The one output goes over the tile, or to `apart`.
+    pub fn finish<T: Element>(
+        &self,
+        (context, files): (Context<'_>, &Files),
+        reads: &[&[u8]],
+        tile: &mut TileMut<'_, T>,
+        start_of: &dyn Fn(usize) -> usize,
+        apart: Option<&SharedSlice<'_, u8>>,
+    ) {
+        let mut file = files.any();
+        file.begin(&self.tape);
+        let width = self.tape.output(0).1.size_of().unwrap_or(1);
+        let columns = tile.columns();
+        for row in tile.rows() {
+            let first = start_of(row) + columns.start;
+            let values = tile.row_mut(row);
+            for (index, values) in values.chunks_mut(BLOCK).enumerate() {
+                let block = Block { start: first + index * BLOCK, len: values.len() };
+                for (index, input) in self.inputs.iter().enumerate() {
+                    if input.source == Source::Anchor {
+                        file.register::<T>(index)[..values.len()].copy_from_slice(values);
+                    }
+                }
+                self.place(context, &mut file, reads, block);
+                let bytes: &mut [u8] = match apart {
+                    None => bytemuck::cast_slice_mut(values),
+                    // SAFETY: each element of the result belongs to one tile, and a tile to one task.
+                    Some(apart) => unsafe { apart.part(block.start * width, block.len * width) },
+                };
+                self.compute(context, &mut file, reads, bytes);
+            }
+        }
+    }
+
+    /// Runs the program on placed inputs; the one output goes to all of `bytes`.
+    fn compute(&self, context: Context<'_>, file: &mut File, reads: &[&[u8]], bytes: &mut [u8]) {
+        let (_, dtype) = self.tape.output(0);
+        let len = bytes.len() / dtype.size_of().unwrap_or(1);
+        let direct = is_native(dtype);
+        self.tape.run(context, file, reads, len, &mut Bytes { bytes, direct });
+        if !(direct && self.tape.writes_directly(0)) {
+            self.tape.store((context, file, reads), 0, bytes, Run { at: 0, start: 0, stride: 1, len });
+        }
+    }
 }
 
-#[derive(Clone, Copy)]
-enum Loaded<'a> {
-    Bytes(&'a [u8]),
-    Done,
+struct Bytes<'a> {
+    bytes: &'a mut [u8],
+    direct: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Sink for Bytes<'_> {
+    fn direct(&mut self, _: usize) -> Option<&mut [u8]> {
+        self.direct.then_some(&mut *self.bytes)
+    }
 }
 
 /// A step without anchor.
 pub struct RegionStep {
     core: RegionCore,
     outputs: Vec<BoundView>,
-    /// A dense copy and nothing else.
-    plain_copy: bool,
+    /// Blocks of a long row; 0 where blocks are cut without regard to rows.
+    row_blocks: usize,
     /// Do chunks of the domain lie apart in every output?
     parallel: bool,
 }
 
 impl RegionStep {
-    /// Bytes of the registers of all threads.
-    pub fn register_bytes(&self) -> usize {
-        self.core.register_bytes()
-    }
-
     /// A region that stores output `n` to `outputs[n]`.
-    pub fn new(
-        tape: Tape,
-        inputs: Vec<RegionInput>,
-        mut outputs: Vec<BoundView>,
-        threads: usize,
-        identity: bool,
-    ) -> RegionStep {
+    pub fn new(tape: Tape, inputs: Vec<RegionInput>, mut outputs: Vec<BoundView>) -> RegionStep {
         let dims = outputs.first().map(|view| view.dims.clone()).unwrap_or_default();
-        let core = RegionCore::new(tape, inputs, &mut outputs, &dims, threads);
-        let plain_copy = identity
-            && core
-                .inputs
-                .iter()
-                .all(|input| matches!(input.source, Source::Read(_)) && input.view.is_dense())
-            && outputs.iter().all(BoundView::is_dense);
-        let parallel = outputs.iter().all(is_monotone);
-        RegionStep { core, outputs, plain_copy, parallel }
+        let core = RegionCore::new(tape, inputs, &mut outputs, &dims);
+        let parallel = outputs.len() <= SHARED_OUTPUTS && outputs.iter().all(is_monotone);
+        let by_row = core.dims.len() > 1 && core.inner >= LONG_ROW;
+        let row_blocks = if by_row { core.inner.div_ceil(BLOCK) } else { 0 };
+        RegionStep { core, outputs, row_blocks, parallel }
     }
 
-    /// Runs the step.
-    pub fn run(&self, context: Context<'_>, inline: &Pool, reads: &[&[u8]], writes: &mut [&mut [u8]]) {
-        if self.core.total == 0 {
-            return;
+    /// Blocks of the domain, and how many of them make a chunk.
+    fn blocks(&self) -> (usize, usize) {
+        let (inner, total) = (self.core.inner, self.core.total);
+        if self.row_blocks == 0 {
+            return (total.div_ceil(BLOCK), CHUNK / BLOCK);
         }
-        if self.plain_copy
-            && let Source::Read(slot) = self.core.inputs[0].source
-        {
-            writes[0].copy_from_slice(reads[slot]);
-            return;
-        }
-        let inline = Context::with_level(inline, context.level()).unwrap_or(context);
-        let tasks = self.core.total.div_ceil(CHUNK);
-        if tasks == 1 || !self.parallel {
-            let mut file = lock(&self.core.files[0]);
-            for task in 0..tasks {
-                self.chunk(inline, &mut file, reads, &mut Targets::Whole(writes), task);
-            }
-            return;
-        }
-        let shared: Vec<SharedSlice<'_, u8>> =
-            writes.iter_mut().map(|write| SharedSlice::new(write)).collect();
-        context.pool().run_with_slot(tasks, |thread, task| {
-            let mut file = lock(&self.core.files[thread]);
-            self.chunk(inline, &mut file, reads, &mut Targets::Shared(&shared), task);
-        });
+        (total / inner * self.row_blocks, (CHUNK * self.row_blocks / inner).max(1))
     }
 
-    fn chunk(
+    fn block(&self, index: usize) -> Block {
+        if self.row_blocks == 0 {
+            let start = index * BLOCK;
+            return Block { start, len: BLOCK.min(self.core.total - start) };
+        }
+        let inner = self.core.inner;
+        let even = inner.div_ceil(self.row_blocks).next_multiple_of(16).min(BLOCK);
+        let (row, first) = (index / self.row_blocks, (index % self.row_blocks) * even);
+        let len = even.min(inner.saturating_sub(first));
+        Block { start: row * inner + first, len }
+    }
+
+    fn run_blocks(
         &self,
         context: Context<'_>,
-        file: &mut [Register],
+        file: &mut File,
         reads: &[&[u8]],
         targets: &mut Targets<'_, '_>,
-        task: usize,
+        blocks: std::ops::Range<usize>,
     ) {
-        let end = self.core.total.min((task + 1) * CHUNK);
-        let mut start = task * CHUNK;
-        while start < end {
-            let len = BLOCK.min(end - start);
-            self.load_in_place(file, targets, start, len);
-            self.core.block(context, file, start, len, &|index| match self.core.inputs[index].source {
-                Source::Read(slot) => Loaded::Bytes(reads[slot]),
-                _ => Loaded::Done,
-            });
-            for (index, view) in self.outputs.iter().enumerate() {
-                let (register, dtype) = self.core.tape.output(index);
-                self.core.rows(view, start, len, |run| {
-                    let (low, high) = reach(run);
-                    targets.with(index, view.dtype.size_of().unwrap_or(1), low, high, |bytes| {
-                        store(&file[register], dtype, bytes, Run { start: run.start - low, ..run });
-                    });
-                });
+        file.begin(&self.core.tape);
+        for index in blocks {
+            let block = self.block(index);
+            if block.len == 0 {
+                continue;
             }
-            start += len;
+            self.load_in_place(context, file, targets, block);
+            self.core.place(context, file, reads, block);
+            let mut sink = StepSink { step: self, targets: &mut *targets, block };
+            self.core.tape.run(context, file, reads, block.len, &mut sink);
+            for (index, view) in self.outputs.iter().enumerate() {
+                if self.core.tape.writes_directly(index) && self.direct_run(index, block).is_some() {
+                    continue;
+                }
+                let width = view.dtype.size_of().unwrap_or(1);
+                let mut store = |run: Run| {
+                    let (low, high) = reach(run);
+                    let bytes = targets.part(index, low * width, high * width);
+                    let run = Run { start: run.start - low, ..run };
+                    self.core.tape.store((context, file, reads), index, bytes, run);
+                };
+                match self.core.one_run(view, block) {
+                    Some(run) => store(run),
+                    None => self.core.rows(view, block, store),
+                }
+            }
         }
+    }
+
+    /// The block of an output, if its elements lie one after the other as the class has them.
+    fn direct_run(&self, index: usize, block: Block) -> Option<Run> {
+        let view = &self.outputs[index];
+        let run = if is_native(view.dtype) { self.core.one_run(view, block)? } else { return None };
+        (run.stride == 1 || run.len == 1).then_some(run)
     }
 
     /// Inputs that are the step's own output, before it is overwritten.
-    fn load_in_place(&self, file: &mut [Register], targets: &mut Targets<'_, '_>, start: usize, len: usize) {
+    fn load_in_place(
+        &self,
+        context: Context<'_>,
+        file: &mut File,
+        targets: &mut Targets<'_, '_>,
+        block: Block,
+    ) {
         for (index, input) in self.core.inputs.iter().enumerate() {
             let Source::Written(output) = input.source else { continue };
-            self.core.rows(&input.view, start, len, |run| {
+            let (view, width) = (&input.view, input.view.dtype.size_of().unwrap_or(1));
+            self.core.rows(view, block, |run| {
                 let (low, high) = reach(run);
-                targets.with(output, input.view.dtype.size_of().unwrap_or(1), low, high, |bytes| {
-                    load(&mut file[index], input.view.dtype, bytes, Run { start: run.start - low, ..run });
-                });
+                let bytes = targets.part(output, low * width, high * width);
+                let run = Run { start: run.start - low, ..run };
+                super::tape::load(context, file, index, view.dtype, bytes, run);
             });
         }
+    }
+}
+
+impl Work for RegionStep {
+    fn name(&self) -> &'static str {
+        "region"
+    }
+
+    fn slots(&self) -> usize {
+        self.core.slots()
+    }
+
+    fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
+        if self.core.total == 0 {
+            return Ok(());
+        }
+        let (blocks, per_chunk) = self.blocks();
+        let (reads, files) = (call.reads, call.files);
+        let tasks = blocks.div_ceil(per_chunk);
+        if tasks == 1 || !self.parallel {
+            let mut targets = Targets::Whole(call.writes);
+            self.run_blocks(call.inline, &mut files.of(0), reads, &mut targets, 0..blocks);
+            return Ok(());
+        }
+        let shared = Shared::new(call.writes);
+        call.context.pool().run_with_slot(tasks, |thread, task| {
+            let range = task * per_chunk..blocks.min((task + 1) * per_chunk);
+            let mut targets = Targets::Shared(&shared);
+            self.run_blocks(call.inline, &mut files.of(thread), reads, &mut targets, range);
+        });
+        Ok(())
+    }
+}
+
+struct StepSink<'s, 't, 'a, 'b> {
+    step: &'s RegionStep,
+    targets: &'t mut Targets<'a, 'b>,
+    block: Block,
+}
+
+impl Sink for StepSink<'_, '_, '_, '_> {
+    fn direct(&mut self, index: usize) -> Option<&mut [u8]> {
+        let run = self.step.direct_run(index, self.block)?;
+        let width = self.step.outputs[index].dtype.size_of()?;
+        Some(self.targets.part(index, run.start * width, (run.start + run.len) * width))
     }
 }
 
@@ -305,22 +431,40 @@ fn reach(run: Run) -> (usize, usize) {
     (run.start.min(last), run.start.max(last) + 1)
 }
 
+/// The most outputs that threads share.
+const SHARED_OUTPUTS: usize = 8;
+
+/// The outputs of a step, shared between threads.
+struct Shared<'b>([Option<SharedSlice<'b, u8>>; SHARED_OUTPUTS]);
+
+impl<'b> Shared<'b> {
+    fn new(writes: &'b mut [&mut [u8]]) -> Shared<'b> {
+        let mut slices = [const { None }; SHARED_OUTPUTS];
+        for (slice, write) in slices.iter_mut().zip(writes) {
+            *slice = Some(SharedSlice::new(write));
+        }
+        Shared(slices)
+    }
+
+    fn get(&self, index: usize) -> &SharedSlice<'b, u8> {
+        self.0[index].as_ref().expect("a step with more outputs runs on one thread")
+    }
+}
+
 /// The outputs of a step, whole or shared between threads.
 enum Targets<'a, 'b> {
     Whole(&'a mut [&'b mut [u8]]),
-    Shared(&'a [SharedSlice<'b, u8>]),
+    Shared(&'a Shared<'b>),
 }
 
 impl Targets<'_, '_> {
-    fn with(&mut self, index: usize, width: usize, low: usize, high: usize, run: impl FnOnce(&mut [u8])) {
+    /// Bytes `low..high` of output `index`.
+    fn part(&mut self, index: usize, low: usize, high: usize) -> &mut [u8] {
         match self {
-            Targets::Whole(writes) => run(&mut writes[index][low * width..high * width]),
-            Targets::Shared(shared) => {
-                // SAFETY: outputs are shared only when they are monotone, so the elements of one
-                // task's chunk lie in a range of their own, and the part is gone before the task
-                // makes another.
-                run(unsafe { shared[index].part(low * width, (high - low) * width) });
-            }
+            Targets::Whole(writes) => &mut writes[index][low..high],
+            // SAFETY: outputs are shared only when they are monotone, so the elements of one
+            // task's chunk lie in a range of their own, and `self` is borrowed as long as the part.
+            Targets::Shared(shared) => unsafe { shared.get(index).part(low, high - low) },
         }
     }
 }

@@ -76,6 +76,11 @@ impl BoundView {
         true
     }
 
+    /// The same element everywhere?
+    pub fn is_constant(&self) -> bool {
+        self.strides.iter().zip(&self.dims).all(|(&stride, &dim)| stride == 0 || dim == 1)
+    }
+
     /// The same elements in the order of fewer axes: axes of extent 1 go, and
     /// neighbours that step alike in all `views` merge. All views have the same extents.
     pub fn merge_axes(views: &mut [&mut BoundView]) {

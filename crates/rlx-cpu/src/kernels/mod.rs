@@ -14,6 +14,7 @@ pub mod convert;
 #[allow(unsafe_code)]
 pub mod copy;
 mod error;
+pub mod fold;
 #[allow(unsafe_code)]
 pub mod gemm;
 pub mod map;

@@ -1,0 +1,57 @@
+//! Which kernel runs an anchor whose operands lie as they do.
+
+use super::attention::AttentionStep;
+use super::fold::FoldStep;
+use super::index::IndexStep;
+use super::memory::StepSpans;
+use super::region::Source;
+use super::rows::RowStep;
+use super::view::BoundView;
+use super::work::Work;
+use crate::kernels::Context;
+use rlx_ir::Op;
+
+/// An anchor with its operands and results in memory.
+pub struct Site<'a> {
+    /// The op, its dims evaluated.
+    pub op: &'a Op,
+    /// Its operands, in order; operand `n` is read slice `n`.
+    pub operands: Vec<BoundView>,
+    /// Where the operands are: one that is updated in place is an output.
+    pub sources: Vec<Source>,
+    /// Its results.
+    pub outputs: Vec<BoundView>,
+    /// What the step touches.
+    pub spans: StepSpans,
+}
+
+impl Site<'_> {
+    /// Does an operand stand where a result does?
+    pub fn in_place(&self) -> bool {
+        self.sources.iter().any(|source| matches!(source, Source::Written(_)))
+    }
+}
+
+/// The kernel for `site`, if there is one.
+pub fn select(site: &Site<'_>, context: Context<'_>) -> Option<Box<dyn Work>> {
+    if !site.outputs.iter().all(BoundView::is_dense) {
+        return None;
+    }
+    let operands: Vec<&BoundView> = site.operands.iter().collect();
+    if rlx_ir::lir::updates_first_operand(site.op) {
+        return IndexStep::new(site.op, &operands).map(boxed);
+    }
+    if site.in_place() {
+        return None;
+    }
+    match site.op {
+        Op::Attention(op) => AttentionStep::new(op, &operands, &site.outputs[0], context).map(boxed),
+        Op::Gather(_) => IndexStep::new(site.op, &operands).map(boxed),
+        Op::Reduce(op) => FoldStep::new(op, operands[0]).map(boxed),
+        _ => RowStep::new(site.op, &site.operands, context).map(boxed),
+    }
+}
+
+fn boxed(work: impl Work + 'static) -> Box<dyn Work> {
+    Box::new(work)
+}
