@@ -9,6 +9,7 @@ use super::matmul::{packed_bytes, takes_region};
 use super::rows::{is_row_dtype, row_axes};
 use super::tape::class_of;
 use crate::simd::SimdLevel;
+use rlx_ir::ops::Attention;
 use rlx_ir::{DType, Op, ScalarOp, TensorType};
 use rlx_opt::{Attachment, Capabilities, Claim, OpView, Packing};
 
@@ -32,6 +33,11 @@ pub fn capabilities(level: SimdLevel) -> Capabilities {
 }
 
 fn claim(view: &OpView<'_>) -> Claim {
+    match view.op {
+        Op::Attention(op) => return attention(op, view),
+        Op::KvAppend(_) => return Claim::Native,
+        _ => {}
+    }
     if view.op.meaning().decompose.is_none() {
         return Claim::Native;
     }
@@ -46,6 +52,16 @@ fn claim(view: &OpView<'_>) -> Claim {
         }
         None => Claim::No("no kernel beats the decomposition".into()),
     }
+}
+
+/// Attention over `f32` heads that lie in one piece each.
+fn attention(op: &Attention, view: &OpView<'_>) -> Claim {
+    let heads = view.operands.iter().take(3).all(|ty| ty.dtype == DType::F32);
+    let mask = op.operand(view.operands, "mask").map(|ty| ty.dtype);
+    let masks = mask.is_none_or(|dtype| matches!(dtype, DType::Bool | DType::F32));
+    Claim::when(heads && masks && !op.block_table && !op.sinks, || {
+        "the kernel takes f32 heads, with a boolean or f32 mask, neither paged nor with sinks".into()
+    })
 }
 
 fn scalar(_: ScalarOp, dtype: DType) -> Claim {

@@ -14,6 +14,27 @@ fn index_at(view: &BoundView, bytes: &[u8], position: usize) -> i128 {
     }
 }
 
+/// Bytes from one batch row (axis 0), outer row (the axes before `axis`) and row (`axis`) of `view` to the
+/// next; `None` unless each row is dense and the outer rows are evenly apart.
+fn row_strides(view: &BoundView, axis: usize) -> Option<[usize; 3]> {
+    let width = view.dtype.size_of()?;
+    let rank = view.dims.len();
+    // The stride with which axes `from .. to` count as one, row-major.
+    let merged = |from: usize, to: usize| {
+        let axes: Vec<usize> = (from..to).filter(|&axis| view.dims[axis] != 1).collect();
+        let step =
+            |pair: &[usize]| view.strides[pair[0]] == view.strides[pair[1]] * view.dims[pair[1]] as isize;
+        let last = axes.last().map_or(0, |&axis| view.strides[axis]);
+        axes.windows(2).all(step).then_some(last).and_then(|stride| usize::try_from(stride).ok())
+    };
+    let inner: usize = view.dims[axis + 1..].iter().product();
+    if inner > 1 && merged(axis + 1, rank)? != 1 {
+        return None;
+    }
+    let row = if view.dims[axis] == 1 { inner } else { merged(axis, axis + 1)? };
+    Some([merged(0, 1)? * width, merged(1, axis)? * width, row * width])
+}
+
 /// Data movement decided by indices.
 pub enum IndexStep {
     /// `[outer, extent, inner bytes]` of the table, dense.
@@ -41,6 +62,8 @@ pub enum IndexStep {
         rows: usize,
         /// Bytes of one row.
         inner: usize,
+        /// Bytes from one batch row, outer row and row of the update to the next.
+        source: [usize; 3],
         /// The positions, dense.
         positions: BoundView,
     },
@@ -59,13 +82,14 @@ impl IndexStep {
                 inner: bytes(&dims[op.axis + 1..])?,
                 indices: operands[1].clone(),
             }),
-            Op::KvAppend(op) if dense(0) && dense(1) && dense(2) => Some(IndexStep::Append {
+            Op::KvAppend(op) if dense(0) && dense(2) => Some(IndexStep::Append {
                 batch_stride: bytes(&dims[1..])?,
                 outer_stride: bytes(&dims[op.axis..])?,
                 outer: dims[1..op.axis].iter().product(),
                 capacity: dims[op.axis],
                 rows: operands[1].dims[op.axis],
                 inner: bytes(&dims[op.axis + 1..])?,
+                source: row_strides(operands[1], op.axis)?,
                 positions: operands[2].clone(),
             }),
             _ => None,
@@ -97,17 +121,28 @@ impl Work for IndexStep {
                 }
                 Ok(())
             }
-            IndexStep::Append { batch_stride, outer_stride, outer, capacity, rows, inner, positions } => {
-                let part = rows * inner;
+            IndexStep::Append {
+                batch_stride,
+                outer_stride,
+                outer,
+                capacity,
+                rows,
+                inner,
+                source: [from_batch, from_outer, from_row],
+                positions,
+            } => {
+                // Rows that follow each other go at once.
+                let (count, part) = if from_row == inner { (1, rows * inner) } else { (*rows, *inner) };
                 for batch in 0..positions.len() {
                     let start = index_at(positions, reads[2], batch);
                     let fits = usize::try_from(start).ok().filter(|start| start + rows <= *capacity);
                     let start = fits.ok_or_else(|| {
                         format!("position {start} of batch row {batch}: {rows} rows do not fit a capacity of {capacity}")
                     })?;
-                    for row in 0..*outer {
-                        let from = (batch * outer + row) * part;
-                        let to = batch * batch_stride + row * outer_stride + start * inner;
+                    for row in 0..*outer * count {
+                        let (outer, row) = (row / count, row % count);
+                        let from = batch * from_batch + outer * from_outer + row * from_row;
+                        let to = batch * batch_stride + outer * outer_stride + (start + row) * inner;
                         write[to..to + part].copy_from_slice(&reads[1][from..from + part]);
                     }
                 }
