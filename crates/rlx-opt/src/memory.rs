@@ -114,12 +114,14 @@ fn reuse_in_place(module: &mut LirModule) {
     let mut last_use: HashMap<BufferId, usize> = HashMap::new();
     let mut first_write: HashMap<BufferId, usize> = HashMap::new();
     for (position, step) in module.steps.iter().enumerate() {
-        let Step::Kernel(step) = step else {
-            // Control flow would need lives across iterations: leave such modules as they are.
-            if !matches!(step, Step::Pack(_)) {
-                return;
+        let step = match step {
+            Step::Kernel(step) => step,
+            Step::Pack(pack) => {
+                last_use.insert(pack.source.buffer, position);
+                continue;
             }
-            continue;
+            // Control flow would need lives across iterations: leave such modules as they are.
+            _ => return,
         };
         for buffer in step.read_buffers() {
             last_use.insert(buffer, position);
@@ -131,7 +133,14 @@ fn reuse_in_place(module: &mut LirModule) {
     }
     let mut renamed: HashMap<BufferId, BufferId> = HashMap::new();
     for position in 0..module.steps.len() {
-        let Step::Kernel(step) = &mut module.steps[position] else { continue };
+        let step = match &mut module.steps[position] {
+            Step::Kernel(step) => step,
+            Step::Pack(pack) => {
+                pack.source.buffer = resolve(pack.source.buffer, &renamed);
+                continue;
+            }
+            _ => continue,
+        };
         rename(step, &renamed);
         let step = step.clone();
         let Some((dying, fresh)) = reusable(

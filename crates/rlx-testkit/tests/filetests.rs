@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::lir::print_lir;
 use rlx_ir::text::{parse_graph, parse_module, print_graph, print_module};
-use rlx_ir::{DType, Graph, IrError};
-use rlx_opt::{Capabilities, Claim, CompileOptions, PassContext, PrecisionPolicy};
+use rlx_ir::{DType, Graph, IrError, Op};
+use rlx_opt::{Capabilities, Claim, CompileOptions, Packing, PassContext, PrecisionPolicy};
 use rlx_testkit::filetest::{Input, filetest_main};
 
 fn main() -> ExitCode {
@@ -76,14 +76,25 @@ fn lower(input: &Input) -> Result<String, String> {
 }
 
 /// The steps and buffers that a graph compiles to for the reference capabilities, or why it does not compile.
-/// With `attach`, for a target that attaches every region to every anchor.
+/// With `attach`, for a target that attaches every region to every anchor; with `pack`, for one that packs the right
+/// operands of products; with `unfused`, without fusion.
 fn compile(input: &Input) -> Result<String, String> {
     let graph = parse_graph(&input.text).map_err(words)?;
-    let mut capabilities = Capabilities::reference();
-    if input.arguments == ["attach"] {
-        capabilities.accept = |_| Claim::Native;
+    let (mut capabilities, mut options) = (Capabilities::reference(), CompileOptions::default());
+    for word in &input.arguments {
+        match word.as_str() {
+            "attach" => capabilities.accept = |_| Claim::Native,
+            "unfused" => options.fusion = false,
+            "pack" => {
+                capabilities.pack = |view, operand| {
+                    let packs = matches!(view.op, Op::MatMul(_)) && operand == 1;
+                    packs.then(|| Packing { key: "columns".to_owned(), bytes: 64 })
+                };
+            }
+            _ => return Err(format!("the run line holds the unknown word {word}")),
+        }
     }
-    let compiled = rlx_opt::compile(graph, &capabilities, &CompileOptions::default());
+    let compiled = rlx_opt::compile(graph, &capabilities, &options);
     Ok(compiled.map_or_else(|error| error.to_string(), |compiled| print_lir(&compiled.module)))
 }
 
