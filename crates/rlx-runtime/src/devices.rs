@@ -19,7 +19,12 @@ struct Entry {
 }
 
 /// Every kind that this build can run on.
-const BACKENDS: &[Entry] = &[Entry { kind: DeviceKind::Cpu, open: open_cpu, count: || 1 }];
+const BACKENDS: &[Entry] = &[
+    Entry { kind: DeviceKind::Cpu, open: open_cpu, count: || 1 },
+    // The best adapter; opening it says why there is none.
+    #[cfg(feature = "gpu")]
+    Entry { kind: DeviceKind::Gpu, open: |_, _| Ok(Arc::new(rlx_wgpu::open()?)), count: || 1 },
+];
 
 fn open_cpu(_: u32, options: &SessionOptions) -> Result<Arc<dyn Backend>, RuntimeError> {
     Ok(match options.threads {
@@ -35,12 +40,16 @@ fn unavailable(device: Device, reason: impl Into<String>) -> DriverError {
 /// Opens `device`.
 pub(crate) fn open(device: Device, options: &SessionOptions) -> Result<Arc<dyn Backend>, RuntimeError> {
     let Some(entry) = BACKENDS.iter().find(|entry| entry.kind == device.kind) else {
-        return Err(unavailable(device, "this build has no backend for it").into());
+        let reason = match device.kind {
+            DeviceKind::Gpu => "this build leaves it out; build with the cargo feature `gpu`",
+            _ => "this build has no backend for it",
+        };
+        return Err(unavailable(device, reason).into());
     };
     let count = (entry.count)();
     if device.ordinal >= count {
         let kind = device.kind.name();
-        return Err(unavailable(device, format!("this machine has {count} of kind {kind}")).into());
+        return Err(unavailable(device, format!("{count} of kind {kind} can be opened")).into());
     }
     if options.threads.is_some() && device.kind != DeviceKind::Cpu {
         let reason = format!("{device} has no thread count; it is an option of the cpu");

@@ -202,5 +202,5 @@ fn devices_are_listed_and_refused_with_reasons() {
         assert_eq!(Err(error), status.info);
     }
     let error = Session::new("cpu:3".parse().unwrap()).unwrap_err().to_string();
-    assert_eq!(error, "device cpu:3 is not available: this machine has 1 of kind cpu");
+    assert_eq!(error, "device cpu:3 is not available: 1 of kind cpu can be opened");
 }

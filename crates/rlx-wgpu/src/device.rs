@@ -63,7 +63,7 @@ fn adapter() -> Result<(wgpu::Adapter, wgpu::Instance), GpuError> {
         adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
     });
     adapters.sort_by_key(rank);
-    let why = "no adapter with compute shaders; install a Vulkan driver";
+    let why = "no adapter with compute shaders; install a Vulkan driver (without a GPU: mesa-vulkan-drivers)";
     let adapter = adapters.into_iter().next();
     adapter.map(|adapter| (adapter, instance)).ok_or(GpuError::NoDevice { api: "wgpu", why: why.into() })
 }
