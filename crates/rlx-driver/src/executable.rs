@@ -186,14 +186,15 @@ impl<E: ExecutableGraph + ?Sized> HostValues for E {}
 pub trait StateHandles {
     /// Names of the states.
     fn names(&self) -> Vec<String>;
-    /// Does the executable keep state or a handle of this name?
+    /// Is there a state of this name, or an input that is fed or holds something?
     fn has_handle(&self, name: &str) -> bool;
-    /// Sets the content of a state (`bind_gpu_handle` in older naming).
+    /// Sets the content of a state, or what an input holds for runs with feeds
+    /// (`bind_gpu_handle` in older naming).
     ///
     /// # Errors
     /// An unknown name, or a tensor that does not fit.
     fn bind_handle(&mut self, name: &str, tensor: TensorRef<'_>) -> Result<(), DriverError>;
-    /// Reads the content of a state (`read_gpu_handle`).
+    /// Reads the content of a state or of a fed input (`read_gpu_handle`).
     ///
     /// # Errors
     /// An unknown name, or state that a failed run touched.
@@ -203,13 +204,14 @@ pub trait StateHandles {
     /// # Errors
     /// An unknown name.
     fn reset_handle(&mut self, name: &str) -> Result<(), DriverError>;
-    /// After every run with feeds, output `output` becomes the content of input
+    /// After every [`StateHandles::run_feed`], and no other run, output `output` becomes the content of input
     /// or state `name` (`set_gpu_handle_feed`).
     ///
     /// # Errors
-    /// Unknown names, or types that differ.
+    /// Unknown names, or types that never agree.
     fn set_feed(&mut self, name: &str, output: &str) -> Result<(), DriverError>;
-    /// Runs with the fed inputs left out: they hold what their feeds gave
+    /// Runs with the fed inputs left out where they hold something: what their feeds
+    /// gave, or [`StateHandles::bind_handle`]; then the feeds take the outputs
     /// (`run_feed_gpu_handle`).
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod bytes;
 mod device;
 mod error;
 mod executable;
+mod feeds;
 pub mod host;
 mod inputs;
 mod memory;
@@ -24,6 +25,7 @@ pub use executable::{
     ActiveExtent, ExecutableGraph, HostValues, Outputs, Pipelined, RawOutput, SlotOutput, StateHandles,
     StepTime, Timing,
 };
+pub use feeds::Feeds;
 pub use host::TensorRef;
 pub use inputs::{match_inputs, match_slots};
 pub use memory::MemoryUse;

@@ -7,12 +7,13 @@ use crate::device::{GpuDevice, ReadBack};
 use crate::error::GpuError;
 use crate::stage::{Bound, Memory, Stage, device_error};
 use rlx_driver::{
-    DriverError, ExecutableGraph, Outputs, RawOutput, SharedBytes, SlotOutput, StateHandles, TensorRef,
-    match_inputs, match_slots,
+    DriverError, ExecutableGraph, Feeds, Outputs, RawOutput, SharedBytes, SlotOutput, StateHandles,
+    TensorRef, match_inputs, match_slots,
 };
+use rlx_ir::interpret::bind_shape;
 use rlx_ir::lir::{BindingManifest, BufferId, BufferKind, IoEntry, LirModule, VerifiedLir};
 use rlx_ir::{Bindings, Literal};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What clones share.
@@ -44,11 +45,11 @@ pub(crate) struct GpuExecutable<D: GpuDevice> {
     bound: Option<Bound<D::Program>>,
     /// Have the weights been prepared since the last of them was bound?
     prepared: bool,
+    /// Extents of the states, in manifest order; none before the symbols in them are bound.
+    state_dims: Vec<Option<Vec<usize>>>,
     /// States that a failed run may have touched.
     poisoned: BTreeSet<String>,
-    /// Name of an input or state, and of the output that becomes its content.
-    feeds: BTreeMap<String, String>,
-    fed: BTreeMap<String, Literal>,
+    feeds: Feeds,
     outputs: Vec<u8>,
     slots: Vec<SlotOutput>,
 }
@@ -77,20 +78,15 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
     fn of(shared: Arc<Shared<D>>) -> Result<GpuExecutable<D>, DriverError> {
         let device = &*shared.device;
         let failed = |error| device_error(device.name(), error);
-        let mut own = vec![None; shared.module.buffers.len()];
-        for entry in &shared.module.io.states {
-            let bytes = entry.ty.size_bytes().extent(&Bindings::new())? as u64;
-            let state = device.allocate(&entry.name, bytes).map_err(failed)?;
-            own[entry.buffer.0 as usize] = Some((Arc::new(state), 0));
-        }
         let memory = Memory {
             arena: Arc::new(device.allocate("the arena", 0).map_err(failed)?),
             faults: Arc::new(no_faults(device, shared.stage.fault_words()).map_err(failed)?),
             constants: Arc::clone(&shared.constants),
             constant_offsets: Arc::clone(&shared.constant_offsets),
-            own,
+            own: vec![None; shared.module.buffers.len()],
         };
-        Ok(GpuExecutable {
+        let mut executable = GpuExecutable {
+            state_dims: vec![None; shared.module.io.states.len()],
             shared,
             memory,
             arena_bytes: 0,
@@ -98,11 +94,54 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
             bound: None,
             prepared: false,
             poisoned: BTreeSet::new(),
-            feeds: BTreeMap::new(),
-            fed: BTreeMap::new(),
+            feeds: Feeds::default(),
             outputs: Vec::new(),
             slots: Vec::new(),
-        })
+        };
+        for index in 0..executable.state_dims.len() {
+            if let Some(dims) = executable.shared.module.io.states[index].ty.shape.as_static() {
+                executable.replace_state(index, dims, None)?;
+            }
+        }
+        Ok(executable)
+    }
+
+    /// Sets extents and content of a state; zeroes where no content is given.
+    fn replace_state(
+        &mut self,
+        index: usize,
+        dims: Vec<usize>,
+        content: Option<&[u8]>,
+    ) -> Result<(), DriverError> {
+        let shared = Arc::clone(&self.shared);
+        let entry = &shared.module.io.states[index];
+        let bytes = entry.ty.dtype.byte_size(dims.iter().product()).unwrap_or(usize::MAX);
+        let own = &mut self.memory.own[entry.buffer.0 as usize];
+        let memory = match own {
+            Some((memory, _)) if self.state_dims[index].as_ref() == Some(&dims) => Arc::clone(memory),
+            _ => {
+                let failed = |error| device_error(shared.device.name(), error);
+                Arc::new(shared.device.allocate(&entry.name, bytes as u64).map_err(failed)?)
+            }
+        };
+        *own = Some((Arc::clone(&memory), 0));
+        self.state_dims[index] = Some(dims);
+        let zeros = if content.is_none() { vec![0; bytes] } else { vec![] };
+        shared.device.write(&memory, 0, content.unwrap_or(&zeros)).map_err(self.failed())?;
+        self.poisoned.remove(&entry.name);
+        Ok(())
+    }
+
+    /// Gives every state the extents of a binding; one that has others starts anew from zeroes.
+    fn fit_states(&mut self, bindings: &Bindings) -> Result<(), DriverError> {
+        let shared = Arc::clone(&self.shared);
+        for (index, entry) in shared.module.io.states.iter().enumerate() {
+            let dims = entry.ty.shape.eval(bindings)?;
+            if self.state_dims[index].as_ref() != Some(&dims) {
+                self.replace_state(index, dims, None)?;
+            }
+        }
+        Ok(())
     }
 
     fn failed(&self) -> impl Fn(GpuError) -> DriverError + use<D> {
@@ -112,6 +151,7 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
 
     /// Makes the launches for the present binding, if it changed.
     fn bind(&mut self, bindings: Bindings) -> Result<(), DriverError> {
+        self.fit_states(&bindings)?;
         if self.bound.is_some() && self.bindings == bindings {
             return Ok(());
         }
@@ -168,8 +208,7 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
         let device = &*shared.device;
         let bound = self.bound.as_ref().expect("bound before a run");
         for (entry, bytes) in shared.module.io.inputs.iter().zip(inputs) {
-            let fed = self.fed.get(&entry.name).map(Literal::bytes);
-            let Some(bytes) = bytes.or(fed) else { continue };
+            let Some(bytes) = bytes else { continue };
             let (buffer, offset) = self.memory.place(entry.buffer, &bound.layout);
             device.write(buffer, offset, bytes).map_err(self.failed())?;
         }
@@ -210,15 +249,13 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
 
     fn run_bound(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<(), DriverError> {
         let shared = Arc::clone(&self.shared);
-        let mut bindings = self.bindings.clone();
-        let fed = |name: &str| self.fed.contains_key(name);
-        let ordered = match_inputs(&shared.module, inputs, &fed, &mut bindings)?;
+        let mut bindings = Bindings::new();
+        let ordered = match_inputs(&shared.module, inputs, &|_| false, &mut bindings)?;
         self.ready()?;
         self.bind(bindings)?;
         let bytes: Vec<Option<&[u8]>> =
             ordered.iter().map(|tensor| tensor.map(|tensor| tensor.bytes)).collect();
-        self.execute(&bytes)?;
-        self.feed()
+        self.execute(&bytes)
     }
 
     fn dims(&self, entry: &IoEntry) -> Result<Vec<usize>, DriverError> {
@@ -231,23 +268,9 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
         Ok((entry.name.clone(), make_literal(entry, &self.dims(entry)?, bytes)?))
     }
 
-    /// Hands outputs on to the inputs and states that they feed.
-    fn feed(&mut self) -> Result<(), DriverError> {
-        for (name, output) in self.feeds.clone() {
-            let index = self.shared.module.io.outputs.iter().position(|entry| entry.name == output);
-            let Some(index) = index else { continue };
-            let (_, literal) = self.literal(index)?;
-            match find(&self.shared.module.io.states, &name) {
-                Some(_) => self.bind_handle(&name, TensorRef::from(&literal))?,
-                None => drop(self.fed.insert(name, literal)),
-            }
-        }
-        Ok(())
-    }
-
-    fn state(&self, name: &str) -> Result<&IoEntry, DriverError> {
+    fn state(&self, name: &str) -> Result<usize, DriverError> {
         let states = &self.shared.module.io.states;
-        find(states, name).ok_or_else(|| no_such("state", name, states))
+        states.iter().position(|entry| entry.name == name).ok_or_else(|| no_such("state", name, states))
     }
 }
 
@@ -444,59 +467,63 @@ impl<D: GpuDevice + 'static> StateHandles for GpuExecutable<D> {
     }
 
     fn has_handle(&self, name: &str) -> bool {
-        find(&self.shared.module.io.states, name).is_some() || self.fed.contains_key(name)
+        find(&self.shared.module.io.states, name).is_some() || self.feeds.has(name)
     }
 
     fn bind_handle(&mut self, name: &str, tensor: TensorRef<'_>) -> Result<(), DriverError> {
-        let entry = self.state(name)?;
-        if tensor.dtype != entry.ty.dtype || tensor.dims != self.dims(entry)? {
-            let (expected, found) = (entry.ty.to_string(), tensor.ty().to_string());
+        if self.feeds.bind(&self.shared.module.io, name, tensor)? {
+            return Ok(());
+        }
+        let index = self.state(name)?;
+        let ty = &self.shared.module.io.states[index].ty;
+        if bind_shape(ty, tensor.dtype, tensor.dims, &mut Bindings::new()).is_err() {
+            let (expected, found) = (ty.to_string(), tensor.ty().to_string());
             return Err(DriverError::Mismatch { what: "state", name: name.into(), expected, found });
         }
-        let (buffer, offset) = self.memory.place(entry.buffer, &Default::default());
-        self.shared.device.write(buffer, offset, tensor.bytes).map_err(self.failed())?;
-        self.poisoned.remove(name);
-        Ok(())
+        self.replace_state(index, tensor.dims.to_vec(), Some(tensor.bytes))
     }
 
     fn read_handle(&self, name: &str) -> Result<Literal, DriverError> {
-        if let Some(literal) = self.fed.get(name) {
+        if let Some(literal) = self.feeds.get(name) {
             return Ok(literal.clone());
         }
-        let entry = self.state(name)?;
+        let index = self.state(name)?;
+        let entry = &self.shared.module.io.states[index];
         if self.poisoned.contains(name) {
             return Err(DriverError::Poisoned(name.into()));
         }
-        let mut bytes = vec![0; entry.ty.size_bytes().extent(&self.bindings)?];
+        let Some(dims) = &self.state_dims[index] else {
+            let found = "no content; run once or bind it first".into();
+            let expected = entry.ty.to_string();
+            return Err(DriverError::Mismatch { what: "state", name: name.into(), expected, found });
+        };
+        let mut bytes = vec![0; entry.ty.dtype.byte_size(dims.iter().product()).unwrap_or(0)];
         let (buffer, offset) = self.memory.place(entry.buffer, &Default::default());
         let mut parts = [ReadBack { buffer, offset, bytes: &mut bytes }];
         self.shared.device.read(&mut parts).map_err(self.failed())?;
-        make_literal(entry, &self.dims(entry)?, &bytes)
+        make_literal(entry, dims, &bytes)
     }
 
     fn reset_handle(&mut self, name: &str) -> Result<(), DriverError> {
-        let entry = self.state(name)?;
-        let zeros = vec![0; entry.ty.size_bytes().extent(&self.bindings)?];
-        let (buffer, offset) = self.memory.place(entry.buffer, &Default::default());
-        self.shared.device.write(buffer, offset, &zeros).map_err(self.failed())?;
-        self.poisoned.remove(name);
-        Ok(())
+        let index = self.state(name)?;
+        match self.state_dims[index].clone() {
+            Some(dims) => self.replace_state(index, dims, None),
+            None => Ok(()),
+        }
     }
 
     fn set_feed(&mut self, name: &str, output: &str) -> Result<(), DriverError> {
-        let io = &self.shared.module.io;
-        let source = find(&io.outputs, output).ok_or_else(|| no_such("output", output, &io.outputs))?;
-        let target = find(&io.inputs, name).or_else(|| find(&io.states, name));
-        let target = target.ok_or_else(|| no_such("input", name, &io.inputs))?;
-        if source.ty != target.ty {
-            let (expected, found) = (target.ty.to_string(), source.ty.to_string());
-            return Err(DriverError::Mismatch { what: "feed of", name: name.into(), expected, found });
-        }
-        self.feeds.insert(name.into(), output.into());
-        Ok(())
+        self.feeds.set(&self.shared.module.io, name, output)
     }
 
     fn run_feed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError> {
-        self.run_typed(inputs)
+        let feeds = std::mem::take(&mut self.feeds);
+        let ran = self.run_typed(&feeds.complete(inputs));
+        self.feeds = feeds;
+        let outputs = ran?;
+        for (name, literal) in self.feeds.results(&outputs) {
+            self.bind_handle(&name, TensorRef::from(&literal))?;
+        }
+        Ok(outputs)
     }
 }

@@ -6,6 +6,7 @@ use rlx_gpu::GpuBackend;
 use rlx_gpu::checked::Checked;
 use rlx_ir::{DType, Dim, Graph, Literal, Shape, TensorType};
 use rlx_opt::CompileOptions;
+use rlx_testkit::feeds::check_feeds;
 
 fn compile(graph: Graph) -> Box<dyn ExecutableGraph> {
     let backend = GpuBackend::new(Checked, Device::GPU, "checked");
@@ -73,20 +74,8 @@ fn slots_are_where_the_results_are() {
 }
 
 #[test]
-fn an_output_feeds_an_input() {
-    let mut g = Graph::new("count");
-    let x = g.input_f32("x", [2]);
-    let one = g.scalar(DType::F32, 1.0);
-    let y = g.add(x, one);
-    g.output("y", y);
-    let mut executable = compile(g);
-    executable.states().unwrap().set_feed("x", "y").unwrap();
-    executable.run(&[("x", &[2], &[0.0, 5.0])]).unwrap();
-    for _ in 0..3 {
-        executable.states().unwrap().run_feed(&[]).unwrap();
-    }
-    assert_eq!(executable.states().unwrap().read_handle("x").unwrap().to_f64s(), [4.0, 9.0]);
-    assert!(executable.states().unwrap().set_feed("x", "z").is_err());
+fn feeds_are_as_promised() {
+    check_feeds(&GpuBackend::new(Checked, Device::GPU, "checked")).unwrap();
 }
 
 #[test]

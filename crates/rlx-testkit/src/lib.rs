@@ -7,6 +7,7 @@
 
 pub mod backend_suite;
 pub mod decoder;
+pub mod feeds;
 pub mod filetest;
 mod not_run;
 mod random_graph;

@@ -16,8 +16,8 @@ use crate::pool::Pool;
 use crate::simd::SimdLevel;
 use rlx_driver::arena::{AlignedBytes, HostArena};
 use rlx_driver::{
-    ActiveExtent, DriverError, ExecutableGraph, MemoryUse, Outputs, RawOutput, SharedBytes, SlotOutput,
-    StateHandles, StepTime, TensorRef, Timing, match_inputs, match_slots,
+    ActiveExtent, DriverError, ExecutableGraph, Feeds, MemoryUse, Outputs, RawOutput, SharedBytes,
+    SlotOutput, StateHandles, StepTime, TensorRef, Timing, match_inputs, match_slots,
 };
 use rlx_ir::lir::{ArenaLayout, BindingManifest, BufferId, BufferKind, IoEntry, Step, VerifiedLir};
 use rlx_ir::{Bindings, Literal, Symbol};
@@ -92,8 +92,7 @@ pub struct CpuExecutable {
     memory: Memory,
     slots: Vec<SlotOutput>,
     forced: Option<(Symbol, i64)>,
-    feeds: Vec<(String, usize)>,
-    fed: Vec<Option<Literal>>,
+    feeds: Feeds,
     times: Option<Vec<(Duration, u64)>>,
 }
 
@@ -114,7 +113,6 @@ impl CpuExecutable {
         CpuExecutable {
             params: vec![None; io.params.len()],
             states: io.states.iter().map(|_| State::default()).collect(),
-            fed: vec![None; io.inputs.len()],
             shared,
             prepared: None,
             kept: vec![],
@@ -126,7 +124,7 @@ impl CpuExecutable {
             memory: Memory::default(),
             slots: vec![],
             forced: None,
-            feeds: vec![],
+            feeds: Feeds::default(),
             times: None,
         }
     }
@@ -329,27 +327,17 @@ impl CpuExecutable {
         }
     }
 
-    /// Binds, feeds and runs.
-    fn run_named(&mut self, inputs: &[(&str, TensorRef<'_>)], use_feeds: bool) -> Result<(), DriverError> {
+    /// Binds and runs.
+    fn run_named(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<(), DriverError> {
         let shared = self.shared.clone();
         let module = &shared.module;
         let mut bindings = Bindings::new();
-        let fed: Vec<Option<Literal>> =
-            if use_feeds { self.fed.clone() } else { vec![None; module.io.inputs.len()] };
-        let mut all: Vec<(&str, TensorRef<'_>)> = inputs.to_vec();
-        for (entry, literal) in module.io.inputs.iter().zip(&fed) {
-            if let Some(literal) = literal
-                && !all.iter().any(|(name, _)| *name == entry.name)
-            {
-                all.push((&entry.name, literal.into()));
-            }
-        }
-        let trimmed = self.trim(&all)?;
+        let trimmed = self.trim(inputs)?;
         let all: Vec<(&str, TensorRef<'_>)> = match &trimmed {
             Some(literals) => {
-                all.iter().zip(literals).map(|((name, _), literal)| (*name, literal.into())).collect()
+                inputs.iter().zip(literals).map(|((name, _), literal)| (*name, literal.into())).collect()
             }
-            None => all,
+            None => inputs.to_vec(),
         };
         let ordered = match_inputs(module, &all, &|_| false, &mut bindings)?;
         self.bind(bindings)?;
@@ -483,12 +471,12 @@ impl ExecutableGraph for CpuExecutable {
     }
 
     fn run_typed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError> {
-        self.run_named(inputs, false)?;
+        self.run_named(inputs)?;
         self.collect()
     }
 
     fn run_raw(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Vec<RawOutput<'_>>, DriverError> {
-        self.run_named(inputs, false)?;
+        self.run_named(inputs)?;
         let entries = self.shared.module.io.outputs.iter().zip(&self.kept[0].outputs);
         Ok(entries
             .map(|(entry, (dims, slot))| RawOutput {
@@ -546,14 +534,12 @@ impl StateHandles for CpuExecutable {
     }
 
     fn has_handle(&self, name: &str) -> bool {
-        self.state_index(name).is_ok() || self.feeds.iter().any(|(input, _)| input == name)
+        self.state_index(name).is_ok() || self.feeds.has(name)
     }
 
     fn bind_handle(&mut self, name: &str, tensor: TensorRef<'_>) -> Result<(), DriverError> {
         let module = &self.shared.module;
-        if let Some(index) = module.io.inputs.iter().position(|entry| entry.name == name) {
-            let literal = Literal::from_bytes(tensor.dtype, tensor.dims, tensor.bytes);
-            self.fed[index] = literal.ok();
+        if self.feeds.bind(&module.io, name, tensor)? {
             return Ok(());
         }
         let index = self.state_index(name)?;
@@ -575,6 +561,9 @@ impl StateHandles for CpuExecutable {
     }
 
     fn read_handle(&self, name: &str) -> Result<Literal, DriverError> {
+        if let Some(literal) = self.feeds.get(name) {
+            return Ok(literal.clone());
+        }
         let index = self.state_index(name)?;
         let (entry, state) = (&self.shared.module.io.states[index], &self.states[index]);
         if state.poisoned {
@@ -598,29 +587,19 @@ impl StateHandles for CpuExecutable {
     }
 
     fn set_feed(&mut self, name: &str, output: &str) -> Result<(), DriverError> {
-        let io = &self.shared.module.io;
-        let input = find(&io.inputs, "input", name)?;
-        let from = find(&io.outputs, "output", output)?;
-        if io.inputs[input].ty.dtype != io.outputs[from].ty.dtype {
-            return Err(DriverError::Mismatch {
-                what: "feed",
-                name: name.into(),
-                expected: io.inputs[input].ty.to_string(),
-                found: io.outputs[from].ty.to_string(),
-            });
-        }
-        self.feeds.retain(|(other, _)| other != name);
-        self.feeds.push((name.into(), from));
-        Ok(())
+        self.feeds.set(&self.shared.module.io, name, output)
     }
 
     fn run_feed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError> {
-        self.run_named(inputs, true)?;
-        for (name, output) in self.feeds.clone() {
-            let input = find(&self.shared.module.io.inputs, "input", &name)?;
-            self.fed[input] = Some(self.output_literal(output)?);
+        let feeds = std::mem::take(&mut self.feeds);
+        let ran = self.run_named(&feeds.complete(inputs));
+        self.feeds = feeds;
+        ran?;
+        let outputs = self.collect()?;
+        for (name, literal) in self.feeds.results(&outputs) {
+            self.bind_handle(&name, TensorRef::from(&literal))?;
         }
-        self.collect()
+        Ok(outputs)
     }
 }
 
