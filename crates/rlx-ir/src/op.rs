@@ -103,12 +103,24 @@ pub struct Meaning<O> {
     pub eval: Option<EvalRule<O>>,
     /// Decomposition.
     pub decompose: Option<DecomposeRule<O>>,
+    /// The result is the first operand but for a part, so a backend may write that part in place.
+    pub updates_first: bool,
 }
 
 impl<O> Meaning<O> {
     /// Input, parameter, state: the environment gives the value.
     pub const fn leaf() -> Self {
-        Meaning { scalar: None, view: None, eval: None, decompose: None }
+        Meaning { scalar: None, view: None, eval: None, decompose: None, updates_first: false }
+    }
+    /// The same meaning, of an op that changes a part of its first operand.
+    pub const fn in_place(self) -> Self {
+        Meaning {
+            scalar: self.scalar,
+            view: self.view,
+            eval: self.eval,
+            decompose: self.decompose,
+            updates_first: true,
+        }
     }
     /// An elementwise op.
     pub const fn scalar(rule: ScalarRule<O>) -> Self {

@@ -5,13 +5,11 @@
 //! [`rlx_ir::lir::LirBufferPlan::layout`] turns slots into offsets once the
 //! symbols are bound.
 //!
-//! Lives: inputs from before the first step, outputs to after the last.
-//! A buffer that is touched both inside and outside a loop lives throughout
-//! the loop, since the next iteration may need it; one that only the loop
-//! touches does too, unless every iteration writes it before reading.
+//! Lives are those of [`rlx_ir::lir::Lives`]; inputs live from before the first
+//! step, outputs to after the last.
 
 use rlx_ir::lir::{
-    BufferId, BufferKind, EpilogueInput, KernelStep, LirBufferSlot, LirModule, Operand, Step, View,
+    BufferId, BufferKind, EpilogueInput, KernelStep, LirBufferSlot, LirModule, Lives, Operand, Step, View,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -19,9 +17,8 @@ use std::collections::{HashMap, HashSet};
 pub fn plan_memory(module: &mut LirModule, alignment: usize) {
     reuse_in_place(module);
     drop_unused_buffers(module);
-    let mut lives = Lives { touched: HashMap::new(), now: 0 };
-    lives.walk(&module.steps);
-    let end = lives.now;
+    let lives = Lives::of(&module.steps);
+    let end = lives.end;
     let mut slots = vec![];
     for (index, buffer) in module.buffers.iter().enumerate() {
         if !buffer.kind.in_arena() {
@@ -46,69 +43,6 @@ pub fn plan_memory(module: &mut LirModule, alignment: usize) {
     module.plan.alignment = alignment;
 }
 
-struct Lives {
-    touched: HashMap<BufferId, (usize, usize)>,
-    now: usize,
-}
-
-impl Lives {
-    fn touch(&mut self, buffer: BufferId) {
-        let now = self.now;
-        let life = self.touched.entry(buffer).or_insert((now, now));
-        life.0 = life.0.min(now);
-        life.1 = life.1.max(now);
-    }
-
-    fn walk(&mut self, steps: &[Step]) {
-        for step in steps {
-            // Step numbers start at 1: inputs are alive at 0, before any step.
-            self.now += 1;
-            match step {
-                Step::Kernel(step) => {
-                    step.read_buffers().into_iter().for_each(|buffer| self.touch(buffer));
-                    step.outputs.iter().for_each(|view| self.touch(view.buffer));
-                }
-                Step::Pack(pack) => {
-                    self.touch(pack.source.buffer);
-                    self.touch(pack.target);
-                }
-                Step::Branch(branch) => {
-                    self.touch(branch.predicate.buffer);
-                    self.walk(&branch.then);
-                    self.walk(&branch.otherwise);
-                }
-                Step::Loop(looped) => {
-                    let start = self.now;
-                    self.walk(&looped.condition);
-                    self.now += 1;
-                    self.touch(looped.predicate.buffer);
-                    self.walk(&looped.body);
-                    self.now += 1;
-                    let private = written_first(&looped.body);
-                    for (buffer, life) in &mut self.touched {
-                        let inside = life.1 >= start;
-                        let only_inside = life.0 >= start;
-                        if inside && !(only_inside && private.contains(buffer)) {
-                            *life = (life.0.min(start), self.now);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Buffers that straight-line `steps` write as a whole before they read them.
-fn written_first(steps: &[Step]) -> HashSet<BufferId> {
-    let (mut written, mut read) = (HashSet::new(), HashSet::new());
-    for step in steps {
-        let Step::Kernel(step) = step else { return HashSet::new() };
-        read.extend(step.read_buffers().into_iter().filter(|buffer| !written.contains(buffer)));
-        written.extend(step.outputs.iter().map(|view| view.buffer).filter(|buffer| !read.contains(buffer)));
-    }
-    written
-}
-
 /// Lets elementwise steps write over an input that dies with them.
 fn reuse_in_place(module: &mut LirModule) {
     let mut last_use: HashMap<BufferId, usize> = HashMap::new();
@@ -121,7 +55,7 @@ fn reuse_in_place(module: &mut LirModule) {
                 continue;
             }
             // Control flow would need lives across iterations: leave such modules as they are.
-            _ => return,
+            Step::Branch(_) | Step::Loop(_) => return,
         };
         for buffer in step.read_buffers() {
             last_use.insert(buffer, position);
@@ -139,7 +73,7 @@ fn reuse_in_place(module: &mut LirModule) {
                 pack.source.buffer = resolve(pack.source.buffer, &renamed);
                 continue;
             }
-            _ => continue,
+            Step::Branch(_) | Step::Loop(_) => continue,
         };
         rename(step, &renamed);
         let step = step.clone();

@@ -13,11 +13,13 @@
 //! an in-place anchor writes the view that it reads; slots whose lives overlap
 //! do not overlap in memory.
 
+mod lives;
 mod manifest;
 mod plan;
 mod print;
 mod verify;
 
+pub use lives::Lives;
 pub use manifest::{BindingManifest, Home, IoBindingEntry, WeightBlock};
 pub use plan::{ArenaLayout, LirBufferPlan, LirBufferSlot, LirViewAlias, PlanError};
 pub use print::print_lir;
@@ -285,14 +287,11 @@ impl KernelStep {
     }
 }
 
-/// Ops whose first operand is copied to the result but for a part; in LIR the
-/// copy is a step of its own (or nothing, when the operand is donated) and the
-/// op writes its part in place.
+/// Is this an op whose first operand is copied to the result but for a part?
+/// In LIR the copy is a step of its own (or nothing, when the operand is
+/// donated) and the op writes its part in place.
 pub fn updates_first_operand(op: &Op) -> bool {
-    matches!(
-        op.def().name,
-        "dynamic_update_slice" | "kv_append" | "scatter_add" | "scatter_elements" | "scatter_nd"
-    )
+    op.meaning().updates_first
 }
 
 /// Constraints of an op that only concrete extents decide: once the symbols

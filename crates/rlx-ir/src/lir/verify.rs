@@ -1,8 +1,8 @@
 //! The LIR verifier, and the proof type that executors accept.
 
 use super::{
-    BindingCheck, BufferId, BufferKind, EpilogueInput, KernelStep, LirModule, Operand, PlanError, Region,
-    Step, View,
+    BindingCheck, BufferId, BufferKind, EpilogueInput, IoEntry, KernelStep, LirModule, Lives, Operand,
+    PlanError, Region, Step, View,
 };
 use crate::dim::{Bindings, Dim, DimError};
 use crate::scalar::ScalarKind;
@@ -159,7 +159,9 @@ impl Checker<'_> {
                 self.findings.push(format!("output {:?} is never written", entry.name));
             }
         }
+        self.io();
         self.plan();
+        self.lives();
     }
 
     fn plan(&mut self) {
@@ -188,6 +190,58 @@ impl Checker<'_> {
         }
     }
 
+    fn io(&mut self) {
+        let io = &self.module.io;
+        let lists: [(&str, &[IoEntry], BufferKind); 4] = [
+            ("input", &io.inputs, BufferKind::Input),
+            ("param", &io.params, BufferKind::Param),
+            ("state", &io.states, BufferKind::State),
+            ("output", &io.outputs, BufferKind::Output),
+        ];
+        for (what, entries, kind) in lists {
+            for entry in entries {
+                let buffer = self.module.buffers.get(entry.buffer.0 as usize);
+                if buffer.is_none_or(|buffer| buffer.kind != kind || buffer.ty() != entry.ty) {
+                    self.findings.push(format!(
+                        "{what} {:?} is not b{} of type {}",
+                        entry.name, entry.buffer.0, entry.ty
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Every slot is as large as its buffer and alive whenever a step, the
+    /// caller's feeding or the caller's reading touches it: executors hand out
+    /// memory on the strength of this.
+    fn lives(&mut self) {
+        let lives = Lives::of(&self.module.steps);
+        for slot in &self.module.plan.slots {
+            let Some(buffer) = self.module.buffers.get(slot.buffer.0 as usize) else { continue };
+            let (mut first, mut last) =
+                lives.touched.get(&slot.buffer).copied().unwrap_or((slot.first, slot.last));
+            match buffer.kind {
+                BufferKind::Input => first = 0,
+                BufferKind::Output => last = lives.end,
+                _ => {}
+            }
+            if slot.first > first || slot.last < last {
+                self.findings.push(format!(
+                    "b{} is touched in {first}..={last}, its slot lives in {}..={}",
+                    slot.buffer.0, slot.first, slot.last
+                ));
+            }
+            if slot.size != buffer.ty().size_bytes() {
+                self.findings.push(format!(
+                    "b{} needs {} bytes, its slot has {}",
+                    slot.buffer.0,
+                    buffer.ty().size_bytes(),
+                    slot.size
+                ));
+            }
+        }
+    }
+
     fn steps(&mut self, steps: &[Step]) {
         for step in steps {
             match step {
@@ -197,6 +251,17 @@ impl Checker<'_> {
                         self.findings.push(format!("pack {:?} stands outside the prepare stage", pack.key));
                     }
                     self.view("pack", &pack.source, true);
+                    if self
+                        .module
+                        .buffers
+                        .get(pack.target.0 as usize)
+                        .is_none_or(|b| b.kind != BufferKind::Output)
+                    {
+                        self.findings.push(format!(
+                            "pack {:?} writes b{}, which is not an output",
+                            pack.key, pack.target.0
+                        ));
+                    }
                     self.written.insert(pack.target);
                 }
                 Step::Branch(branch) => {

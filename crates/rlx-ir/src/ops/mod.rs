@@ -262,12 +262,15 @@ pub struct BoundMeaning<'a> {
     pub eval: Option<BoundEval<'a>>,
     /// Decomposition.
     pub decompose: Option<BoundDecompose<'a>>,
+    /// The result is the first operand but for a part.
+    pub updates_first: bool,
 }
 
 impl<'a> BoundMeaning<'a> {
     fn of<O: OpSpec>(op: &'a O) -> BoundMeaning<'a> {
-        let Meaning { scalar, view, eval, decompose } = O::MEANING;
+        let Meaning { scalar, view, eval, decompose, updates_first } = O::MEANING;
         BoundMeaning {
+            updates_first,
             scalar: scalar.map(|rule: ScalarRule<O>| {
                 Box::new(move |program: &mut ScalarProgram, args: &[ScalarValue]| rule(op, program, args))
                     as _

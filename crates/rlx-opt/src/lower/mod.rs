@@ -96,6 +96,8 @@ struct Lowering<'a> {
     preparation: Preparation<'a>,
     fates: Vec<Fate>,
     uses: BTreeMap<Value, usize>,
+    /// Where each value is read last.
+    last_use: HashMap<Value, usize>,
     views: HashMap<Value, View>,
     /// Values that are whole outputs, by the buffer that waits for them.
     output_buffers: HashMap<Value, BufferId>,
@@ -115,6 +117,7 @@ impl<'a> Lowering<'a> {
             graph,
             context,
             preparation,
+            last_use: last_uses(graph, &fates),
             fates,
             uses: graph.use_counts(),
             views: HashMap::new(),
@@ -184,12 +187,12 @@ impl<'a> Lowering<'a> {
             self.placements[id.0 as usize] = Placement::Buffer;
             return Ok(());
         }
+        self.count_unshared(node);
+        self.check_at_binding(id, node);
         match self.fates[id.0 as usize] {
             Fate::Merged => return Ok(()),
             Fate::Own => {}
         }
-        self.count_unshared(node);
-        self.check_at_binding(id, node);
         let meaning = node.op.meaning();
         if let Some(rule) = &meaning.view {
             return self.movement(id, node, rule);
@@ -199,7 +202,7 @@ impl<'a> Lowering<'a> {
             return Ok(());
         }
         match &node.op {
-            op if is_copies(op) => self.concat(id, node),
+            Op::Concat(concat) => self.concat(id, node, concat.axis),
             op if updates_first_operand(op) => self.in_place(id, node),
             _ => self.anchored(id, node),
         }
@@ -217,18 +220,10 @@ impl<'a> Lowering<'a> {
         if node.op.meaning().scalar.is_some() {
             return;
         }
-        let symbolic = std::cell::Cell::new(false);
-        let note = |dim: &Dim| {
-            symbolic.set(symbolic.get() || dim.as_static().is_none());
-            dim.clone()
-        };
-        node.op.map_dims(&note);
         let operands: Vec<TensorType> =
             node.operands.iter().map(|&operand| self.graph.ty(operand).clone()).collect();
-        operands.iter().chain(&node.types).flat_map(|ty| ty.shape.dims()).for_each(|dim| {
-            note(dim);
-        });
-        if symbolic.get() {
+        let mut dims = operands.iter().chain(&node.types).flat_map(|ty| ty.shape.dims());
+        if has_symbols(&node.op) || dims.any(|dim| dim.as_static().is_none()) {
             let origin = self.origin(id);
             self.module.checks.push(BindingCheck {
                 op: node.op.clone(),
@@ -407,7 +402,10 @@ impl<'a> Lowering<'a> {
                 continue;
             }
             let source = self.view(operand);
-            let packing = if self.preparation.is_constant(operand) {
+            // What the main stage makes (a copy for movement, say) is not there when packing runs.
+            let kind = &self.module.buffer(source.buffer).kind;
+            let early = matches!(kind, BufferKind::Param | BufferKind::Prepared | BufferKind::Constant(_));
+            let packing = if early && self.preparation.is_constant(operand) {
                 (self.context.capabilities.pack)(&view, index)
             } else {
                 None
@@ -446,10 +444,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn concat(&mut self, id: NodeId, node: &Node) {
+    fn concat(&mut self, id: NodeId, node: &Node, axis: usize) {
         let target = self.result(Value::first(id));
-        let axis =
-            (0..node.types[0].rank()).find(|&axis| concat_axis(&node.op) == Some(axis)).unwrap_or_default();
         let mut start = Dim::from(0);
         let mut step = self.steps;
         for &operand in &node.operands {
@@ -468,9 +464,11 @@ impl<'a> Lowering<'a> {
     fn in_place(&mut self, id: NodeId, node: &Node) {
         let (value, base) = (Value::first(id), node.operands[0]);
         let source = self.view(base);
-        let dies = self.uses.get(&base) == Some(&1) && source.layout.is_dense();
+        let dies = self.uses.get(&base) == Some(&1)
+            && source.layout.is_dense()
+            && !self.is_read_later(base, source.buffer, id);
         let donated = match &self.module.buffer(source.buffer).kind {
-            BufferKind::Temporary => dies && self.is_sole_view(base, source.buffer),
+            BufferKind::Temporary => dies,
             BufferKind::State => dies && self.returns_to_state(value, source.buffer),
             _ => false,
         } && !self.output_buffers.contains_key(&value);
@@ -493,9 +491,12 @@ impl<'a> Lowering<'a> {
         self.views.insert(value, target);
     }
 
-    /// Is `value` the only value that looks at `buffer`?
-    fn is_sole_view(&self, value: Value, buffer: BufferId) -> bool {
-        self.views.iter().filter(|(_, view)| view.buffer == buffer).all(|(other, _)| *other == value)
+    /// Does anything but `value` look at `buffer` at or after node `id`?
+    fn is_read_later(&self, value: Value, buffer: BufferId, id: NodeId) -> bool {
+        let others = self.views.iter().filter(|(other, view)| view.buffer == buffer && **other != value);
+        others
+            .into_iter()
+            .any(|(other, _)| self.last_use.get(other).is_some_and(|&last| last >= id.0 as usize))
     }
 
     /// Does `value`, maybe after further updates, become the new content of the state in `buffer`?
@@ -567,11 +568,36 @@ pub(crate) fn is_copies(op: &Op) -> bool {
     matches!(op, Op::Concat(_))
 }
 
-fn concat_axis(op: &Op) -> Option<usize> {
-    op.attrs().into_iter().find_map(|(name, attr)| match (name, attr) {
-        ("axis", rlx_ir::attr::Attr::Dim(dim)) => dim.as_static().and_then(|axis| usize::try_from(axis).ok()),
-        _ => None,
-    })
+/// Has the op a symbolic dim among its attributes?
+fn has_symbols(op: &Op) -> bool {
+    let symbolic = std::cell::Cell::new(false);
+    op.map_dims(&|dim: &Dim| {
+        symbolic.set(symbolic.get() || dim.as_static().is_none());
+        dim.clone()
+    });
+    symbolic.get()
+}
+
+/// The node at whose place each value is last read: regions and anchors that
+/// merge into another step run where that step runs. Results of the graph are
+/// read after everything.
+fn last_uses(graph: &Graph, fates: &[Fate]) -> HashMap<Value, usize> {
+    let mut runs_at: Vec<usize> = (0..graph.nodes().len()).collect();
+    let mut last: HashMap<Value, usize> = HashMap::new();
+    for output in graph.outputs().iter().chain(graph.updates()) {
+        last.insert(output.value, usize::MAX);
+    }
+    for (id, node) in graph.iter().rev() {
+        let index = id.0 as usize;
+        if matches!(fates[index], Fate::Merged) {
+            runs_at[index] = last.get(&Value::first(id)).copied().unwrap_or(index);
+        }
+        for operand in &node.operands {
+            let slot = last.entry(*operand).or_insert(0);
+            *slot = (*slot).max(runs_at[index]);
+        }
+    }
+    last
 }
 
 /// The one element of a constant, as an instruction.

@@ -34,7 +34,8 @@ impl<'a> Preparation<'a> {
                 Op::Input(_) | Op::State(_) => false,
                 _ => !node.operands.is_empty() && node.operands.iter().all(|operand| of(&constant, operand)),
             };
-            let static_shape = node.types.iter().all(|ty| ty.shape.as_static().is_some());
+            let static_shape =
+                node.types.iter().all(|ty| ty.shape.as_static().is_some()) && !super::has_symbols(&node.op);
             constant.push(is_constant && static_shape);
             has_param.push(
                 matches!(node.op, Op::Param(_))
@@ -163,7 +164,11 @@ impl<'a> Preparation<'a> {
         source_buffer: &Buffer,
         packing: &Packing,
     ) -> String {
-        let name = format!("packed {} {:?} as {}", source_buffer.name, source.layout, packing.key);
+        // One packed form per content and layout: the op's attributes (a transpose, say) are part of it.
+        let name = format!(
+            "packed {} {:?} {} for {:?} {operand}",
+            source_buffer.name, source.layout, packing.key, anchor.op
+        );
         if self.module.io.outputs.iter().any(|entry| entry.name == name) {
             return name;
         }
@@ -207,8 +212,9 @@ impl<'a> Preparation<'a> {
     }
 
     /// The finished stage; `None` when there is nothing to prepare. Results that
-    /// `main` does not read (their packed form took their place) are dropped
-    /// with the stage's arena instead of being kept.
+    /// `main` does not read (their packed form took their place) are temporaries
+    /// of the stage, and each is packed as soon as it is made, so that their
+    /// memory is shared.
     pub(super) fn into_module(mut self, main: &LirModule, alignment: usize) -> Option<Box<LirModule>> {
         if self.module.steps.is_empty() {
             return None;
@@ -226,7 +232,34 @@ impl<'a> Preparation<'a> {
         for entry in dropped {
             self.module.buffers[entry.buffer.0 as usize].kind = BufferKind::Temporary;
         }
+        self.module.steps = packs_first(std::mem::take(&mut self.module.steps));
         crate::memory::plan_memory(&mut self.module, alignment);
         Some(Box::new(self.module))
     }
+}
+
+/// The steps in order, each pack moved to right after the last step that writes its source.
+fn packs_first(steps: Vec<Step>) -> Vec<Step> {
+    let (mut packs, kernels): (Vec<Step>, Vec<Step>) =
+        steps.into_iter().partition(|step| matches!(step, Step::Pack(_)));
+    let mut writers: BTreeMap<BufferId, usize> = BTreeMap::new();
+    for (position, step) in kernels.iter().enumerate() {
+        if let Step::Kernel(step) = step {
+            writers.extend(step.outputs.iter().map(|view| (view.buffer, position + 1)));
+        }
+    }
+    let place = |step: &Step| match step {
+        Step::Pack(pack) => writers.get(&pack.source.buffer).copied().unwrap_or(0),
+        _ => 0,
+    };
+    packs.sort_by_key(place);
+    let mut packs = packs.into_iter().peekable();
+    let mut ordered = vec![];
+    for (position, kernel) in kernels.into_iter().map(Some).chain([None]).enumerate() {
+        while packs.peek().is_some_and(|pack| place(pack) <= position) {
+            ordered.extend(packs.next());
+        }
+        ordered.extend(kernel);
+    }
+    ordered
 }

@@ -30,7 +30,7 @@ op! {
 }
 
 impl OpSpec for KvAppend {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (state, update, positions) = (operands[0], operands[1], operands[2]);

@@ -26,7 +26,7 @@ op! {
 }
 
 impl OpSpec for ScatterAdd {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);

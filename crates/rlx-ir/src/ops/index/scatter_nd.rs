@@ -45,7 +45,7 @@ op! {
 }
 
 impl OpSpec for ScatterNd {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval).in_place();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
