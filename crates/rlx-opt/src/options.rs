@@ -60,7 +60,8 @@ pub struct CompileOptions {
     pub fusion: bool,
     /// May floats keep more precision inside a fused step than their dtype holds?
     pub excess_precision: bool,
-    /// Alignment of arena buffers in bytes, at least the backend's; a power of two.
+    /// Alignment of arena buffers in bytes that the caller relies on: a power of
+    /// two, refused where the backend does not give it.
     pub alignment: Option<usize>,
     /// Run-time value checks.
     pub checks: Checks,

@@ -5,7 +5,7 @@
 //! and workspace are the executable's own.
 
 use super::bind::Binder;
-use super::memory::Memory;
+use super::memory::{Memory, Shared as SharedMemory};
 use super::region::Files;
 use super::steps::BoundStep;
 use super::tape::REGISTER_BYTES;
@@ -20,7 +20,7 @@ use rlx_driver::{
     SlotOutput, StateHandles, StepTime, TensorRef, Timing, match_inputs, match_slots,
 };
 use rlx_ir::lir::{ArenaLayout, BindingManifest, BufferId, BufferKind, IoEntry, Step, VerifiedLir};
-use rlx_ir::{Bindings, Literal, Symbol};
+use rlx_ir::{Bindings, Dim, Literal, Symbol};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -198,6 +198,10 @@ impl CpuExecutable {
         let module = &self.shared.module;
         module.check_binding(&bindings)?;
         let layout = module.plan.layout(&bindings)?;
+        if let Some((a, b)) = module.plan.overlap(&layout) {
+            let finding = format!("b{} and b{} live at once in the same memory", a.0, b.0);
+            return Err(DriverError::Lir(rlx_ir::lir::LirError(vec![finding])));
+        }
         let context = CpuExecutable::context(&self.shared)?;
         let mut binder = Binder { module, bindings: &bindings, context, workspace: vec![], steps: vec![] };
         binder.bind()?;
@@ -220,7 +224,19 @@ impl CpuExecutable {
         let bound = &self.kept[0];
         for (entry, state) in shared.module.io.states.iter().zip(&mut self.states) {
             let dims = entry.ty.shape.eval(&bound.bindings)?;
-            if state.dims != dims || (state.bytes.as_slice().is_empty() && !dims.contains(&0)) {
+            let empty = state.bytes.as_slice().is_empty();
+            if state.dims != dims && !empty {
+                return Err(DriverError::Mismatch {
+                    what: "state",
+                    name: entry.name.clone(),
+                    expected: format!(
+                        "its extents {:?} to stay while it has content; reset it first",
+                        state.dims
+                    ),
+                    found: format!("{dims:?}"),
+                });
+            }
+            if state.dims != dims || (empty && !dims.contains(&0)) {
                 let size = entry.ty.size_bytes().extent(&bound.bindings)?;
                 *state = State { bytes: AlignedBytes::zeroed(size, "state")?, dims, poisoned: false };
             }
@@ -254,7 +270,7 @@ impl CpuExecutable {
                 BufferKind::Param | BufferKind::State => {}
                 _ => {
                     if let Some((offset, size)) = bound.layout.places.get(index).copied().flatten() {
-                        self.memory.set_part(id, self.arena.bytes_mut(), offset, size);
+                        self.memory.set_part(id, SharedMemory::Arena, offset, size);
                     }
                 }
             }
@@ -264,13 +280,10 @@ impl CpuExecutable {
                 self.memory.set_read(entry.buffer, bytes.as_ref());
             }
         }
-        for (entry, state) in module.io.states.iter().zip(&mut self.states) {
-            self.memory.set_write(entry.buffer, state.bytes.as_mut_slice());
-        }
         let mut start = 0;
         for (index, size) in bound.workspace.iter().enumerate() {
             let id = BufferId((module.buffers.len() + index) as u32);
-            self.memory.set_part(id, self.workspace.as_mut_slice(), start, *size);
+            self.memory.set_part(id, SharedMemory::Workspace, start, *size);
             start += padded(*size);
         }
         self.slots = bound.outputs.iter().map(|(_, slot)| *slot).collect();
@@ -290,13 +303,19 @@ impl CpuExecutable {
         }
         let shared = self.shared.clone();
         let context = CpuExecutable::context(&shared)?;
+        self.memory.set_shared(SharedMemory::Arena, self.arena.bytes_mut());
+        self.memory.set_shared(SharedMemory::Workspace, self.workspace.as_mut_slice());
+        for (entry, state) in shared.module.io.states.iter().zip(&mut self.states) {
+            self.memory.set_write(entry.buffer, state.bytes.as_mut_slice());
+        }
         let (bound, files) = (&self.kept[0], &self.files);
         let inline = context.with_pool(&shared.inline);
         for (index, step) in bound.steps.iter().enumerate() {
             let scratch = &mut self.scratch.as_mut_slice()[..];
             let start = self.times.is_some().then(Instant::now);
-            // SAFETY: `attach` set every buffer after the last change of arena, weights or states,
-            // `&mut self` keeps others away, and the plan keeps buffers that share memory apart.
+            // SAFETY: `attach` set the weights after their last change, arena, workspace and states
+            // were set above and nobody else touches them during the run (`&mut self`), and the
+            // verified plan keeps apart what lives at once.
             let result = unsafe {
                 self.memory.with(&step.spans, |reads, writes| {
                     step.work.run(Call { context, inline, files, reads, writes, scratch })
@@ -367,7 +386,8 @@ impl CpuExecutable {
                 Some(entry) if entry.ty.rank() == tensor.dims.len() => {
                     let dims = entry.ty.shape.dims().iter().zip(tensor.dims);
                     dims.map(|(dim, &extent)| {
-                        if dim.as_symbol() == Some(symbol) { extent.min(*actual as usize) } else { extent }
+                        let active = active_extent(dim, symbol, *actual);
+                        active.map_or(extent, |active| extent.min(active))
                     })
                     .collect()
                 }
@@ -398,6 +418,12 @@ impl CpuExecutable {
     fn state_index(&self, name: &str) -> Result<usize, DriverError> {
         find(&self.shared.module.io.states, "state", name)
     }
+}
+
+/// The value of `dim` where `symbol` alone decides it.
+fn active_extent(dim: &Dim, symbol: &Symbol, actual: i64) -> Option<usize> {
+    dim.as_static().is_none().then_some(())?;
+    dim.extent(&Bindings::from_iter([(&**symbol, actual)])).ok()
 }
 
 /// The leading part of `literal` with extents `dims`.
@@ -489,8 +515,14 @@ impl ExecutableGraph for CpuExecutable {
     }
 
     fn run_slots(&mut self, inputs: &[&[u8]]) -> Result<&[SlotOutput], DriverError> {
-        if !self.attached {
-            let bindings = self.kept.first().map(|bound| bound.bindings.clone()).unwrap_or_default();
+        let rebinds = self.forced.as_ref().is_some_and(|(symbol, actual)| {
+            self.kept.first().is_some_and(|bound| bound.bindings.get(symbol) != Some(*actual))
+        });
+        if !self.attached || rebinds {
+            let mut bindings = self.kept.first().map(|bound| bound.bindings.clone()).unwrap_or_default();
+            if let Some((symbol, actual)) = &self.forced {
+                bindings.set(symbol, *actual);
+            }
             self.bind(bindings)?;
         }
         let bound = &self.kept[0];
@@ -512,6 +544,7 @@ impl ExecutableGraph for CpuExecutable {
         let mut clone = CpuExecutable::of(self.shared.clone());
         clone.params.clone_from(&self.params);
         clone.prepared.clone_from(&self.prepared);
+        clone.forced.clone_from(&self.forced);
         Ok(Box::new(clone))
     }
 
@@ -581,6 +614,12 @@ impl StateHandles for CpuExecutable {
 
     fn reset_handle(&mut self, name: &str) -> Result<(), DriverError> {
         let index = self.state_index(name)?;
+        if self.shared.module.io.states[index].ty.shape.as_static().is_none() {
+            // The next run decides its extents.
+            self.states[index] = State::default();
+            self.attached = false;
+            return Ok(());
+        }
         self.states[index].bytes.as_mut_slice().fill(0);
         self.states[index].poisoned = false;
         Ok(())

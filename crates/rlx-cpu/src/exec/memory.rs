@@ -54,10 +54,42 @@ impl StepSpans {
     }
 }
 
+/// Memory that many buffers share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// The planned arena.
+    Arena,
+    /// What binding added.
+    Workspace,
+}
+
+#[derive(Clone, Copy)]
+struct Region {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Default for Region {
+    fn default() -> Region {
+        Region { start: std::ptr::null_mut(), len: 0 }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Base {
+    /// Nobody said where the buffer is.
+    Unset,
+    /// Memory of its own: address, bytes, writable.
+    Own(*mut u8, usize, bool),
+    /// A part of shared memory: offset and bytes.
+    Part(Shared, usize, usize),
+}
+
 /// Base addresses and sizes of all buffers of a bound executable.
 #[derive(Default)]
 pub struct Memory {
-    bases: Vec<(*mut u8, usize, bool)>,
+    bases: Vec<Base>,
+    regions: [Region; 2],
     reads: Vec<&'static [u8]>,
     writes: Vec<&'static mut [u8]>,
 }
@@ -70,7 +102,7 @@ impl Memory {
     /// Forgets all buffers and makes room for `count`.
     pub fn reset(&mut self, count: usize) {
         self.bases.clear();
-        self.bases.resize(count, (std::ptr::null_mut(), 0, false));
+        self.bases.resize(count, Base::Unset);
     }
 
     /// Reserves room for the largest step, so that runs allocate nothing.
@@ -81,19 +113,24 @@ impl Memory {
 
     /// Buffer `id` is `bytes`, read-only.
     pub fn set_read(&mut self, id: BufferId, bytes: &[u8]) {
-        self.bases[id.0 as usize] = (bytes.as_ptr().cast_mut(), bytes.len(), false);
+        self.bases[id.0 as usize] = Base::Own(bytes.as_ptr().cast_mut(), bytes.len(), false);
     }
 
     /// Buffer `id` is `bytes`, read and written.
     pub fn set_write(&mut self, id: BufferId, bytes: &mut [u8]) {
-        self.bases[id.0 as usize] = (bytes.as_mut_ptr(), bytes.len(), true);
+        self.bases[id.0 as usize] = Base::Own(bytes.as_mut_ptr(), bytes.len(), true);
     }
 
-    /// The part `start..start + len` of `arena` as buffer `id`. Parts may
+    /// The shared memory of this run. Its owner may have looked at it since
+    /// the last run, so it is named anew for each.
+    pub fn set_shared(&mut self, which: Shared, bytes: &mut [u8]) {
+        self.regions[which as usize] = Region { start: bytes.as_mut_ptr(), len: bytes.len() };
+    }
+
+    /// Buffer `id` is `len` bytes from `start` of shared memory. Parts may
     /// overlap in place when their lives do not; the plan says so.
-    pub fn set_part(&mut self, id: BufferId, arena: &mut [u8], start: usize, len: usize) {
-        let part = &mut arena[start..start + len];
-        self.bases[id.0 as usize] = (part.as_mut_ptr(), part.len(), true);
+    pub fn set_part(&mut self, id: BufferId, which: Shared, start: usize, len: usize) {
+        self.bases[id.0 as usize] = Base::Part(which, start, len);
     }
 
     /// Calls `run` with the slices of a step. A span outside its buffer, or a
@@ -127,7 +164,15 @@ impl Memory {
     }
 
     fn start(&self, span: &Span, write: bool) -> Result<*mut u8, String> {
-        let (base, len, writable) = self.bases[span.buffer.0 as usize];
+        let (base, len, writable) = match self.bases[span.buffer.0 as usize] {
+            Base::Unset => (std::ptr::null_mut(), 0, false),
+            Base::Own(base, len, writable) => (base, len, writable),
+            Base::Part(which, start, len) => {
+                let region = self.regions[which as usize];
+                let inside = start.checked_add(len).is_some_and(|end| end <= region.len);
+                (region.start.wrapping_add(start), if inside { len } else { 0 }, true)
+            }
+        };
         let inside = span.start.checked_add(span.len).is_some_and(|end| end <= len);
         if !inside || base.is_null() || (write && !writable) {
             return Err(format!("{span:?} is not a part of its buffer of {len} bytes"));
@@ -154,7 +199,8 @@ mod tests {
         let weights = vec![7u8; 4];
         let mut memory = Memory::default();
         memory.reset(2);
-        memory.set_part(BufferId(0), &mut arena, 8, 8);
+        memory.set_part(BufferId(0), Shared::Arena, 8, 8);
+        memory.set_shared(Shared::Arena, &mut arena);
         memory.set_read(BufferId(1), &weights);
         let span = |buffer, start, len| Span { buffer: BufferId(buffer), start, len };
         let step = StepSpans::new(vec![span(1, 1, 2)], vec![span(0, 2, 2)]).unwrap();

@@ -80,14 +80,17 @@ pub fn lower_to_lir(graph: &Graph, context: &PassContext<'_>) -> Result<Lowered,
 }
 
 fn alignment(context: &PassContext<'_>) -> Result<usize, OptError> {
-    let wanted = context.options.alignment.unwrap_or(0).max(context.capabilities.alignment);
-    if wanted.is_power_of_two() && wanted <= 1 << 21 {
-        return Ok(wanted);
+    let given = context.capabilities.alignment;
+    match context.options.alignment {
+        Some(wanted) if !wanted.is_power_of_two() || wanted > given => Err(OptError::Option {
+            option: "alignment",
+            reason: format!(
+                "{wanted} is not a power of two of at most {given}, which is what {} aligns to",
+                context.capabilities.name
+            ),
+        }),
+        _ => Ok(given),
     }
-    Err(OptError::Option {
-        option: "alignment",
-        reason: format!("{wanted} is not a power of two of at most 2 MiB"),
-    })
 }
 
 struct Lowering<'a> {
