@@ -348,7 +348,8 @@ impl Graph {
     }
 
     /// Inlines `body` into this graph, its inputs replaced by `inputs` (by
-    /// name); params and states are merged by name. Returns the body's outputs.
+    /// name); params and states are merged by name, and a symbol keeps the bounds
+    /// of both graphs. Returns the body's outputs.
     ///
     /// # Errors
     /// An input that is not given, or types that do not fit.
@@ -366,7 +367,9 @@ impl Graph {
             }
         }
         for (symbol, bounds) in &body.symbols {
-            self.symbols.entry(symbol.clone()).or_insert(*bounds);
+            let own = self.symbols.entry(symbol.clone()).or_default();
+            own.min = own.min.max(bounds.min);
+            own.max = own.max.into_iter().chain(bounds.max).min();
         }
         for (id, node) in body.iter() {
             let op = match node.op.leaf_name() {
