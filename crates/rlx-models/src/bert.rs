@@ -21,7 +21,7 @@ use rlx_ir::{DType, Dim};
 use std::path::Path;
 
 /// Prefixes that checkpoints put before the names.
-const PREFIXES: &[&str] = &["bert.", "model."];
+const PREFIXES: &[&str] = &["bert."];
 
 /// Which results an encoder module has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -102,6 +102,16 @@ pub enum ModelError {
         /// How many there are.
         count: usize,
     },
+    /// Two tensors of the files that have one name in graphs.
+    #[error("{file}: tensors \"{tensor}\" and \"{other}\" mean the same parameter; keep one of them")]
+    DuplicateTensor {
+        /// The weight file.
+        file: String,
+        /// One of them.
+        tensor: String,
+        /// The other.
+        other: String,
+    },
     /// A tokenizer file that the tokenizer library refuses.
     #[error("{file}: is not a tokenizer that can be loaded: {message}")]
     Tokenizer {

@@ -15,7 +15,7 @@ use crate::tokenizer::TextTokenizer;
 use rlx_runtime::{CompiledGraph, RuntimeError, Session, TensorRef};
 use std::ops::ControlFlow;
 use std::path::Path;
-use stream::TextStream;
+pub use stream::TextStream;
 
 /// How tokens are chosen and when to stop.
 #[derive(Clone, PartialEq, Debug)]

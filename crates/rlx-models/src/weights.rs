@@ -32,10 +32,10 @@ impl ModelWeights {
         for tensor in loader.tensors() {
             let name = canonical(tensor.name(), prefixes);
             if let Some(other) = names.insert(name, tensor.name().to_string()) {
-                return Err(ModelError::UnusedTensor {
+                return Err(ModelError::DuplicateTensor {
                     file: loader.source().into(),
-                    tensor: other,
-                    count: 1,
+                    tensor: tensor.name().into(),
+                    other,
                 });
             }
         }

@@ -54,6 +54,9 @@ fn equal_layers_share_their_bodies() {
     let paths: Vec<&str> = module.blocks.iter().map(|block| block.path.as_str()).collect();
     assert_eq!(paths[..4], ["embeddings", "attention_mask", "encoder.layer.0.attention", "encoder.layer.0",]);
     assert_eq!((module.blocks.len(), module.bodies.len()), (2 + 2 * 3, 4));
+    // The bounds of the blocks are those of the whole: no sequence is longer than the position table.
+    let graph = module.lower().unwrap();
+    assert_eq!(graph.symbols()["S"], rlx_ir::SymbolBounds { min: 1, max: Some(20) });
 }
 
 fn encodings(cases: &[&Value]) -> Vec<Encoding> {

@@ -15,7 +15,8 @@ const CONTEXT: usize = 6;
 const MOST_WAITING: usize = 64;
 
 /// The text of a growing list of tokens.
-pub(super) struct TextStream {
+#[derive(Clone, Debug)]
+pub struct TextStream {
     /// The tokens that are decoded together.
     window: Vec<u32>,
     /// How many of them stand for text that was given out, or for the prompt.
@@ -24,7 +25,7 @@ pub(super) struct TextStream {
 
 impl TextStream {
     /// A stream that goes on after `prompt`.
-    pub(super) fn after(prompt: &[u32]) -> TextStream {
+    pub fn after(prompt: &[u32]) -> TextStream {
         let window = prompt[prompt.len().saturating_sub(CONTEXT)..].to_vec();
         TextStream { given: window.len(), window }
     }
@@ -33,7 +34,7 @@ impl TextStream {
     ///
     /// # Errors
     /// Tokens that the tokenizer fails on.
-    pub(super) fn push(&mut self, tokenizer: &TextTokenizer, token: u32) -> Result<String, ModelError> {
+    pub fn push(&mut self, tokenizer: &TextTokenizer, token: u32) -> Result<String, ModelError> {
         self.window.push(token);
         let text = self.waiting(tokenizer)?;
         let waits = self.window.len() - self.given;
@@ -50,7 +51,7 @@ impl TextStream {
     ///
     /// # Errors
     /// Tokens that the tokenizer fails on.
-    pub(super) fn finish(self, tokenizer: &TextTokenizer) -> Result<String, ModelError> {
+    pub fn finish(self, tokenizer: &TextTokenizer) -> Result<String, ModelError> {
         self.waiting(tokenizer)
     }
 
