@@ -116,7 +116,7 @@ pub trait HostValues: ExecutableGraph {
     /// Binds a param from a host tensor, converting to the param's dtype.
     ///
     /// # Errors
-    /// An unknown name, or extents that do not fit.
+    /// An unknown name, or extents or bytes that do not fit.
     fn set_param_typed(&mut self, name: &str, tensor: TensorRef<'_>) -> Result<(), DriverError> {
         let entry = self.lir().io.params.iter().find(|entry| entry.name == name);
         let Some(entry) = entry else {
@@ -133,6 +133,7 @@ pub trait HostValues: ExecutableGraph {
                 found,
             });
         }
+        tensor.check("param", name)?;
         let size = dtype.byte_size(tensor.dims.iter().product()).unwrap_or(0);
         let mut bytes = vec![0; size];
         if tensor.dtype == dtype {

@@ -49,6 +49,7 @@ impl Feeds {
         let Some(entry) = find(&io.inputs, name) else { return Ok(false) };
         let refused = || mismatch("input", entry, &tensor.ty());
         bind_shape(&entry.ty, tensor.dtype, tensor.dims, &mut Bindings::new()).map_err(|_| refused())?;
+        tensor.check("input", name)?;
         let literal = Literal::from_bytes(tensor.dtype, tensor.dims, tensor.bytes).map_err(|_| refused())?;
         self.contents.insert(name.into(), literal);
         Ok(true)

@@ -8,7 +8,8 @@ use crate::error::DriverError;
 use rlx_ir::number::{decode, encode};
 use rlx_ir::{DType, Literal, TensorType};
 
-/// A tensor in the caller's memory: contiguous, little-endian.
+/// A tensor in the caller's memory: contiguous, little-endian. The fields are
+/// free, so whoever takes one asks [`TensorRef::check`] whether they agree.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TensorRef<'a> {
     /// Element type.
@@ -25,18 +26,33 @@ impl<'a> TensorRef<'a> {
     /// # Errors
     /// A byte count that does not fit.
     pub fn new(dtype: DType, dims: &'a [usize], bytes: &'a [u8]) -> Result<TensorRef<'a>, DriverError> {
-        let expected = rlx_ir::literal::element_count(dims).and_then(|elements| dtype.byte_size(elements));
-        if expected == Some(bytes.len()) {
-            return Ok(TensorRef { dtype, dims, bytes });
+        let tensor = TensorRef { dtype, dims, bytes };
+        tensor.check("tensor", &tensor.ty().to_string())?;
+        Ok(tensor)
+    }
+
+    /// Does the byte count fit the type? `what` and `name` say in the error what the tensor is for.
+    ///
+    /// # Errors
+    /// A byte count that does not fit.
+    pub fn check(&self, what: &'static str, name: &str) -> Result<(), DriverError> {
+        match self.expected_size() {
+            None => Ok(()),
+            Some(expected) => {
+                let found = format!("{} bytes", self.bytes.len());
+                Err(DriverError::Mismatch { what, name: name.into(), expected, found })
+            }
         }
-        let ty = TensorType::new(dtype, dims);
-        Err(DriverError::Mismatch {
-            what: "tensor",
-            name: ty.to_string(),
-            expected: expected
-                .map_or_else(|| "a size that fits memory".into(), |bytes| format!("{bytes} bytes")),
-            found: format!("{} bytes", bytes.len()),
-        })
+    }
+
+    /// The size that the bytes should have, where they have another.
+    pub(crate) fn expected_size(&self) -> Option<String> {
+        let elements = rlx_ir::literal::element_count(self.dims);
+        match elements.and_then(|elements| self.dtype.byte_size(elements)) {
+            Some(size) if size == self.bytes.len() => None,
+            Some(size) => Some(format!("{size} bytes")),
+            None => Some("a size that fits memory".into()),
+        }
     }
 
     /// An `f32` tensor.

@@ -12,7 +12,7 @@ use rlx_ir::{Bindings, Diagnostic};
 ///
 /// # Errors
 /// All findings at once: missing, unknown, duplicate or ill-typed inputs,
-/// symbols out of bounds.
+/// bytes that do not fit their type, symbols out of bounds.
 pub fn match_inputs<'a>(
     module: &LirModule,
     inputs: &[(&str, TensorRef<'a>)],
@@ -39,6 +39,9 @@ pub fn match_inputs<'a>(
             continue;
         }
         if let Err(message) = bind_shape(&module.io.inputs[index].ty, tensor.dtype, tensor.dims, &mut fresh) {
+            findings.push(Diagnostic::new(subject, message));
+        } else if let Some(expected) = tensor.expected_size() {
+            let message = format!("{} takes {expected}, found {} bytes", tensor.ty(), tensor.bytes.len());
             findings.push(Diagnostic::new(subject, message));
         }
     }

@@ -480,6 +480,7 @@ impl<D: GpuDevice + 'static> StateHandles for GpuExecutable<D> {
             let (expected, found) = (ty.to_string(), tensor.ty().to_string());
             return Err(DriverError::Mismatch { what: "state", name: name.into(), expected, found });
         }
+        tensor.check("state", name)?;
         self.replace_state(index, tensor.dims.to_vec(), Some(tensor.bytes))
     }
 

@@ -62,6 +62,17 @@ fn clones_share_weights_and_have_their_own_states() {
 }
 
 #[test]
+fn bytes_that_do_not_fit_their_type_are_refused() {
+    let mut executable = compile(lookup());
+    executable.set_param("table", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+    let short = TensorRef { dtype: DType::I64, dims: &[2], bytes: &[0; 9] };
+    let error = executable.states().unwrap().bind_handle("last", short).unwrap_err().to_string();
+    assert_eq!(error, "state \"last\": expected 16 bytes, found 9 bytes");
+    let error = executable.run_typed(&[("index", short)]).unwrap_err().to_string();
+    assert!(error.contains("input \"index\": i64[2] takes 16 bytes, found 9 bytes"), "{error}");
+}
+
+#[test]
 fn slots_are_where_the_results_are() {
     let mut executable = compile(lookup());
     executable.set_param("table", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();

@@ -77,10 +77,8 @@ pub fn evaluate_op(op: &Op, operands: &[&Literal]) -> Evaluated {
     if let Some(eval) = meaning.eval {
         return eval(operands);
     }
-    if let Some(rule) = meaning.scalar {
-        let mut program = ScalarProgram::new(operands.iter().map(|literal| literal.dtype()).collect());
-        let inputs: Vec<_> = (0..operands.len()).map(|index| program.input(index)).collect();
-        program.outputs = rule(&mut program, &inputs).into_iter().map(|value| value.0).collect();
+    let dtypes: Vec<_> = operands.iter().map(|literal| literal.dtype()).collect();
+    if let Some(program) = op.scalar_program(&dtypes) {
         return evaluate_program(&program, operands, &types);
     }
     if let Some(rule) = meaning.view {

@@ -130,7 +130,7 @@ fn round_bf16(value: f64) -> u16 {
 }
 
 fn round_f16(value: f64) -> u16 {
-    half::f16::from_f64(value).to_bits()
+    half::f16::from_f32(round_to_odd_f32(value)).to_bits()
 }
 
 fn round_to_odd_f32(value: f64) -> f32 {
@@ -339,5 +339,13 @@ mod tests {
         // Just above a bf16 tie in f64, but on the tie after rounding to f32.
         let value = 1.0 + 2f64.powi(-8) + 2f64.powi(-40);
         assert_eq!(Number::Float(value).cast(DType::BF16), Number::Float(1.0 + 2f64.powi(-7)));
+        // The same for f16, at a normal and at a subnormal number, and with either sign.
+        for (unit, sign) in [(1.0, 1.0), (1.0, -1.0), (2f64.powi(-20), 1.0)] {
+            let ulp = if unit == 1.0 { 2f64.powi(-10) } else { 2f64.powi(-24) };
+            let above = sign * (unit + ulp / 2.0 + ulp * 2f64.powi(-30));
+            assert_eq!(Number::Float(above).cast(DType::F16), Number::Float(sign * (unit + ulp)), "{above}");
+            let below = sign * (unit + ulp * 1.5 - ulp * 2f64.powi(-30));
+            assert_eq!(Number::Float(below).cast(DType::F16), Number::Float(sign * (unit + ulp)), "{below}");
+        }
     }
 }

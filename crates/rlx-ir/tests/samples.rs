@@ -54,6 +54,23 @@ fn evaluation_gives_the_inferred_types() {
 }
 
 #[test]
+fn scalar_programs_give_the_inferred_dtypes() {
+    let mut elementwise = 0;
+    for_each_sample(|label, sample| {
+        let (graph, _) = sample.graph(1);
+        let (_, node) = graph.nodes_of(sample.op.kind()).last().expect("the sample's op is there");
+        let dtypes: Vec<_> = node.operands.iter().map(|&operand| graph.ty(operand).dtype).collect();
+        let program = node.op.scalar_program(&dtypes);
+        assert_eq!(program.is_some(), node.op.meaning().scalar.is_some(), "{label}");
+        let Some(program) = program else { return };
+        let results: Vec<_> = node.types.iter().map(|ty| ty.dtype).collect();
+        assert_eq!((program.inputs.clone(), program.output_dtypes()), (dtypes, results), "{label}");
+        elementwise += 1;
+    });
+    assert!(elementwise > 50, "{elementwise} elementwise samples");
+}
+
+#[test]
 fn decomposition_agrees_with_evaluation() {
     for_each_sample(|label, sample| {
         let meaning = sample.op.meaning();

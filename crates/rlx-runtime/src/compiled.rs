@@ -230,7 +230,7 @@ impl CompiledGraph {
         })
     }
 
-    /// Named state on the device between runs, where offered.
+    /// Named state on the device between runs, where offered. Runs that it starts are not held to the memory budget.
     pub fn states(&mut self) -> Option<&mut dyn StateHandles> {
         self.executable.states()
     }

@@ -64,12 +64,22 @@ impl Session {
     /// # Errors
     /// A device that this build or machine does not have, an option that the device does not have.
     pub fn with(device: Device, options: SessionOptions) -> Result<Session, RuntimeError> {
-        Ok(Session::on(devices::open(device, &options)?, options))
+        Ok(Session::over(devices::open(device, &options)?, options))
     }
 
-    /// A session on a backend of the caller's own making. `options.threads` is
-    /// the backend's business then and is not looked at.
-    pub fn on(backend: Arc<dyn Backend>, options: SessionOptions) -> Session {
+    /// A session on a backend of the caller's own making, which has the threads that it was made with.
+    ///
+    /// # Errors
+    /// `options.threads` that are not `None`.
+    pub fn on(backend: Arc<dyn Backend>, options: SessionOptions) -> Result<Session, RuntimeError> {
+        if options.threads.is_some() {
+            let reason = "the backend is made already; leave it out and give the threads to the backend";
+            return Err(RuntimeError::Option { option: "threads", reason: reason.into() });
+        }
+        Ok(Session::over(backend, options))
+    }
+
+    fn over(backend: Arc<dyn Backend>, options: SessionOptions) -> Session {
         let cache = Mutex::new(CompileCache::new(options.cache_entries));
         Session { shared: Arc::new(Shared { capabilities: backend.capabilities(), backend, options, cache }) }
     }

@@ -204,3 +204,45 @@ fn devices_are_listed_and_refused_with_reasons() {
     let error = Session::new("cpu:3".parse().unwrap()).unwrap_err().to_string();
     assert_eq!(error, "device cpu:3 is not available: 1 of kind cpu can be opened");
 }
+
+#[test]
+fn a_backend_of_the_callers_own_takes_no_thread_count() {
+    let backend = || std::sync::Arc::new(rlx_cpu::exec::CpuBackend::new().unwrap());
+    let threads = SessionOptions { threads: Some(3), ..SessionOptions::default() };
+    let error = Session::on(backend(), threads).unwrap_err().to_string();
+    assert!(error.contains("threads") && error.contains("the backend is made already"), "{error}");
+    let session = Session::on(backend(), SessionOptions::default()).unwrap();
+    let mut compiled = session.compile(layer()).unwrap();
+    compiled.bind_weights(&weights()).unwrap();
+    assert_eq!(compiled.run(&[("x", &[2, 3], &X)]).unwrap(), [Y.to_vec()]);
+}
+
+#[test]
+fn bytes_that_do_not_fit_their_type_are_refused_by_name() {
+    let mut graph = Graph::new("sum");
+    let x = graph.input_f32("x", [2]);
+    let w = graph.param_f32("w", [2]);
+    let s = graph.state("s", rlx_ir::TensorType::new(DType::F32, [2]));
+    let sum = graph.add(x, w);
+    let next = graph.add(sum, s);
+    graph.update_state("s", next);
+    graph.output("y", next);
+    let mut compiled = Session::new(Device::CPU).unwrap().compile(graph.finish().unwrap()).unwrap();
+    for bytes in [&[0u8; 4][..], &[0; 9]] {
+        let wrong = TensorRef { dtype: DType::F32, dims: &[2], bytes };
+        let expected = |what: String| format!("{what}: expected 8 bytes, found {} bytes", bytes.len());
+        let error = compiled.set_param_typed("w", wrong).unwrap_err().to_string();
+        assert_eq!(error, expected("param \"w\"".into()));
+        let wide = TensorRef { dtype: DType::F64, dims: &[2], bytes };
+        assert!(compiled.set_param_typed("w", wide).unwrap_err().to_string().contains("expected 16 bytes"));
+        for (what, name) in [("state", "s"), ("input", "x")] {
+            let error = compiled.states().unwrap().bind_handle(name, wrong).unwrap_err().to_string();
+            assert_eq!(error, expected(format!("{what} {name:?}")));
+        }
+        let error = compiled.run_typed(&[("x", wrong)]).unwrap_err().to_string();
+        let message = format!("input \"x\": f32[2] takes 8 bytes, found {} bytes", bytes.len());
+        assert!(error.contains(&message), "{error}");
+    }
+    compiled.set_param("w", &[1.0, 2.0]).unwrap();
+    assert_eq!(compiled.run(&[("x", &[2], &[3.0, 4.0])]).unwrap(), [vec![4.0, 6.0]]);
+}

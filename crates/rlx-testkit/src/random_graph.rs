@@ -289,7 +289,8 @@ impl Growth {
     fn product(&mut self) {
         let (a, b) = (self.pick(), self.pick());
         let (Some(&k), true, true) = (a.dims.last(), a.dims.len() >= 2, b.dims.len() == 2) else { return };
-        let transpose_b = b.dims[0] != k;
+        let square = b.dims[0] == b.dims[1];
+        let transpose_b = if square { self.generator.below(2) == 0 } else { b.dims[0] != k };
         let columns = if transpose_b { b.dims[0] } else { b.dims[1] };
         if b.dims[usize::from(transpose_b)] != k {
             return;
@@ -325,6 +326,7 @@ impl Growth {
 mod tests {
     use super::*;
     use rlx_ir::interpret::evaluate;
+    use rlx_ir::{Op, OpKind};
 
     #[test]
     fn graphs_evaluate_and_repeat() {
@@ -336,6 +338,21 @@ mod tests {
                 assert!(literal.to_f64s().iter().all(|value| value.is_finite()));
             }
         }
+    }
+
+    #[test]
+    fn square_matrices_are_multiplied_both_ways() {
+        let (mut straight, mut transposed) = (0, 0);
+        for graph in (0..300).map(|seed| random_graph(seed).graph) {
+            for (_, node) in graph.nodes_of(OpKind::MatMul) {
+                let Op::MatMul(op) = &node.op else { continue };
+                let b = graph.ty(node.operands[1]).shape.dims();
+                if b[0] == b[1] {
+                    *(if op.transpose_b { &mut transposed } else { &mut straight }) += 1;
+                }
+            }
+        }
+        assert!(straight > 10 && transposed > 10, "{straight} straight, {transposed} transposed");
     }
 
     #[test]

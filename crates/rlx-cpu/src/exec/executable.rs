@@ -586,6 +586,7 @@ impl StateHandles for CpuExecutable {
         };
         rlx_ir::interpret::bind_shape(ty, tensor.dtype, tensor.dims, &mut bindings)
             .map_err(|_| mismatch())?;
+        tensor.check("state", name)?;
         let mut bytes = AlignedBytes::zeroed(tensor.bytes.len(), "state")?;
         bytes.as_mut_slice().copy_from_slice(tensor.bytes);
         self.states[index] = State { bytes, dims: tensor.dims.to_vec(), poisoned: false };

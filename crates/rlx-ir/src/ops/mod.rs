@@ -3,6 +3,7 @@
 use crate::accuracy::Accuracy;
 use crate::attr::Attr;
 use crate::dim::Dim;
+use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::layout::Layout;
 use crate::literal::Literal;
@@ -204,6 +205,16 @@ impl Op {
         let fits = if def.variadic.is_some() { found >= fixed } else { found == fixed };
         crate::require!("arity", fits, "expected {} operands, found {found}", OperandCount(self));
         self.infer_results(operands)
+    }
+
+    /// What an elementwise op computes per element of operands of these dtypes, one program input per
+    /// operand; `None` for other ops.
+    pub fn scalar_program(&self, operands: &[DType]) -> Option<ScalarProgram> {
+        let rule = self.meaning().scalar?;
+        let mut program = ScalarProgram::new(operands.to_vec());
+        let inputs: Vec<_> = (0..operands.len()).map(|index| program.input(index)).collect();
+        program.outputs = rule(&mut program, &inputs).into_iter().map(|value| value.0).collect();
+        Some(program)
     }
 
     /// The name of an input, param or state.

@@ -8,7 +8,7 @@ use super::prepare::Preparation;
 use crate::capabilities::{Attachment, OpView};
 use crate::pass::PassContext;
 use rlx_ir::lir::updates_first_operand;
-use rlx_ir::{Graph, Node, NodeId, Op, ScalarProgram, TensorType, Value};
+use rlx_ir::{Graph, Node, NodeId, Op, TensorType, Value};
 
 /// What becomes of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,12 +96,8 @@ fn accepts(
 ) -> bool {
     let (node, region) = (graph.node(anchor), graph.node(region));
     let operands: Vec<&TensorType> = node.operands.iter().map(|&operand| graph.ty(operand)).collect();
-    let mut program =
-        ScalarProgram::new(region.operands.iter().map(|&operand| graph.ty(operand).dtype).collect());
-    let inputs: Vec<_> = (0..region.operands.len()).map(|index| program.input(index)).collect();
-    if let Some(rule) = &region.op.meaning().scalar {
-        program.outputs = rule(&mut program, &inputs).into_iter().map(|value| value.0).collect();
-    }
+    let dtypes: Vec<_> = region.operands.iter().map(|&operand| graph.ty(operand).dtype).collect();
+    let Some(program) = region.op.scalar_program(&dtypes) else { return false };
     let anchor = OpView { op: &node.op, operands: &operands, results: &node.types, symbols: graph.symbols() };
     (context.capabilities.accept)(&Attachment { anchor, program: &program, before }).is_native()
 }

@@ -100,9 +100,9 @@ fn check(policy: &PrecisionPolicy) -> Result<(), OptError> {
 
 /// Ops whose time goes into products of matrices.
 fn is_matmul_like(kind: OpKind) -> bool {
-    let fused = [OpKind::FusedMatMulBiasAct, OpKind::FusedAttentionBlock, OpKind::FusedTransformerLayer];
-    let family = kind.def().family;
-    matches!(family, "linear" | "convolution") || kind == OpKind::Attention || fused.contains(&kind)
+    use OpKind as K;
+    let fused = matches!(kind, K::FusedMatMulBiasAct | K::FusedAttentionBlock | K::FusedTransformerLayer);
+    fused || matches!(kind, K::MatMul | K::DotGeneral | K::Conv | K::ConvTranspose2d | K::Attention)
 }
 
 /// Ops whose float results are elements of their float operands.

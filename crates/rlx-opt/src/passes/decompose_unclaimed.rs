@@ -79,10 +79,7 @@ pub fn dispatch(graph: &Graph, op: &Op, operands: &[Value], context: &PassContex
         return Dispatch::Free;
     }
     let types: Vec<_> = operands.iter().map(|&operand| graph.ty(operand)).collect();
-    if let Some(rule) = &meaning.scalar {
-        let mut program = ScalarProgram::new(types.iter().map(|ty| ty.dtype).collect());
-        let inputs: Vec<_> = (0..types.len()).map(|index| program.input(index)).collect();
-        program.outputs = rule(&mut program, &inputs).into_iter().map(|value| value.0).collect();
+    if let Some(program) = op.scalar_program(&types.iter().map(|ty| ty.dtype).collect::<Vec<_>>()) {
         return match missing_primitive(&program, context) {
             None => Dispatch::Native,
             Some(reason) => Dispatch::Missing(reason),

@@ -282,11 +282,8 @@ impl<'a> Plan<'a> {
 }
 
 fn element(graph: &Graph, node: &Node) -> Option<Element> {
-    let meaning = node.op.meaning();
-    let rule = meaning.scalar.as_ref()?;
-    let mut program = ScalarProgram::new(node.operands.iter().map(|&value| graph.ty(value).dtype).collect());
-    let inputs: Vec<_> = (0..node.operands.len()).map(|index| program.input(index)).collect();
-    program.outputs = rule(&mut program, &inputs).into_iter().map(|value| value.0).collect();
+    let dtypes: Vec<_> = node.operands.iter().map(|&value| graph.ty(value).dtype).collect();
+    let mut program = node.op.scalar_program(&dtypes)?;
     program.drop_unused();
     let cheap = program.instrs.iter().all(|instr| match instr.kind {
         ScalarKind::Op(op) => is_cheap(op),

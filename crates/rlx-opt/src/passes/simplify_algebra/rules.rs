@@ -401,6 +401,12 @@ fn holds(to: DType, from: DType) -> bool {
     }
 }
 
+/// Do casts from `from` over `middle` to `to` saturate where a cast from `from` to `to` wraps?
+fn saturates(from: DType, middle: DType, to: DType) -> bool {
+    let wraps = from.int_range().is_some() && to.int_range().is_some() && to != DType::Bool;
+    wraps && middle.int_range().is_none()
+}
+
 fn lossless_cast(site: &mut Site<'_>) -> Option<Value> {
     let x = site.operands[0];
     if site.ty_of(x).dtype == site.ty.dtype {
@@ -409,7 +415,8 @@ fn lossless_cast(site: &mut Site<'_>) -> Option<Value> {
     let Op::Cast(inner) = site.op_of(x) else { return None };
     let middle = inner.to;
     let source = site.operand_of(x)?;
-    if !holds(middle, site.ty_of(source).dtype) {
+    let from = site.ty_of(source).dtype;
+    if !holds(middle, from) || (saturates(from, middle, site.ty.dtype) && !holds(site.ty.dtype, from)) {
         return None;
     }
     if site.ty_of(source).dtype == site.ty.dtype {
