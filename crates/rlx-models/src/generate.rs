@@ -12,6 +12,7 @@ use crate::error::ModelError;
 use crate::fields::UnknownFields;
 use crate::gpt2::{self, Gpt2Config, Gpt2Options, Logits};
 use crate::tokenizer::TextTokenizer;
+use crate::weights::ModelWeights;
 use rlx_runtime::{CompiledGraph, RuntimeError, Session, TensorRef};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -127,10 +128,23 @@ impl Generator {
         let folder = folder.as_ref();
         let config = Gpt2Config::read(folder, UnknownFields::Refuse)?;
         let tokenizer = TextTokenizer::read(folder, None)?;
-        let weights = gpt2::open_weights(folder)?;
+        Generator::from_parts(session, config, tokenizer, &gpt2::open_weights(folder)?, capacity)
+    }
+
+    /// As [`Generator::load`], from parts that are in memory already.
+    ///
+    /// # Errors
+    /// Weights that do not fit `config`; what the device refuses.
+    pub fn from_parts(
+        session: &Session,
+        config: Gpt2Config,
+        tokenizer: TextTokenizer,
+        weights: &ModelWeights,
+        capacity: Option<usize>,
+    ) -> Result<Generator, ModelError> {
         let capacity = capacity.unwrap_or(config.n_positions);
         let options = Gpt2Options { cache: Some(capacity), logits: Logits::Last };
-        let module = gpt2::module(&config, &weights, options)?;
+        let module = gpt2::module(&config, weights, options)?;
         let mut compiled = session.compile_hir(&module)?;
         weights.bind(&mut compiled)?;
         Ok(Generator { config, tokenizer, compiled, capacity })

@@ -19,7 +19,9 @@ use crate::weights::ModelWeights;
 use rlx_ir::hir::{HirModule, HirValue};
 use rlx_ir::ops::{Attention, AttentionLayout, AttentionOperands, MaskKind};
 use rlx_ir::{DType, Dim, TensorType, Value};
+use rlx_weights::WeightLoader;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Prefixes that checkpoints put before the names.
 const PREFIXES: &[&str] = &["transformer."];
@@ -50,6 +52,14 @@ pub struct Gpt2Options {
 /// Files that are missing or damaged.
 pub fn open_weights(folder: impl AsRef<Path>) -> Result<ModelWeights, ModelError> {
     ModelWeights::open(folder.as_ref(), PREFIXES)
+}
+
+/// The weights of a decoder, wherever they are.
+///
+/// # Errors
+/// Two tensors that mean the same.
+pub fn weights_of(loader: Arc<dyn WeightLoader>) -> Result<ModelWeights, ModelError> {
+    ModelWeights::of(loader, PREFIXES)
 }
 
 /// The decoder as a module of blocks.

@@ -10,13 +10,14 @@ use rlx_ir::{DType, Shape, TensorType};
 use rlx_runtime::CompiledGraph;
 use rlx_weights::{MappedWeights, WeightLoader, WeightTensor};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The tensors of a model under canonical names.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ModelWeights {
-    loader: Arc<MappedWeights>,
+    loader: Arc<dyn WeightLoader>,
     /// Canonical name to the file's name.
     names: Arc<BTreeMap<String, String>>,
 }
@@ -27,7 +28,14 @@ impl ModelWeights {
     /// # Errors
     /// Files that are missing or damaged, and two tensors that mean the same.
     pub fn open(folder: &Path, prefixes: &[&str]) -> Result<ModelWeights, ModelError> {
-        let loader = MappedWeights::open(folder)?;
+        ModelWeights::of(Arc::new(MappedWeights::open(folder)?), prefixes)
+    }
+
+    /// The tensors of `loader`; `prefixes` are those that checkpoints of the family use.
+    ///
+    /// # Errors
+    /// Two tensors that mean the same.
+    pub fn of(loader: Arc<dyn WeightLoader>, prefixes: &[&str]) -> Result<ModelWeights, ModelError> {
         let mut names = BTreeMap::new();
         for tensor in loader.tensors() {
             let name = canonical(tensor.name(), prefixes);
@@ -39,7 +47,7 @@ impl ModelWeights {
                 });
             }
         }
-        Ok(ModelWeights { loader: Arc::new(loader), names: Arc::new(names) })
+        Ok(ModelWeights { loader, names: Arc::new(names) })
     }
 
     /// The weight file, for errors.
@@ -111,6 +119,12 @@ impl ModelWeights {
         let name_in_file = |name: &str| self.names.get(name).cloned().unwrap_or_else(|| name.to_string());
         compiled.bind_weights_named(&*self.loader, &name_in_file)?;
         Ok(())
+    }
+}
+
+impl fmt::Debug for ModelWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ModelWeights({}, {} tensors)", self.source(), self.names.len())
     }
 }
 

@@ -27,7 +27,7 @@ pub use lower::{Lowered, Placement, lower_to_lir};
 pub use options::{CompileOptions, KernelDispatch, PrecisionPolicy};
 pub use pass::{OptError, Pass, PassContext};
 pub use pipeline::{Compiled, Pipeline, compile, compile_with};
-pub use report::{CompileReport, DispatchCounts, DispatchReport, Fusion};
+pub use report::{CompileReport, DispatchCounts, DispatchReport, Fusion, PassSummary};
 pub use rewrite::{Dispatch, Note, Remark, Rewriter, Rewritten, Uses};
 pub use trace::PipelineTrace;
 

@@ -186,6 +186,13 @@ impl CompileReport {
         !matches!(kind, OpKind::Input | OpKind::Param | OpKind::State | OpKind::Constant)
     }
 
+    /// Where the final nodes that stand for an original node were put; none when nothing stands for it.
+    pub fn places(&self, node: NodeId) -> impl Iterator<Item = &Placement> {
+        let stands =
+            self.finals.iter().zip(&self.placements).filter(move |((_, nodes), _)| nodes.contains(&node));
+        stands.map(|(_, placement)| placement)
+    }
+
     /// Everything that is known of one original node, a line each; empty for a foreign id.
     pub fn why(&self, node: NodeId) -> Vec<String> {
         let Some((_, label)) = self.originals.get(node.0 as usize) else { return vec![] };

@@ -4,7 +4,7 @@
 //! capabilities of the device. Only what is equal in all of these is shared, and
 //! what is shared is code, never weights or state.
 
-use crate::compiled::CompileReport;
+use crate::compiled::Compilation;
 use rlx_driver::{DriverError, ExecutableGraph};
 use rlx_ir::Graph;
 use rlx_opt::{Capabilities, CompileOptions};
@@ -52,7 +52,7 @@ pub struct CacheStatistics {
 struct Entry {
     /// Never run and never bound: what clones are made from.
     prototype: Box<dyn ExecutableGraph>,
-    report: Arc<CompileReport>,
+    compilation: Arc<Compilation>,
     used: u64,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct CompileCache {
     misses: u64,
 }
 
-type Hit = (Box<dyn ExecutableGraph>, Arc<CompileReport>);
+type Hit = (Box<dyn ExecutableGraph>, Arc<Compilation>);
 
 impl CompileCache {
     pub(crate) fn new(capacity: usize) -> CompileCache {
@@ -81,7 +81,7 @@ impl CompileCache {
         };
         entry.used = self.clock;
         self.hits += 1;
-        Ok(Some((entry.prototype.clone_box()?, entry.report.clone())))
+        Ok(Some((entry.prototype.clone_box()?, entry.compilation.clone())))
     }
 
     /// Keeps a compilation and gives an executable of it.
@@ -89,7 +89,7 @@ impl CompileCache {
         &mut self,
         key: CacheKey,
         prototype: Box<dyn ExecutableGraph>,
-        report: Arc<CompileReport>,
+        compilation: Arc<Compilation>,
     ) -> Result<Box<dyn ExecutableGraph>, DriverError> {
         if self.capacity == 0 {
             return Ok(prototype);
@@ -100,7 +100,7 @@ impl CompileCache {
             self.entries.remove(&oldest);
         }
         let executable = prototype.clone_box()?;
-        self.entries.insert(key, Entry { prototype, report, used: self.clock });
+        self.entries.insert(key, Entry { prototype, compilation, used: self.clock });
         Ok(executable)
     }
 

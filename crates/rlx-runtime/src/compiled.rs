@@ -12,18 +12,18 @@ use rlx_driver::{
 };
 use rlx_ir::lir::{BindingManifest, VerifiedLir};
 use rlx_ir::{Bindings, Graph};
-use rlx_opt::Placement;
+use rlx_opt::CompileReport;
 use rlx_weights::{WeightLoader, WeightRegistry, WeightTensor};
 use std::fmt;
 use std::sync::Arc;
 
-/// What the pipeline did with a graph.
+/// What the pipeline made of a graph, beside what runs.
 #[derive(Clone, Debug)]
-pub struct CompileReport {
+pub struct Compilation {
     /// The graph after the last graph pass.
     pub graph: Graph,
-    /// What became of every node of `graph`.
-    pub placements: Vec<Placement>,
+    /// What became of every node of the graph that was given.
+    pub report: CompileReport,
 }
 
 /// A graph that is ready to run once its params are bound. Running takes
@@ -32,7 +32,7 @@ pub struct CompileReport {
 pub struct CompiledGraph {
     executable: Box<dyn ExecutableGraph>,
     device: Device,
-    report: Option<Arc<CompileReport>>,
+    compilation: Option<Arc<Compilation>>,
     budget: Option<u64>,
     /// The last extents that were found to fit the budget.
     fits: Option<Bindings>,
@@ -42,10 +42,10 @@ impl CompiledGraph {
     pub(crate) fn new(
         executable: Box<dyn ExecutableGraph>,
         device: Device,
-        report: Option<Arc<CompileReport>>,
+        compilation: Option<Arc<Compilation>>,
         budget: Option<u64>,
     ) -> CompiledGraph {
-        CompiledGraph { executable, device, report, budget, fits: None }
+        CompiledGraph { executable, device, compilation, budget, fits: None }
     }
 
     /// The device it runs on.
@@ -64,8 +64,8 @@ impl CompiledGraph {
     }
 
     /// What the pipeline did; `None` for a module that came as LIR.
-    pub fn report(&self) -> Option<&CompileReport> {
-        self.report.as_deref()
+    pub fn compilation(&self) -> Option<&Compilation> {
+        self.compilation.as_deref()
     }
 
     /// Memory that runs with these extents take, weights included, known before
@@ -224,7 +224,7 @@ impl CompiledGraph {
         Ok(CompiledGraph {
             executable: self.executable.clone_box()?,
             device: self.device,
-            report: self.report.clone(),
+            compilation: self.compilation.clone(),
             budget: self.budget,
             fits: None,
         })

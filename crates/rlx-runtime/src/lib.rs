@@ -16,7 +16,7 @@ mod session;
 mod weights;
 
 pub use cache::CacheStatistics;
-pub use compiled::{CompileReport, CompiledGraph};
+pub use compiled::{Compilation, CompiledGraph};
 pub use devices::{DeviceStatus, devices};
 pub use error::RuntimeError;
 pub use memory::{largest_bindings, smallest_bindings};
@@ -27,4 +27,4 @@ pub use rlx_driver::{
     ActiveExtent, Device, DeviceInfo, DeviceKind, ExecutableGraph, MemoryUse, Outputs, Pipelined, RawOutput,
     SharedBytes, SlotOutput, StateHandles, StepTime, TensorRef, Timing,
 };
-pub use rlx_opt::{CompileOptions, KernelDispatch, PrecisionPolicy};
+pub use rlx_opt::{CompileOptions, CompileReport, KernelDispatch, PrecisionPolicy};

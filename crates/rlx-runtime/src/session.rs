@@ -1,7 +1,7 @@
 //! A session: one device, its options, its compile cache.
 
 use crate::cache::{CacheKey, CacheStatistics, CompileCache};
-use crate::compiled::{CompileReport, CompiledGraph};
+use crate::compiled::{Compilation, CompiledGraph};
 use crate::devices;
 use crate::error::RuntimeError;
 use rlx_driver::{Backend, Device, DeviceInfo};
@@ -130,15 +130,15 @@ impl Session {
         let key = CacheKey::new(&graph, &shared.capabilities, options);
         let cache = || shared.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let found = cache().find(key)?;
-        if let Some((executable, report)) = found {
-            return Ok(self.compiled(executable, Some(report)));
+        if let Some((executable, compilation)) = found {
+            return Ok(self.compiled(executable, Some(compilation)));
         }
         // Outside the lock: other threads may compile other graphs meanwhile.
         let compiled = rlx_opt::compile(graph, &shared.capabilities, options)?;
-        let report = Arc::new(CompileReport { graph: compiled.graph, placements: compiled.placements });
+        let compilation = Arc::new(Compilation { graph: compiled.graph, report: compiled.report });
         let prototype = shared.backend.compile_lir(compiled.module)?;
-        let executable = cache().keep(key, prototype, report.clone())?;
-        Ok(self.compiled(executable, Some(report)))
+        let executable = cache().keep(key, prototype, compilation.clone())?;
+        Ok(self.compiled(executable, Some(compilation)))
     }
 
     /// Compiles `graph` with the float dtypes of `precision`.
@@ -181,9 +181,9 @@ impl Session {
     fn compiled(
         &self,
         executable: Box<dyn rlx_driver::ExecutableGraph>,
-        report: Option<Arc<CompileReport>>,
+        compilation: Option<Arc<Compilation>>,
     ) -> CompiledGraph {
-        CompiledGraph::new(executable, self.device(), report, self.shared.options.memory_budget)
+        CompiledGraph::new(executable, self.device(), compilation, self.shared.options.memory_budget)
     }
 }
 

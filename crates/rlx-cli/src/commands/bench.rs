@@ -1,0 +1,182 @@
+//! `rlx bench`: compile and run times, as medians over many runs.
+
+use crate::inputs::{self, InputArgs, Missing};
+use crate::model::{Model, WeightArgs};
+use crate::options::{CompileArgs, DeviceArgs, DimArgs};
+use crate::{Usage, progress, report};
+use anyhow::Context;
+use rlx::{Graph, Session, TensorRef};
+use serde_json::{Value, json};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+const EXAMPLES: &str = "\
+Examples:
+  rlx bench model.rlx --dim B=8 --runs 100 --threads 2
+  rlx bench model.rlx --weights model.safetensors --input x=@x.npy --history times.jsonl
+  rlx bench run-slots
+
+Inputs and weights that are not given are random.";
+
+/// The MODEL that stands for the built-in measurement of call overhead.
+const RUN_SLOTS: &str = "run-slots";
+
+/// Arguments of `rlx bench`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Graph or module in text form, a model folder, or run-slots: the overhead of one call
+    model: PathBuf,
+    #[command(flatten)]
+    weights: WeightArgs,
+    #[command(flatten)]
+    inputs: InputArgs,
+    #[command(flatten)]
+    dims: DimArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    compile: CompileArgs,
+    /// Runs that are measured
+    #[arg(long, default_value_t = 20)]
+    runs: usize,
+    /// Runs before those
+    #[arg(long, default_value_t = 3)]
+    warmup: usize,
+    /// Append the result to this file, one line of JSON per measurement
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.runs == 0 {
+        return Err(Usage("--runs 0: expected at least one run".into()).into());
+    }
+    let session = args.device.session(args.compile.options())?;
+    let mut result = if args.model == Path::new(RUN_SLOTS) {
+        run_slots(&session, args.runs)?
+    } else {
+        bench_model(args, &session)?
+    };
+    result["device"] = json!(session.device().to_string());
+    result["device_name"] = json!(session.info().name);
+    result["version"] = json!(env!("CARGO_PKG_VERSION"));
+    if let Some(path) = &args.history {
+        append(path, &result)?;
+    }
+    if args.json {
+        return report::json(out, &result);
+    }
+    for (name, value) in result.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::Number(number) if name.ends_with("seconds") => {
+                report::seconds(number.as_f64().unwrap_or_default())
+            }
+            Value::Number(number) if name.ends_with("bytes") => {
+                report::bytes(number.as_u64().unwrap_or_default())
+            }
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        writeln!(
+            out,
+            "{}: {text}",
+            name.trim_end_matches("_seconds").trim_end_matches("_bytes").replace('_', " ")
+        )?;
+    }
+    Ok(())
+}
+
+fn bench_model(args: &Args, session: &Session) -> anyhow::Result<Value> {
+    let model = Model::read(&args.model)?;
+    let start = Instant::now();
+    let mut compiled = model.compile(session)?;
+    let compile = start.elapsed().as_secs_f64();
+    let dims = args.dims.by_symbol()?;
+    let tensors = inputs::resolve(compiled.lir(), &args.inputs.inputs, &dims, Missing::Random)?;
+    let start = Instant::now();
+    model.bind_any(&mut compiled, args.weights.weights.as_ref())?;
+    let bind = start.elapsed().as_secs_f64();
+    let feeds: Vec<_> =
+        tensors.iter().map(|(name, literal)| (name.as_str(), TensorRef::from(literal))).collect();
+    let start = Instant::now();
+    compiled.run_raw(&feeds)?;
+    let first = start.elapsed().as_secs_f64();
+    let bar = progress::bar("running", (args.warmup + args.runs) as u64);
+    let mut times = vec![];
+    for index in 0..args.warmup + args.runs {
+        let start = Instant::now();
+        compiled.run_raw(&feeds)?;
+        if index >= args.warmup {
+            times.push(start.elapsed().as_secs_f64());
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let bindings: rlx::Bindings = bindings(&compiled, &feeds)?;
+    let memory = compiled.memory_estimate(&bindings)?;
+    let mut result = summary(times);
+    result["model"] = json!(compiled.lir().name);
+    result["compile_seconds"] = json!(compile);
+    result["bind_seconds"] = json!(bind);
+    result["first_run_seconds"] = json!(first);
+    result["kernels"] = json!(compiled.lir().kernel_count());
+    result["memory_bytes"] = json!(memory.total());
+    Ok(result)
+}
+
+fn bindings(compiled: &rlx::CompiledGraph, feeds: &[(&str, TensorRef<'_>)]) -> anyhow::Result<rlx::Bindings> {
+    let mut bindings = rlx::Bindings::new();
+    rlx::driver::match_inputs(compiled.lir(), feeds, &|_| false, &mut bindings)?;
+    Ok(bindings)
+}
+
+/// Median, least and ninth decile.
+fn summary(mut times: Vec<f64>) -> Value {
+    times.sort_by(f64::total_cmp);
+    let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
+    let middle = times.len() / 2;
+    let median = if times.len() % 2 == 1 { times[middle] } else { (times[middle - 1] + times[middle]) / 2.0 };
+    json!({ "runs": times.len(), "median_seconds": median, "least_seconds": times[0], "p90_seconds": at(0.9) })
+}
+
+/// The overhead of one positional call: `y = exp(-x)` on 16 elements.
+fn run_slots(session: &Session, runs: usize) -> anyhow::Result<Value> {
+    const CALLS: u32 = 10_000;
+    let mut graph = Graph::new("two nodes");
+    let x = graph.input_f32("x", [16]);
+    let negative = graph.neg(x);
+    let y = graph.exp(negative);
+    graph.output("y", y);
+    let mut compiled = session.compile(graph.finish()?)?;
+    compiled.run(&[("x", &[16], &[0.5; 16])])?;
+    let bytes = [0u8; 64];
+    let mut times = vec![];
+    for _ in 0..runs {
+        let start = Instant::now();
+        for _ in 0..CALLS {
+            compiled.run_slots(&[&bytes])?;
+        }
+        times.push(start.elapsed().as_secs_f64() / f64::from(CALLS));
+    }
+    let mut result = summary(times);
+    result["model"] = json!(RUN_SLOTS);
+    result["calls_per_run"] = json!(CALLS);
+    Ok(result)
+}
+
+fn append(path: &Path, result: &Value) -> anyhow::Result<()> {
+    let mut line = result.clone();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    line["unix_time"] = json!(now);
+    let mut file = OpenOptions::new().create(true).append(true).open(path);
+    let written = file.as_mut().map_err(|error| std::io::Error::new(error.kind(), error.to_string()));
+    let written = written.and_then(|file| writeln!(file, "{line}"));
+    written.with_context(|| format!("cannot append to {}", path.display()))
+}

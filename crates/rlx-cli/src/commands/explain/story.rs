@@ -1,0 +1,302 @@
+//! Everything that `rlx explain` tells, as plain data.
+
+use crate::options::DimArgs;
+use rlx::ir::NodeId;
+use rlx::ir::lir::{BufferKind, KernelStep, LirModule, Operand, Step};
+use rlx::opt::{Compiled, DispatchReport, PassSummary, Placement};
+use rlx::{Bindings, Graph, GraphModule, MemoryUse, Session};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// One node of the model.
+pub struct NodeStory {
+    /// `%4 matmul`.
+    pub node: String,
+    /// Block path, or empty.
+    pub block: String,
+    /// Type of its first result.
+    pub ty: String,
+    /// Where it ended: one of [`NodeStory::FATES`].
+    pub fate: &'static str,
+    /// The steps that compute it.
+    pub steps: Vec<usize>,
+    /// What happened to it, in order.
+    pub history: Vec<String>,
+}
+
+impl NodeStory {
+    /// Every fate that a node can have.
+    pub const FATES: [&'static str; 6] = ["step", "prepare stage", "buffer", "view", "inlined", "removed"];
+}
+
+/// One step.
+pub struct StepStory {
+    /// What it stands for: `%3 matmul`.
+    pub origin: String,
+    /// Its anchor, or `region`.
+    pub kernel: String,
+    /// Elementwise instructions before the anchor.
+    pub before: usize,
+    /// Elementwise instructions after it.
+    pub after: usize,
+    /// Buffers that it reads.
+    pub reads: Vec<u32>,
+    /// Buffers that it writes.
+    pub writes: Vec<u32>,
+}
+
+/// One buffer of the arena.
+pub struct ArenaSlot {
+    /// Input, output or node name.
+    pub name: String,
+    /// `input`, `output` or `temporary`.
+    pub kind: &'static str,
+    /// Distance from the start, in bytes.
+    pub offset: usize,
+    /// Size in bytes.
+    pub size: usize,
+    /// First step that touches it.
+    pub first: usize,
+    /// Last step that touches it.
+    pub last: usize,
+}
+
+/// All of it.
+pub struct Story {
+    /// Name of the model.
+    pub name: String,
+    /// Where it would run.
+    pub device: String,
+    /// The stages it went through, each with its size.
+    pub stages: Vec<(&'static str, String)>,
+    /// The passes.
+    pub passes: Vec<PassSummary>,
+    /// Per kind of op, how its nodes run.
+    pub dispatch: DispatchReport,
+    /// Every node of the model.
+    pub nodes: Vec<NodeStory>,
+    /// Every step.
+    pub steps: Vec<StepStory>,
+    /// Names of all buffers of the module.
+    pub buffers: Vec<(String, &'static str)>,
+    /// The extents that sizes are for.
+    pub extents: BTreeMap<String, i64>,
+    /// The arena at those extents.
+    pub slots: Vec<ArenaSlot>,
+    /// Bytes of all intermediates had nothing been shared or fused.
+    pub unshared: u64,
+    /// Memory of a run.
+    pub memory: MemoryUse,
+}
+
+/// Gathers the story of a compilation.
+pub fn tell(
+    module: &GraphModule,
+    graph: &Graph,
+    compiled: &Compiled,
+    session: &Session,
+    dims: &DimArgs,
+) -> anyhow::Result<Story> {
+    let lir = &*compiled.module;
+    let bindings = dims.over(default_extents(lir))?;
+    let layout = lir.plan.layout(&bindings)?;
+    let memory = session.compile_module(compiled.module.clone())?.memory_estimate(&bindings)?;
+    let mut slots: Vec<ArenaSlot> = lir
+        .plan
+        .slots
+        .iter()
+        .filter_map(|slot| {
+            let (offset, size) = layout.places.get(slot.buffer.0 as usize).copied().flatten()?;
+            let buffer = lir.buffer(slot.buffer);
+            let (name, kind) = (buffer.name.clone(), kind_name(&buffer.kind));
+            Some(ArenaSlot { name, kind, offset, size, first: slot.first, last: slot.last })
+        })
+        .collect();
+    slots.sort_by_key(|slot| (slot.first, slot.offset));
+    Ok(Story {
+        name: graph.name.clone(),
+        device: session.device().to_string(),
+        stages: stages(module, graph, compiled),
+        passes: compiled.report.passes().to_vec(),
+        dispatch: compiled.report.dispatch(),
+        nodes: (0..graph.nodes().len()).map(|index| node_story(graph, compiled, index)).collect(),
+        steps: step_stories(lir),
+        buffers: lir.buffers.iter().map(|b| (b.name.clone(), kind_name(&b.kind))).collect(),
+        extents: bindings.iter().map(|(symbol, value)| (symbol.to_string(), value)).collect(),
+        slots,
+        unshared: lir.plan.unshared.extent(&bindings)? as u64,
+        memory,
+    })
+}
+
+/// Upper bounds where there are, else 1 or the lower bound.
+fn default_extents(module: &LirModule) -> Bindings {
+    let mut bindings = Bindings::new();
+    for (symbol, bounds) in &module.symbols {
+        bindings.set(symbol, bounds.max.unwrap_or(bounds.min.max(1)));
+    }
+    bindings
+}
+
+fn kind_name(kind: &BufferKind) -> &'static str {
+    match kind {
+        BufferKind::Temporary => "temporary",
+        BufferKind::Input => "input",
+        BufferKind::Output => "output",
+        BufferKind::Param => "param",
+        BufferKind::Prepared => "prepared",
+        BufferKind::State => "state",
+        BufferKind::Constant(_) => "constant",
+    }
+}
+
+fn stages(module: &GraphModule, graph: &Graph, compiled: &Compiled) -> Vec<(&'static str, String)> {
+    let mut stages = vec![];
+    if let GraphModule::Hir(module) = module {
+        stages.push(("hir", format!("{} blocks, {} bodies", module.blocks.len(), module.bodies.len())));
+    }
+    stages.push(("graph", format!("{} nodes", graph.nodes().len())));
+    stages.push(("optimized", format!("{} nodes", compiled.graph.nodes().len())));
+    let prepare = match &compiled.module.prepare {
+        Some(stage) => format!(", {} steps when weights are bound", count_steps(stage)),
+        None => String::new(),
+    };
+    stages.push(("lir", format!("{} steps{prepare}", count_steps(&compiled.module))));
+    stages
+}
+
+fn count_steps(module: &LirModule) -> usize {
+    let mut count = 0;
+    module.for_each_step(&mut |_| count += 1);
+    count
+}
+
+fn node_story(graph: &Graph, compiled: &Compiled, index: usize) -> NodeStory {
+    let node = &graph.nodes()[index];
+    let mut steps = vec![];
+    let mut fate = "removed";
+    for place in compiled.report.places(NodeId(index as u32)) {
+        let reached = match place {
+            Placement::Step(step) => {
+                steps.push(*step);
+                "step"
+            }
+            Placement::Prepared => "prepare stage",
+            Placement::Buffer => "buffer",
+            Placement::View => "view",
+            Placement::Inlined => "inlined",
+        };
+        let rank = |fate| NodeStory::FATES.iter().position(|other| *other == fate);
+        if rank(reached) < rank(fate) {
+            fate = reached;
+        }
+    }
+    steps.sort_unstable();
+    steps.dedup();
+    let name = node.op.leaf_name().map(|name| format!(" \"{name}\"")).unwrap_or_default();
+    NodeStory {
+        node: format!("%{index} {}{name}", node.op.def().name),
+        block: node.origin.path.to_string(),
+        ty: node.types.first().map(ToString::to_string).unwrap_or_default(),
+        fate,
+        steps,
+        history: compiled.report.why(NodeId(index as u32)).into_iter().skip(1).collect(),
+    }
+}
+
+fn step_stories(module: &LirModule) -> Vec<StepStory> {
+    let mut stories = vec![];
+    module.for_each_step(&mut |step| match step {
+        Step::Kernel(step) => stories.push(kernel_story(step)),
+        Step::Pack(pack) => stories.push(StepStory {
+            origin: format!("pack {}", pack.key),
+            kernel: "pack".into(),
+            before: 0,
+            after: 0,
+            reads: vec![pack.source.buffer.0],
+            writes: vec![pack.target.0],
+        }),
+        Step::Branch(_) | Step::Loop(_) => {}
+    });
+    stories
+}
+
+fn kernel_story(step: &KernelStep) -> StepStory {
+    let operands = step.anchor.iter().flat_map(|anchor| &anchor.operands);
+    let before = operands.map(|operand| match operand {
+        Operand::Region(region) => region.program.instrs.len(),
+        Operand::View(_) | Operand::Packed { .. } => 0,
+    });
+    StepStory {
+        origin: step.origin.clone(),
+        kernel: step.anchor.as_ref().map_or("region", |anchor| anchor.op.def().name).into(),
+        before: before.sum(),
+        after: step.epilogue.as_ref().map_or(0, |epilogue| epilogue.program.instrs.len()),
+        reads: step.read_buffers().iter().map(|id| id.0).collect(),
+        writes: step.outputs.iter().map(|view| view.buffer.0).collect(),
+    }
+}
+
+impl NodeStory {
+    /// As JSON.
+    pub fn json(&self) -> Value {
+        json!({ "node": self.node, "block": self.block, "type": self.ty, "fate": self.fate,
+                "steps": self.steps, "history": self.history })
+    }
+}
+
+impl Story {
+    /// Bytes of the arena.
+    pub fn arena(&self) -> u64 {
+        self.memory.arena
+    }
+
+    /// How many nodes have each fate; together, all nodes.
+    pub fn fates(&self) -> Vec<(&'static str, usize)> {
+        let count = |fate: &&'static str| self.nodes.iter().filter(|node| node.fate == *fate).count();
+        NodeStory::FATES.iter().map(|fate| (*fate, count(fate))).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> Value {
+        let stages: Vec<Value> =
+            self.stages.iter().map(|(stage, size)| json!({ "stage": stage, "size": size })).collect();
+        let passes: Vec<Value> = self
+            .passes
+            .iter()
+            .map(|pass| json!({ "pass": pass.pass, "nodes_before": pass.before, "nodes_after": pass.after }))
+            .collect();
+        let steps: Vec<Value> = self
+            .steps
+            .iter()
+            .map(|step| {
+                json!({ "origin": step.origin, "kernel": step.kernel, "fused_before": step.before,
+                        "fused_after": step.after, "reads": step.reads, "writes": step.writes })
+            })
+            .collect();
+        let slots: Vec<Value> = self
+            .slots
+            .iter()
+            .map(|slot| {
+                json!({ "name": slot.name, "kind": slot.kind, "offset": slot.offset, "bytes": slot.size,
+                        "first_step": slot.first, "last_step": slot.last })
+            })
+            .collect();
+        let dispatch: BTreeMap<&str, Value> = self
+            .dispatch
+            .kinds
+            .iter()
+            .map(|(kind, counts)| {
+                let value = json!({ "native": counts.native, "decomposed": counts.decomposed,
+                                    "rewritten": counts.rewritten, "missing": counts.missing });
+                (kind.def().name, value)
+            })
+            .collect();
+        let memory: BTreeMap<&str, u64> = self.memory.parts().into_iter().collect();
+        json!({ "name": self.name, "device": self.device, "stages": stages, "passes": passes, "dispatch": dispatch,
+                "fates": self.fates().into_iter().collect::<BTreeMap<_, _>>(),
+                "nodes": self.nodes.iter().map(NodeStory::json).collect::<Vec<_>>(), "steps": steps,
+                "extents": self.extents, "memory": memory, "arena_bytes": self.arena(),
+                "unshared_bytes": self.unshared, "slots": slots })
+    }
+}

@@ -1,0 +1,318 @@
+//! Inputs from the command line: files, random values, literals.
+//!
+//! Everything that is wrong with them is found at once and told in one error.
+//! Nothing is converted silently: a file has the dtype that the graph wants.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use rlx::ir::interpret::bind_shape;
+use rlx::ir::lir::{IoEntry, LirModule};
+use rlx::ir::sample::Generator;
+use rlx::ir::{Number, SymbolBounds};
+use rlx::weights::{WeightBytes, npy};
+use rlx::{Bindings, DType, Literal, TensorType};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The inputs of a run.
+#[derive(Args)]
+pub struct InputArgs {
+    /// Value of an input: a file `x=@x.npy`, random values `x=random:SEED`, a number
+    /// that fills the whole tensor `x=0.5`, or nested lists `x=[[1,2],[3,4]]`
+    #[arg(long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
+    pub inputs: Vec<InputSpec>,
+}
+
+/// One `--input`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputSpec {
+    /// Which input.
+    pub name: String,
+    /// Its value.
+    pub value: InputValue,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InputValue {
+    /// An npy file.
+    File(PathBuf),
+    /// Random values: floats uniform in -1..1, integers and bools 0 or 1.
+    Random(u64),
+    /// One number for every element.
+    Fill(f64),
+    /// Nested lists.
+    List(Value),
+}
+
+fn parse_input(text: &str) -> Result<InputSpec, String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("expected NAME=VALUE with a name".into());
+    }
+    let value = if let Some(path) = value.strip_prefix('@') {
+        InputValue::File(path.into())
+    } else if let Some(seed) = value.strip_prefix("random:") {
+        InputValue::Random(seed.parse().map_err(|_| "expected random:SEED with an integer seed")?)
+    } else if value.starts_with('[') {
+        InputValue::List(serde_json::from_str(value).map_err(|error| format!("malformed list: {error}"))?)
+    } else {
+        let number = value.parse().or_else(|_| value.parse::<bool>().map(|b| f64::from(u8::from(b))));
+        InputValue::Fill(number.map_err(|_| "expected @FILE, random:SEED, a number or a list")?)
+    };
+    Ok(InputSpec { name: name.into(), value })
+}
+
+/// What is done with inputs that nobody gave.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// They are an error.
+    Refused,
+    /// They get random values.
+    Random,
+}
+
+/// The tensor of every input of `module`, in its order.
+pub fn resolve(
+    module: &LirModule,
+    specs: &[InputSpec],
+    dims: &BTreeMap<&str, i64>,
+    missing: Missing,
+) -> anyhow::Result<Vec<(String, Literal)>> {
+    let mut findings = vec![];
+    let mut bindings = bind_dims(module, dims, &mut findings);
+    let entries = &module.io.inputs;
+    let values = match_names(entries, specs, missing, &mut findings);
+    let mut tensors: Vec<Option<Literal>> = vec![None; entries.len()];
+    // Values with extents of their own come first: they bind symbols for the others.
+    for ((entry, value), tensor) in entries.iter().zip(&values).zip(&mut tensors) {
+        let literal = match value {
+            Some(InputValue::File(path)) => read_npy(path),
+            Some(InputValue::List(list)) => literal_of_list(list, entry.ty.dtype),
+            _ => continue,
+        };
+        let fits = literal.and_then(|literal| {
+            bind_shape(&entry.ty, literal.dtype(), literal.dims(), &mut bindings)
+                .map_err(anyhow::Error::msg)
+                .map(|()| literal)
+        });
+        match fits {
+            Ok(literal) => *tensor = Some(literal),
+            Err(error) => findings.push(format!("input \"{}\": {error:#}", entry.name)),
+        }
+    }
+    let mut open = vec![];
+    for ((entry, value), tensor) in entries.iter().zip(&values).zip(&mut tensors) {
+        let Some(value @ (InputValue::Random(_) | InputValue::Fill(_))) = value else { continue };
+        match concrete(&entry.ty, &bindings, &mut open) {
+            Some(dims) => match generate(entry, value, &dims) {
+                Ok(literal) => *tensor = Some(literal),
+                Err(error) => findings.push(format!("input \"{}\": {error:#}", entry.name)),
+            },
+            None => continue,
+        }
+    }
+    open.sort();
+    open.dedup();
+    findings
+        .extend(open.iter().map(|symbol| format!("symbol {symbol}: has no extent; pass --dim {symbol}=N")));
+    if !findings.is_empty() {
+        bail!("{}", findings.join("\n"));
+    }
+    Ok(entries
+        .iter()
+        .zip(tensors)
+        .filter_map(|(entry, tensor)| Some((entry.name.clone(), tensor?)))
+        .collect())
+}
+
+fn bind_dims(module: &LirModule, dims: &BTreeMap<&str, i64>, findings: &mut Vec<String>) -> Bindings {
+    let mut bindings = Bindings::new();
+    for (&symbol, &value) in dims {
+        match module.symbols.get(symbol) {
+            None => {
+                let known: Vec<&str> = module.symbols.keys().map(|symbol| &**symbol).collect();
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                findings.push(format!("symbol {symbol}: the graph has no such symbol; it has {known}"));
+            }
+            Some(&SymbolBounds { min, max }) if value < min || max.is_some_and(|max| value > max) => {
+                let max = max.map_or("inf".into(), |max| max.to_string());
+                findings.push(format!("symbol {symbol}: is {value}, outside [{min}, {max}]"));
+            }
+            Some(_) => bindings.set(symbol, value),
+        }
+    }
+    bindings
+}
+
+/// The value for every entry; unknown, duplicate and missing names are findings.
+fn match_names(
+    entries: &[IoEntry],
+    specs: &[InputSpec],
+    missing: Missing,
+    findings: &mut Vec<String>,
+) -> Vec<Option<InputValue>> {
+    let mut values: Vec<Option<InputValue>> = vec![None; entries.len()];
+    for spec in specs {
+        match entries.iter().position(|entry| entry.name == spec.name) {
+            None => {
+                let known: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
+                let near = known.iter().min_by_key(|known| rlx::ir::text_distance(&spec.name, known));
+                let hint = match near.filter(|near| rlx::ir::text_distance(&spec.name, near) <= 2) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => format!("the inputs are: {}", known.join(", ")),
+                };
+                findings.push(format!("input \"{}\": there is no such input; {hint}", spec.name));
+            }
+            Some(index) if values[index].is_some() => {
+                findings.push(format!("input \"{}\": is given twice", spec.name));
+            }
+            Some(index) => values[index] = Some(spec.value.clone()),
+        }
+    }
+    for (index, (entry, value)) in entries.iter().zip(&mut values).enumerate() {
+        match (&value, missing) {
+            (Some(_), _) => {}
+            (None, Missing::Random) => *value = Some(InputValue::Random(index as u64)),
+            (None, Missing::Refused) => {
+                findings.push(format!("input \"{}\": is missing; expected {}", entry.name, entry.ty));
+            }
+        }
+    }
+    values
+}
+
+fn read_npy(path: &PathBuf) -> anyhow::Result<Literal> {
+    let file = path.display().to_string();
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {file}"))?;
+    let tensor = npy::read(&file, "array", &WeightBytes::from(bytes))?;
+    Ok(tensor.view().to_literal()?)
+}
+
+/// Extents of `ty`, or `None` with the symbols that are open.
+fn concrete(ty: &TensorType, bindings: &Bindings, open: &mut Vec<String>) -> Option<Vec<usize>> {
+    let before = open.len();
+    for dim in ty.shape.dims() {
+        dim.visit_symbols(&mut |symbol| {
+            if bindings.get(symbol).is_none() {
+                open.push(symbol.to_string());
+            }
+        });
+    }
+    if open.len() > before { None } else { ty.shape.eval(bindings).ok() }
+}
+
+fn generate(entry: &IoEntry, value: &InputValue, dims: &[usize]) -> anyhow::Result<Literal> {
+    let ty = TensorType::new(entry.ty.dtype, dims);
+    Ok(match value {
+        InputValue::Random(seed) => random(&ty, *seed)?,
+        InputValue::Fill(number) => fill(&ty, *number)?,
+        InputValue::File(_) | InputValue::List(_) => bail!("has extents of its own"),
+    })
+}
+
+fn fill(ty: &TensorType, value: f64) -> anyhow::Result<Literal> {
+    let dims = ty.shape.as_static().context("has symbolic extents")?;
+    let number = number_of(ty.dtype, value)?;
+    let count = dims.iter().product();
+    Ok(Literal::from_numbers(ty.dtype, &dims, std::iter::repeat_n(number, count))?)
+}
+
+fn number_of(dtype: DType, value: f64) -> anyhow::Result<Number> {
+    if dtype.is_float() || dtype.is_complex() {
+        return Ok(Number::Float(value));
+    }
+    if value.fract() != 0.0 {
+        bail!("{value} is no {dtype}");
+    }
+    integer(dtype, value as i128)
+}
+
+fn integer(dtype: DType, value: i128) -> anyhow::Result<Number> {
+    match Number::Int(value).cast(dtype) {
+        wrapped @ Number::Int(same) if same == value => Ok(wrapped),
+        _ => bail!("{value} does not fit {dtype}"),
+    }
+}
+
+/// Random values: floats uniform in -1..1, integers and bools 0 or 1.
+pub fn random(ty: &TensorType, seed: u64) -> anyhow::Result<Literal> {
+    let dims = ty.shape.as_static().context("has symbolic extents")?;
+    let mut generator = Generator::new(seed);
+    let count: usize = dims.iter().product();
+    let float = ty.dtype.is_float() || ty.dtype.is_complex();
+    let numbers = (0..count).map(|_| {
+        if float {
+            Number::Float(generator.unit() * 2.0 - 1.0)
+        } else {
+            Number::Int(generator.below(2) as i128)
+        }
+    });
+    Ok(Literal::from_numbers(ty.dtype, &dims, numbers)?)
+}
+
+fn literal_of_list(list: &Value, dtype: DType) -> anyhow::Result<Literal> {
+    let mut dims = vec![];
+    let mut level = list;
+    while let Value::Array(items) = level {
+        dims.push(items.len());
+        match items.first() {
+            Some(first) => level = first,
+            None => break,
+        }
+    }
+    let mut numbers = vec![];
+    flatten(list, &dims, dtype, &mut numbers)?;
+    Ok(Literal::from_numbers(dtype, &dims, numbers)?)
+}
+
+fn flatten(value: &Value, dims: &[usize], dtype: DType, numbers: &mut Vec<Number>) -> anyhow::Result<()> {
+    match (value, dims) {
+        (Value::Array(items), [extent, inner @ ..]) if items.len() == *extent => {
+            items.iter().try_for_each(|item| flatten(item, inner, dtype, numbers))
+        }
+        (Value::Bool(value), []) => {
+            numbers.push(number_of(dtype, f64::from(u8::from(*value)))?);
+            Ok(())
+        }
+        (Value::Number(number), []) => {
+            let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+            let parsed = match whole {
+                Some(whole) if !dtype.is_float() && !dtype.is_complex() => integer(dtype, whole)?,
+                _ => number_of(dtype, number.as_f64().context("a number that is too large")?)?,
+            };
+            numbers.push(parsed);
+            Ok(())
+        }
+        (Value::Array(_), _) | (Value::Number(_) | Value::Bool(_), _) => bail!("the lists are ragged"),
+        _ => bail!("expected numbers, found {value}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_parsed_exactly_or_refused() {
+        let value = |text: &str| parse_input(text).map(|spec| spec.value);
+        assert_eq!(value("x=@a=b.npy"), Ok(InputValue::File("a=b.npy".into())));
+        assert_eq!(value("x=random:7"), Ok(InputValue::Random(7)));
+        assert_eq!(value("x=true"), Ok(InputValue::Fill(1.0)));
+        assert!(value("x=random:").is_err() && value("x").is_err() && value("=1").is_err());
+        let list = |text: &str, dtype| literal_of_list(&serde_json::from_str(text).unwrap(), dtype);
+        assert_eq!(list("[[1,2],[3,4.5]]", DType::F32).unwrap().dims(), [2, 2]);
+        let wide = list("[9007199254740993]", DType::I64).unwrap();
+        assert_eq!(wide.number(0), Number::Int(9007199254740993));
+        for (text, dtype, message) in [
+            ("[[1],[2,3]]", DType::F32, "the lists are ragged"),
+            ("[1,[2]]", DType::F32, "the lists are ragged"),
+            ("[300]", DType::U8, "300 does not fit u8"),
+            ("[0.5]", DType::I32, "0.5 is no i32"),
+            ("[\"a\"]", DType::F32, "expected numbers, found \"a\""),
+        ] {
+            assert_eq!(list(text, dtype).unwrap_err().to_string(), message, "{text}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Arguments that several commands share.
+
+use crate::Usage;
+use clap::{Args, ValueEnum};
+use rlx::{
+    Bindings, CompileOptions, DType, Device, KernelDispatch, PrecisionPolicy, Session, SessionOptions,
+};
+use std::collections::BTreeMap;
+
+/// Where to run.
+#[derive(Args)]
+pub struct DeviceArgs {
+    /// Device, such as cpu, gpu or cuda:1 (see `rlx devices`)
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+    /// Worker threads of the cpu [default: all processors]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Refuse to take more memory than this many bytes
+    #[arg(long, value_name = "BYTES")]
+    pub memory_budget: Option<u64>,
+}
+
+/// Float arithmetic of a compiled graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// As the graph says
+    Keep,
+    /// Always f32
+    F32,
+    /// Always f16
+    F16,
+    /// Always bf16
+    Bf16,
+    /// Products in f16, the rest in f32
+    MixedF16,
+    /// Products in bf16, the rest in f32
+    MixedBf16,
+    /// As mixed-bf16, for products with weights only
+    ConservativeBf16,
+}
+
+/// Which ops run as kernels of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dispatch {
+    /// Kernels where there are, else decompositions
+    PreferNative,
+    /// Decompositions where there are
+    ForceDecomposed,
+    /// Refuse composite ops without a kernel
+    ForceNative,
+}
+
+/// How to compile.
+#[derive(Args)]
+pub struct CompileArgs {
+    /// Dtypes of float arithmetic
+    #[arg(long, value_enum, default_value_t = Precision::Keep)]
+    pub precision: Precision,
+    /// Kernels or decompositions
+    #[arg(long, value_enum, default_value_t = Dispatch::PreferNative)]
+    pub dispatch: Dispatch,
+    /// Leave elementwise ops as steps of their own
+    #[arg(long)]
+    pub no_fusion: bool,
+}
+
+impl CompileArgs {
+    /// The options that they name.
+    pub fn options(&self) -> CompileOptions {
+        CompileOptions {
+            precision: match self.precision {
+                Precision::Keep => PrecisionPolicy::Keep,
+                Precision::F32 => PrecisionPolicy::Always(DType::F32),
+                Precision::F16 => PrecisionPolicy::Always(DType::F16),
+                Precision::Bf16 => PrecisionPolicy::Always(DType::BF16),
+                Precision::MixedF16 => PrecisionPolicy::Mixed(DType::F16),
+                Precision::MixedBf16 => PrecisionPolicy::Mixed(DType::BF16),
+                Precision::ConservativeBf16 => PrecisionPolicy::MixedConservative(DType::BF16),
+            },
+            dispatch: match self.dispatch {
+                Dispatch::PreferNative => KernelDispatch::PreferNative,
+                Dispatch::ForceDecomposed => KernelDispatch::ForceDecomposed,
+                Dispatch::ForceNative => KernelDispatch::ForceNative,
+            },
+            fusion: !self.no_fusion,
+            ..CompileOptions::default()
+        }
+    }
+}
+
+impl DeviceArgs {
+    /// Opens the device.
+    pub fn session(&self, compile: CompileOptions) -> anyhow::Result<Session> {
+        if self.threads == Some(0) {
+            return Err(Usage("--threads 0: expected at least one thread".into()).into());
+        }
+        let options = SessionOptions {
+            compile,
+            threads: self.threads,
+            memory_budget: self.memory_budget,
+            ..SessionOptions::default()
+        };
+        Ok(Session::with(self.device, options)?)
+    }
+}
+
+/// Extents of symbolic dims.
+#[derive(Args)]
+pub struct DimArgs {
+    /// Extent of a symbolic dim; may be given several times
+    #[arg(long = "dim", value_name = "SYMBOL=N", value_parser = parse_dim)]
+    dims: Vec<(String, i64)>,
+}
+
+fn parse_dim(text: &str) -> Result<(String, i64), String> {
+    let parts = text.split_once('=').and_then(|(name, value)| Some((name, value.parse().ok()?)));
+    match parts {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value)),
+        _ => Err("expected SYMBOL=N with an integer, such as B=8".into()),
+    }
+}
+
+impl DimArgs {
+    /// The extents by symbol.
+    pub fn by_symbol(&self) -> anyhow::Result<BTreeMap<&str, i64>> {
+        let mut map = BTreeMap::new();
+        for (name, value) in &self.dims {
+            if map.insert(name.as_str(), *value).is_some_and(|before| before != *value) {
+                return Err(Usage(format!("--dim {name} is given twice")).into());
+            }
+        }
+        Ok(map)
+    }
+
+    /// `smallest` extents with those that were given in their place.
+    pub fn over(&self, mut bindings: Bindings) -> anyhow::Result<Bindings> {
+        for (symbol, value) in self.by_symbol()? {
+            bindings.set(symbol, value);
+        }
+        Ok(bindings)
+    }
+}
