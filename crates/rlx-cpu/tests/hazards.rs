@@ -115,7 +115,7 @@ fn states_trade_places_and_are_updated_in_place() {
 }
 
 #[test]
-fn a_region_that_merges_into_a_later_step_reads_the_old_content() {
+fn a_region_that_merges_into_a_later_step_reads_what_stood_there_before() {
     check(
         "%s = state {name = \"s\"} : f32[2, 4]\n%u = input {name = \"u\"} : f32[2, 1]\n%w = input {name = \"w\"} : f32[4, 4]\n\
          %p = constant {value = i32[2]:[1, 3]}\n%c = reshape %s {shape = [2, 4]}\n\

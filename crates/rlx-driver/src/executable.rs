@@ -147,7 +147,7 @@ pub trait HostValues: ExecutableGraph {
     /// Binds a param from `f32` values, as many as the param has elements.
     ///
     /// # Errors
-    /// As [`ExecutableGraph::set_param_typed`].
+    /// As [`HostValues::set_param_typed`].
     fn set_param(&mut self, name: &str, values: &[f32]) -> Result<(), DriverError> {
         let entry = self.lir().io.params.iter().find(|entry| entry.name == name);
         let dims = entry.and_then(|entry| entry.ty.shape.as_static()).unwrap_or_default();
