@@ -7,7 +7,8 @@ use std::io::Read;
 use std::process::Stdio;
 use std::{fs, path::Path};
 
-const COMMANDS: [&str; 6] = ["run", "explain", "inspect", "devices", "bench", "completions"];
+const COMMANDS: [&str; 8] =
+    ["run", "explain", "inspect", "devices", "bench", "generate", "embed", "completions"];
 
 #[test]
 fn every_command_has_help_with_examples() {

@@ -69,7 +69,7 @@ fn files_go_in_and_files_come_out() {
 fn file_names_stay_in_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("escape.rlx");
-    let text = "rlx 1\ngraph \"g\" {\n %0 = input {name = \"x\"} : f32[1]\n %1 = unary %0 {kind = neg}\n output \"../../up\" = %1\n}\n";
+    let text = "rlx 1\ngraph \"g\" {\n %0 = input {name = \"x\"} : f32[1]\n %1 = activation %0 {kind = neg, parameter = none}\n output \"../../up\" = %1\n}\n";
     fs::write(&model, text).unwrap();
     let out = folder.path().join("a/b");
     let model = model.display().to_string();

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, default_value_t = 200)]
     max_tokens: usize,
     /// Divides the logits; 0 always takes the likeliest token
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f32,
     /// Only the so many likeliest tokens
     #[arg(long)]

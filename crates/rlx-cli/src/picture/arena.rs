@@ -16,8 +16,8 @@ pub fn draw(story: &Story) -> Drawing {
     let scale = HEIGHT / bytes as f64;
     let width = 2.0 * MARGIN + steps as f64 * column;
     let mut drawing = Drawing::new(width.max(360.0), TITLE + HEIGHT + 2.0 * MARGIN);
-    let (peak, unshared) = (report::bytes(story.arena()), report::bytes(story.unshared));
-    drawing.text((MARGIN, 20.0), &format!("arena: peak {peak}; all values apart would take {unshared}"));
+    let (peak, apart) = (report::bytes(story.arena()), report::bytes(story.apart));
+    drawing.text((MARGIN, 20.0), &format!("arena: peak {peak}; all values apart would take {apart}"));
     drawing.text((MARGIN, 34.0), &format!("steps 0 to {} to the right, bytes downwards", steps - 1));
     for slot in &story.slots {
         let corner = (MARGIN + slot.first as f64 * column, TITLE + slot.offset as f64 * scale);

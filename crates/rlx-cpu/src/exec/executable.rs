@@ -74,6 +74,8 @@ struct State {
     bytes: AlignedBytes,
     dims: Vec<usize>,
     poisoned: bool,
+    /// Did the caller bind the content?
+    given: bool,
 }
 
 /// A compiled graph on the CPU.
@@ -225,12 +227,12 @@ impl CpuExecutable {
         for (entry, state) in shared.module.io.states.iter().zip(&mut self.states) {
             let dims = entry.ty.shape.eval(&bound.bindings)?;
             let empty = state.bytes.as_slice().is_empty();
-            if state.dims != dims && !empty {
+            if state.dims != dims && state.given {
                 return Err(DriverError::Mismatch {
                     what: "state",
                     name: entry.name.clone(),
                     expected: format!(
-                        "its extents {:?} to stay while it has content; reset it first",
+                        "the extents {:?} that it was given content with; reset it first",
                         state.dims
                     ),
                     found: format!("{dims:?}"),
@@ -238,7 +240,7 @@ impl CpuExecutable {
             }
             if state.dims != dims || (empty && !dims.contains(&0)) {
                 let size = entry.ty.size_bytes().extent(&bound.bindings)?;
-                *state = State { bytes: AlignedBytes::zeroed(size, "state")?, dims, poisoned: false };
+                *state = State { bytes: AlignedBytes::zeroed(size, "state")?, dims, ..State::default() };
             }
         }
         self.arena.rebind(bound.layout.clone())?;
@@ -589,7 +591,7 @@ impl StateHandles for CpuExecutable {
         tensor.check("state", name)?;
         let mut bytes = AlignedBytes::zeroed(tensor.bytes.len(), "state")?;
         bytes.as_mut_slice().copy_from_slice(tensor.bytes);
-        self.states[index] = State { bytes, dims: tensor.dims.to_vec(), poisoned: false };
+        self.states[index] = State { bytes, dims: tensor.dims.to_vec(), poisoned: false, given: true };
         self.attached = false;
         Ok(())
     }

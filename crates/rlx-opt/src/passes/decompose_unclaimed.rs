@@ -10,7 +10,7 @@
 //!
 //! A decomposition is decomposed in its turn until every op is one that the
 //! target claims, elementwise, movement, or a copy. What the caller prefers
-//! ([`KernelDispatch`](crate::KernelDispatch), per kind too) decides where both
+//! ([`KernelDispatch`], per kind too) decides where both
 //! ways exist. Elementwise and movement ops are never asked for a claim; for
 //! elementwise ops each primitive on each dtype is.
 //!

@@ -15,7 +15,7 @@
 //!   tensor that no kernel just made: then each region computes it again, which
 //!   costs less than writing and reading it.
 //!
-//! Cheap means at most [`CHEAP`] primitives in a row, counted along what is
+//! Cheap means at most `CHEAP` primitives in a row, counted along what is
 //! computed again, none of them a function, quotient or power. Constants of one
 //! element become constants of the program.
 //!

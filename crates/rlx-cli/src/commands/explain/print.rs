@@ -53,15 +53,15 @@ fn memory(story: &Story, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     }
     writeln!(out, "  total: {}", report::bytes(story.memory.total()))?;
-    let share = match story.unshared {
+    let share = match story.apart {
         0 => String::new(),
-        unshared => format!(" ({:.0} %)", 100.0 * story.arena() as f64 / unshared as f64),
+        apart => format!(" ({:.0} %)", 100.0 * story.arena() as f64 / apart as f64),
     };
     writeln!(
         out,
         "  peak arena {} of {} for all values apart{share}",
         report::bytes(story.arena()),
-        report::bytes(story.unshared)
+        report::bytes(story.apart)
     )?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::options::DimArgs;
 use rlx::ir::NodeId;
 use rlx::ir::lir::{BufferKind, KernelStep, LirModule, Operand, Step};
 use rlx::opt::{Compiled, DispatchReport, PassSummary, Placement};
-use rlx::{Bindings, Graph, GraphModule, MemoryUse, Session};
+use rlx::{Bindings, Graph, GraphModule, MemoryUse, OpKind, Session};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -83,8 +83,8 @@ pub struct Story {
     pub extents: BTreeMap<String, i64>,
     /// The arena at those extents.
     pub slots: Vec<ArenaSlot>,
-    /// Bytes of all intermediates had nothing been shared or fused.
-    pub unshared: u64,
+    /// Bytes of all values of a run (inputs, intermediates, outputs) had nothing been fused or shared.
+    pub apart: u64,
     /// Memory of a run.
     pub memory: MemoryUse,
 }
@@ -124,7 +124,7 @@ pub fn tell(
         buffers: lir.buffers.iter().map(|b| (b.name.clone(), kind_name(&b.kind))).collect(),
         extents: bindings.iter().map(|(symbol, value)| (symbol.to_string(), value)).collect(),
         slots,
-        unshared: lir.plan.unshared.extent(&bindings)? as u64,
+        apart: bytes_apart(graph, &bindings)?,
         memory,
     })
 }
@@ -136,6 +136,17 @@ fn default_extents(module: &LirModule) -> Bindings {
         bindings.set(symbol, bounds.max.unwrap_or(bounds.min.max(1)));
     }
     bindings
+}
+
+fn bytes_apart(graph: &Graph, bindings: &Bindings) -> anyhow::Result<u64> {
+    let lasting = |kind| matches!(kind, OpKind::Param | OpKind::State | OpKind::Constant);
+    let mut bytes = 0;
+    for node in graph.nodes().iter().filter(|node| !lasting(node.op.kind())) {
+        for ty in &node.types {
+            bytes += ty.size_bytes().extent(bindings)? as u64;
+        }
+    }
+    Ok(bytes)
 }
 
 fn kind_name(kind: &BufferKind) -> &'static str {
@@ -297,6 +308,6 @@ impl Story {
                 "fates": self.fates().into_iter().collect::<BTreeMap<_, _>>(),
                 "nodes": self.nodes.iter().map(NodeStory::json).collect::<Vec<_>>(), "steps": steps,
                 "extents": self.extents, "memory": memory, "arena_bytes": self.arena(),
-                "unshared_bytes": self.unshared, "slots": slots })
+                "apart_bytes": self.apart, "slots": slots })
     }
 }
