@@ -50,7 +50,7 @@ fn seeds_choose_among_stories() {
 #[test]
 fn generation_that_makes_no_sense_is_refused() {
     let error = fails(1, &["generate", PROMPT, "--temperature", "-1"]);
-    assert_eq!(error, "error: temperature is -1, expected a finite number of at least 0\n");
+    assert_eq!(error, "error: temperature: is -1, expected a finite number of at least 0\n");
     let error = fails(1, &["generate", PROMPT, "--model", "nowhere"]);
     assert!(error.starts_with("error: nowhere/config.json: cannot be read: "), "{error}");
 }
