@@ -169,7 +169,10 @@ impl Rope {
         let x = g.reshape(x, dims.clone());
         let rotated = g.narrow(x, last, 0, self.n_rot);
         let (a, b) = self.split_pairs(g, rotated, &dims);
-        let (c, s) = (self.table(g, operands, 1, &dims), self.table(g, operands, 2, &dims));
+        // Tables of `f32` beside an `f64` operand are widened to it.
+        let wide = g.ty(x).dtype;
+        let [c, s] = [1, 2].map(|operand| self.table(g, operands, operand, &dims));
+        let (c, s) = (g.cast_to(c, wide), g.cast_to(s, wide));
         let (ac, bs) = (g.mul(a, c), g.mul(b, s));
         let (bc, as_) = (g.mul(b, c), g.mul(a, s));
         let (a, b) = (g.sub(ac, bs), g.add(bc, as_));
@@ -233,8 +236,7 @@ impl Rope {
             shape[0] = dims[0].clone();
         }
         shape[dims.len() - 1] = Dim::from(self.n_rot / 2);
-        let table = g.reshape(table, shape);
-        g.accumulation_cast(table)
+        g.reshape(table, shape)
     }
 }
 
