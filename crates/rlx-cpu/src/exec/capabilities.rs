@@ -9,7 +9,6 @@ use super::matmul::{packed_bytes, takes_region};
 use super::rows::{is_row_dtype, row_axes};
 use super::tape::class_of;
 use crate::simd::SimdLevel;
-use rlx_ir::ops::Attention;
 use rlx_ir::{DType, Op, ScalarOp, TensorType};
 use rlx_opt::{Attachment, Capabilities, Claim, OpView, Packing};
 
@@ -33,11 +32,6 @@ pub fn capabilities(level: SimdLevel) -> Capabilities {
 }
 
 fn claim(view: &OpView<'_>) -> Claim {
-    match view.op {
-        Op::Attention(op) => return attention(op, view),
-        Op::KvAppend(_) => return Claim::Native,
-        _ => {}
-    }
     if view.op.meaning().decompose.is_none() {
         return Claim::Native;
     }
@@ -50,18 +44,28 @@ fn claim(view: &OpView<'_>) -> Claim {
                 "the kernel takes f32, f16 and bf16 over the innermost axes".into()
             })
         }
-        None => Claim::No("no kernel beats the decomposition".into()),
+        None => composite(view, dtype),
     }
 }
 
-/// Attention over `f32` heads that lie in one piece each.
-fn attention(op: &Attention, view: &OpView<'_>) -> Claim {
-    let heads = view.operands.iter().take(3).all(|ty| ty.dtype == DType::F32);
-    let mask = op.operand(view.operands, "mask").map(|ty| ty.dtype);
-    let masks = mask.is_none_or(|dtype| matches!(dtype, DType::Bool | DType::F32));
-    Claim::when(heads && masks && !op.block_table && !op.sinks, || {
-        "the kernel takes f32 heads, with a boolean or f32 mask, neither paged nor with sinks".into()
-    })
+/// The composites with a kernel that is not one of rows; `dtype` is that of the first operand.
+fn composite(view: &OpView<'_>, dtype: DType) -> Claim {
+    let narrow = || format!("the kernel takes f32, f16 and bf16, not {dtype}");
+    match view.op {
+        Op::Attention(op) => {
+            let mask = op.operand_index("mask").map_or(DType::Bool, |index| view.operands[index].dtype);
+            let plain = !op.block_table && !op.sinks && (mask == DType::Bool || is_row_dtype(mask));
+            Claim::when(plain && is_row_dtype(dtype), || "the kernel takes no pages, no sinks, no f64".into())
+        }
+        Op::Rope(_) => Claim::when(is_row_dtype(dtype), narrow),
+        Op::GatherElements(_) | Op::DynamicSlice(_) | Op::DynamicUpdateSlice(_) | Op::KvAppend(_) => {
+            Claim::Native
+        }
+        Op::ScatterAdd(_) | Op::ScatterElements(_) => {
+            Claim::when(!dtype.is_complex(), || format!("no kernel combines {dtype}"))
+        }
+        _ => Claim::No("no kernel beats the decomposition".into()),
+    }
 }
 
 fn scalar(_: ScalarOp, dtype: DType) -> Claim {

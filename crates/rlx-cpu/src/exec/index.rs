@@ -1,153 +1,474 @@
-//! Gather and cache updates by rows of bytes.
+//! Data movement decided by indices: gathers, scatters, windows, appends.
+//!
+//! Every index is checked before anything is written. Slices move as bytes;
+//! a scatter that combines works on elements, in the order of the updates.
 
 use super::view::BoundView;
 use super::work::{Call, Work};
-use rlx_ir::number::decode;
-use rlx_ir::{Number, Op};
+use crate::kernels::copy::{Axis, MAX_AXES, copy_strided};
+use crate::kernels::{Plain, cast_bytes, cast_bytes_mut};
+use rlx_ir::ops::ScatterKind;
+use rlx_ir::{DType, Op};
 
-/// The index at row-major position `position` of a dense integer view.
-fn index_at(view: &BoundView, bytes: &[u8], position: usize) -> i128 {
-    let width = view.dtype.size_of().unwrap_or(1);
-    match decode(view.dtype, &bytes[position * width..]) {
-        Number::Int(index) => index,
-        _ => -1,
+/// Bytes of slices that are worth handing to another thread.
+const PIECE: usize = 128 << 10;
+
+/// Index number `position` of a dense integer operand.
+pub fn index_at(dtype: DType, bytes: &[u8], position: usize) -> i64 {
+    fn element<const N: usize>(bytes: &[u8], position: usize) -> [u8; N] {
+        let mut element = [0; N];
+        element.copy_from_slice(&bytes[position * N..][..N]);
+        element
+    }
+    match dtype {
+        DType::I32 => i64::from(i32::from_le_bytes(element(bytes, position))),
+        DType::U32 => i64::from(u32::from_le_bytes(element(bytes, position))),
+        _ => i64::from_le_bytes(element(bytes, position)),
     }
 }
 
-/// Bytes from one batch row (axis 0), outer row (the axes before `axis`) and row (`axis`) of `view` to the
-/// next; `None` unless each row is dense and the outer rows are evenly apart.
-fn row_strides(view: &BoundView, axis: usize) -> Option<[usize; 3]> {
-    let width = view.dtype.size_of()?;
-    let rank = view.dims.len();
-    // The stride with which axes `from .. to` count as one, row-major.
-    let merged = |from: usize, to: usize| {
-        let axes: Vec<usize> = (from..to).filter(|&axis| view.dims[axis] != 1).collect();
-        let step =
-            |pair: &[usize]| view.strides[pair[0]] == view.strides[pair[1]] * view.dims[pair[1]] as isize;
-        let last = axes.last().map_or(0, |&axis| view.strides[axis]);
-        axes.windows(2).all(step).then_some(last).and_then(|stride| usize::try_from(stride).ok())
-    };
-    let inner: usize = view.dims[axis + 1..].iter().product();
-    if inner > 1 && merged(axis + 1, rank)? != 1 {
-        return None;
+/// Integers in an operand, dense.
+struct Indices {
+    dtype: DType,
+    slot: usize,
+    count: usize,
+}
+
+impl Indices {
+    fn new(view: &BoundView, slot: usize) -> Option<Indices> {
+        let known = matches!(view.dtype, DType::I32 | DType::U32 | DType::I64);
+        (known && view.is_dense()).then(|| Indices { dtype: view.dtype, slot, count: view.len() })
     }
-    let row = if view.dims[axis] == 1 { inner } else { merged(axis, axis + 1)? };
-    Some([merged(0, 1)? * width, merged(1, axis)? * width, row * width])
+
+    /// An index that was checked.
+    fn get(&self, reads: &[&[u8]], position: usize) -> usize {
+        index_at(self.dtype, reads[self.slot], position) as usize
+    }
+
+    /// Every index lies below the bound for its position.
+    fn check(&self, reads: &[&[u8]], bound: impl Fn(usize) -> usize) -> Result<(), String> {
+        for position in 0..self.count {
+            let (index, bound) = (index_at(self.dtype, reads[self.slot], position), bound(position));
+            if usize::try_from(index).ok().is_none_or(|index| index >= bound) {
+                return Err(format!("index {index} at position {position} is outside [0, {bound})"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Slices of an operand, one per coordinate vector: `stride` elements per unit of each of its
+/// coordinates, after a base that the number of the vector decides.
+struct Slices {
+    /// Extents over which vectors are numbered, and the stride of the operand along each.
+    lead: Vec<(usize, isize)>,
+    /// Extent and stride of each coordinate.
+    coordinates: Vec<(usize, isize)>,
+    /// First element of the operand.
+    offset: usize,
+    /// Elements of a slice.
+    len: usize,
+}
+
+impl Slices {
+    /// First element of the slice of vector `number`, whose coordinates `coordinate` gives.
+    fn start(&self, number: usize, coordinate: impl Fn(usize) -> usize) -> usize {
+        let (mut rest, mut position) = (number, self.offset as isize);
+        for &(extent, stride) in self.lead.iter().rev() {
+            position += (rest % extent) as isize * stride;
+            rest /= extent;
+        }
+        for (axis, &(_, stride)) in self.coordinates.iter().enumerate() {
+            position += coordinate(axis) as isize * stride;
+        }
+        position as usize
+    }
 }
 
 /// Data movement decided by indices.
-pub enum IndexStep {
-    /// `[outer, extent, inner bytes]` of the table, dense.
-    Gather {
-        /// Rows before the axis.
-        outer: usize,
-        /// Extent of the axis.
-        extent: usize,
-        /// Bytes of one slice.
-        inner: usize,
-        /// The indices, dense.
-        indices: BoundView,
-    },
-    /// Rows of `update` into a state at a position per batch row.
-    Append {
-        /// Bytes per batch row of the state.
-        batch_stride: usize,
-        /// Bytes from one outer row (head) of the state to the next.
-        outer_stride: usize,
-        /// Outer rows per batch row.
-        outer: usize,
-        /// Capacity along the sequence.
-        capacity: usize,
-        /// Rows appended.
-        rows: usize,
-        /// Bytes of one row.
-        inner: usize,
-        /// Bytes from one batch row, outer row and row of the update to the next.
-        source: [usize; 3],
-        /// The positions, dense.
-        positions: BoundView,
-    },
+pub struct IndexStep {
+    indices: Indices,
+    movement: Movement,
+    /// Of the moved operand.
+    dtype: DType,
+}
+
+enum Movement {
+    /// Slices of read slice 0 one after the other.
+    Gather(Slices, Numbering),
+    /// Slices of read slice `slot` into the result.
+    Scatter { slices: Slices, numbering: Numbering, kind: ScatterKind, slot: usize },
+    /// A window that begins where the indices say: from read slice 0, or into the result.
+    Window(Window),
+}
+
+/// Which index is which coordinate of which vector.
+struct Numbering {
+    /// Vectors.
+    vectors: usize,
+    /// Vector `n` takes its coordinates from number `n % period` of the indices.
+    period: usize,
+}
+
+struct Window {
+    /// Axes of the copy: extent, stride from, stride to.
+    axes: Vec<Axis>,
+    /// Per index: the extents of the windowed axis and of the window, and the stride.
+    starts: Vec<(usize, usize, isize)>,
+    /// Elements before each start, one window per index: the batch of an append.
+    batch: Option<(isize, usize)>,
+    from: usize,
+    /// Does the window lie in the result rather than in the operand?
+    into: bool,
+    slot: usize,
+}
+
+fn pairs(view: &BoundView, axes: std::ops::Range<usize>) -> Vec<(usize, isize)> {
+    axes.map(|axis| (view.dims[axis], view.strides[axis])).collect()
+}
+
+/// Elements of the axes from `first` on, where they lie one after the other.
+fn contiguous(view: &BoundView, first: usize) -> Option<usize> {
+    let mut expected = 1isize;
+    for axis in (first..view.dims.len()).rev() {
+        if view.dims[axis] != 1 && view.strides[axis] != expected && view.len() > 0 {
+            return None;
+        }
+        expected *= view.dims[axis] as isize;
+    }
+    Some(view.dims[first..].iter().product())
 }
 
 impl IndexStep {
-    /// The kernel for `op`, if its operands lie as it needs them.
-    pub fn new(op: &Op, operands: &[&BoundView]) -> Option<IndexStep> {
-        let dense = |index: usize| operands[index].is_dense();
-        let bytes = |dims: &[usize]| Some(dims.iter().product::<usize>() * operands[0].dtype.size_of()?);
-        let dims = &operands[0].dims;
-        match op {
-            Op::Gather(op) if dense(0) && dense(1) => Some(IndexStep::Gather {
-                outer: dims[..op.axis].iter().product(),
-                extent: dims[op.axis],
-                inner: bytes(&dims[op.axis + 1..])?,
-                indices: operands[1].clone(),
-            }),
-            Op::KvAppend(op) if dense(0) && dense(2) => Some(IndexStep::Append {
-                batch_stride: bytes(&dims[1..])?,
-                outer_stride: bytes(&dims[op.axis..])?,
-                outer: dims[1..op.axis].iter().product(),
-                capacity: dims[op.axis],
-                rows: operands[1].dims[op.axis],
-                inner: bytes(&dims[op.axis + 1..])?,
-                source: row_strides(operands[1], op.axis)?,
-                positions: operands[2].clone(),
-            }),
-            _ => None,
-        }
+    /// The kernel for `op`, if its operands lie as it needs them. The first operand of an update
+    /// is the result; others are in read slices by their number.
+    pub fn new(op: &Op, operands: &[BoundView], output: &BoundView) -> Option<IndexStep> {
+        let moved = &operands[0];
+        moved.dtype.size_of()?;
+        let index_slot = match op {
+            Op::Gather(_) | Op::GatherNd(_) | Op::GatherElements(_) | Op::DynamicSlice(_) => 1,
+            Op::ScatterNd(_) | Op::ScatterAdd(_) | Op::ScatterElements(_) => 1,
+            _ => 2,
+        };
+        let indices = Indices::new(operands.get(index_slot)?, index_slot)?;
+        let names = &operands[index_slot].dims;
+        let movement = match op {
+            Op::Gather(op) => {
+                let len = contiguous(moved, op.axis + 1)?;
+                let (lead, numbering) = along(moved, op.axis, indices.count);
+                let coordinates = pairs(moved, op.axis..op.axis + 1);
+                Movement::Gather(Slices { lead, coordinates, offset: moved.offset, len }, numbering)
+            }
+            Op::GatherNd(op) => {
+                let depth = *names.last()?;
+                let (slices, numbering) = vectors(moved, names, op.batch_dims, depth)?;
+                Movement::Gather(slices, numbering)
+            }
+            Op::GatherElements(op) => {
+                let (slices, numbering) = elements(moved, names, op.axis);
+                Movement::Gather(slices, numbering)
+            }
+            Op::ScatterNd(op) => {
+                let (slices, numbering) = vectors(output, names, 0, *names.last()?)?;
+                scatter(slices, numbering, op.kind, &operands[2], output.dtype)?
+            }
+            Op::ScatterAdd(op) => {
+                let len = contiguous(output, op.axis + 1)?;
+                let (lead, numbering) = along(output, op.axis, indices.count);
+                let coordinates = pairs(output, op.axis..op.axis + 1);
+                let slices = Slices { lead, coordinates, offset: output.offset, len };
+                scatter(slices, numbering, ScatterKind::Add, &operands[2], output.dtype)?
+            }
+            Op::ScatterElements(op) => {
+                let (slices, numbering) = elements(output, names, op.axis);
+                scatter(slices, numbering, op.kind, &operands[2], output.dtype)?
+            }
+            Op::DynamicSlice(op) => Movement::Window(window(moved, output, &op.axes, None)?),
+            Op::DynamicUpdateSlice(op) => Movement::Window(window(&operands[1], output, &op.axes, Some(1))?),
+            Op::KvAppend(op) => Movement::Window(append(&operands[1], output, op.axis)?),
+            _ => return None,
+        };
+        Some(IndexStep { indices, movement, dtype: moved.dtype })
     }
+}
+
+/// One index for each slice along `axis`: vectors are numbered by what lies before the axis,
+/// then by the indices.
+fn along(view: &BoundView, axis: usize, count: usize) -> (Vec<(usize, isize)>, Numbering) {
+    let mut lead = pairs(view, 0..axis);
+    let before: usize = view.dims[..axis].iter().product();
+    lead.push((count, 0));
+    (lead, Numbering { vectors: before * count, period: count })
+}
+
+/// Coordinate vectors of `depth` after `batch` shared axes.
+fn vectors(view: &BoundView, names: &[usize], batch: usize, depth: usize) -> Option<(Slices, Numbering)> {
+    let mut lead = pairs(view, 0..batch);
+    lead.extend(names[batch..names.len() - 1].iter().map(|&extent| (extent, 0)));
+    let count = names[..names.len() - 1].iter().product();
+    let slices = Slices {
+        lead,
+        coordinates: pairs(view, batch..batch + depth),
+        offset: view.offset,
+        len: contiguous(view, batch + depth)?,
+    };
+    Some((slices, Numbering { vectors: count, period: count }))
+}
+
+/// One index per element, for its coordinate along `axis`.
+fn elements(view: &BoundView, names: &[usize], axis: usize) -> (Slices, Numbering) {
+    let lead = names.iter().zip(&view.strides).enumerate();
+    let lead = lead.map(|(at, (&extent, &stride))| (extent, if at == axis { 0 } else { stride })).collect();
+    let count = names.iter().product();
+    let coordinates = pairs(view, axis..axis + 1);
+    (Slices { lead, coordinates, offset: view.offset, len: 1 }, Numbering { vectors: count, period: count })
+}
+
+fn scatter(
+    slices: Slices,
+    numbering: Numbering,
+    kind: ScatterKind,
+    updates: &BoundView,
+    dtype: DType,
+) -> Option<Movement> {
+    // Narrow floats accumulate in f32, on copies; complex ones go to the reference.
+    let typed = matches!(dtype, DType::F32 | DType::F64) || dtype.is_int();
+    let known = kind == ScatterKind::None || typed;
+    (updates.is_dense() && known).then_some(Movement::Scatter { slices, numbering, kind, slot: 2 })
+}
+
+/// The window of `starts.len()` axes. With `into` it lies in `output` and is filled from `moved`;
+/// else it lies in `moved`, and `output` has its extents.
+fn window(moved: &BoundView, output: &BoundView, axes: &[usize], into: Option<usize>) -> Option<Window> {
+    let (inside, whole) = if into.is_some() { (moved, output) } else { (output, moved) };
+    let starts =
+        axes.iter().map(|&axis| (whole.dims[axis], inside.dims[axis], whole.strides[axis])).collect();
+    Some(Window {
+        axes: copy_axes(moved, output, &inside.dims)?,
+        starts,
+        batch: None,
+        from: moved.offset,
+        into: into.is_some(),
+        slot: into.unwrap_or(0),
+    })
+}
+
+fn copy_axes(from: &BoundView, to: &BoundView, dims: &[usize]) -> Option<Vec<Axis>> {
+    let strides = from.strides.iter().zip(&to.strides).zip(dims);
+    let axes: Option<Vec<Axis>> = strides
+        .map(|((&from, &to), &extent)| Some(Axis { extent, from, to: usize::try_from(to).ok()? }))
+        .collect();
+    axes.filter(|axes| axes.len() <= MAX_AXES)
+}
+
+/// Rows of `update` into each batch row of `output` along `axis`.
+fn append(update: &BoundView, output: &BoundView, axis: usize) -> Option<Window> {
+    let mut window = window(update, output, &[axis], Some(1))?;
+    window.batch = Some((update.strides[0], usize::try_from(output.strides[0]).ok()?));
+    window.axes.remove(0);
+    Some(window)
 }
 
 impl Work for IndexStep {
     fn name(&self) -> &'static str {
-        "index"
+        match self.movement {
+            Movement::Gather(..) => "gather",
+            Movement::Scatter { .. } => "scatter",
+            Movement::Window(_) => "window",
+        }
     }
 
     fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
-        let (reads, write) = (call.reads, &mut *call.writes[0]);
-        match self {
-            IndexStep::Gather { outer, extent, inner, indices } => {
-                let count = indices.len();
-                for position in 0..count {
-                    let index = index_at(indices, reads[1], position);
-                    let row = usize::try_from(index).ok().filter(|row| row < extent);
-                    let row = row.ok_or_else(|| {
-                        format!("index {index} at position {position} is outside 0..{extent}")
-                    })?;
-                    for outer in 0..*outer {
-                        let from = (outer * extent + row) * inner;
-                        let to = (outer * count + position) * inner;
-                        write[to..to + inner].copy_from_slice(&reads[0][from..from + inner]);
-                    }
-                }
+        let width = self.dtype.size_of().unwrap_or(1);
+        match &self.movement {
+            Movement::Window(window) => window.run(&self.indices, width, call),
+            Movement::Gather(slices, numbering) => {
+                self.check(slices, call.reads)?;
+                self.gather(slices, numbering, width, call);
                 Ok(())
             }
-            IndexStep::Append {
-                batch_stride,
-                outer_stride,
-                outer,
-                capacity,
-                rows,
-                inner,
-                source: [from_batch, from_outer, from_row],
-                positions,
-            } => {
-                // Rows that follow each other go at once.
-                let (count, part) = if from_row == inner { (1, rows * inner) } else { (*rows, *inner) };
-                for batch in 0..positions.len() {
-                    let start = index_at(positions, reads[2], batch);
-                    let fits = usize::try_from(start).ok().filter(|start| start + rows <= *capacity);
-                    let start = fits.ok_or_else(|| {
-                        format!("position {start} of batch row {batch}: {rows} rows do not fit a capacity of {capacity}")
-                    })?;
-                    for row in 0..*outer * count {
-                        let (outer, row) = (row / count, row % count);
-                        let from = batch * from_batch + outer * from_outer + row * from_row;
-                        let to = batch * batch_stride + outer * outer_stride + (start + row) * inner;
-                        write[to..to + part].copy_from_slice(&reads[1][from..from + part]);
-                    }
-                }
-                Ok(())
+            Movement::Scatter { slices, numbering, kind, slot } => {
+                self.check(slices, call.reads)?;
+                self.scatter(slices, numbering, (*kind, *slot), call)
             }
         }
+    }
+}
+
+impl IndexStep {
+    fn check(&self, slices: &Slices, reads: &[&[u8]]) -> Result<(), String> {
+        let depth = slices.coordinates.len();
+        self.indices.check(reads, |position| slices.coordinates[position % depth.max(1)].0)
+    }
+
+    /// First element of the slice of vector `number`.
+    fn start(&self, slices: &Slices, numbering: &Numbering, reads: &[&[u8]], number: usize) -> usize {
+        let depth = slices.coordinates.len();
+        let first = number % numbering.period.max(1) * depth;
+        slices.start(number, |axis| self.indices.get(reads, first + axis))
+    }
+
+    fn gather(&self, slices: &Slices, numbering: &Numbering, width: usize, call: Call<'_, '_>) {
+        let (reads, bytes) = (call.reads, slices.len * width);
+        if bytes == 0 || numbering.vectors == 0 {
+            return;
+        }
+        let rows = PIECE.div_ceil(bytes);
+        call.context.pool().run_pieces(call.writes[0], rows * bytes, |piece, output| {
+            for (index, to) in output.chunks_exact_mut(bytes).enumerate() {
+                let start = self.start(slices, numbering, reads, piece * rows + index) * width;
+                to.copy_from_slice(&reads[0][start..start + bytes]);
+            }
+        });
+    }
+
+    fn scatter(
+        &self,
+        slices: &Slices,
+        numbering: &Numbering,
+        (kind, slot): (ScatterKind, usize),
+        call: Call<'_, '_>,
+    ) -> Result<(), String> {
+        let (reads, write) = (call.reads, &mut *call.writes[0]);
+        if slices.len == 0 {
+            return Ok(());
+        }
+        if kind == ScatterKind::None {
+            let bytes = slices.len * self.dtype.size_of().unwrap_or(1);
+            let width = bytes / slices.len;
+            for number in 0..numbering.vectors {
+                let start = self.start(slices, numbering, reads, number) * width;
+                write[start..start + bytes].copy_from_slice(&reads[slot][number * bytes..][..bytes]);
+            }
+            return Ok(());
+        }
+        let rows = Rows { step: self, slices, numbering, kind, reads, updates: reads[slot] };
+        match self.dtype {
+            DType::F32 => rows.combine::<f32>(write),
+            DType::F64 => rows.combine::<f64>(write),
+            DType::I8 => rows.combine::<i8>(write),
+            DType::I16 => rows.combine::<i16>(write),
+            DType::I32 => rows.combine::<i32>(write),
+            DType::I64 => rows.combine::<i64>(write),
+            DType::U8 => rows.combine::<u8>(write),
+            DType::U16 => rows.combine::<u16>(write),
+            DType::U32 => rows.combine::<u32>(write),
+            _ => rows.combine::<u64>(write),
+        }
+    }
+}
+
+struct Rows<'a> {
+    step: &'a IndexStep,
+    slices: &'a Slices,
+    numbering: &'a Numbering,
+    kind: ScatterKind,
+    reads: &'a [&'a [u8]],
+    updates: &'a [u8],
+}
+
+impl Rows<'_> {
+    fn combine<T: Combine>(&self, write: &mut [u8]) -> Result<(), String> {
+        let target = cast_bytes_mut::<T>("result", write).map_err(|error| error.to_string())?;
+        let updates = cast_bytes::<T>("updates", self.updates).map_err(|error| error.to_string())?;
+        let len = self.slices.len;
+        for number in 0..self.numbering.vectors {
+            let start = self.step.start(self.slices, self.numbering, self.reads, number);
+            let (to, from) = (&mut target[start..start + len], &updates[number * len..(number + 1) * len]);
+            let pairs = to.iter_mut().zip(from);
+            match self.kind {
+                ScatterKind::Add => pairs.for_each(|(to, &x)| *to = to.add(x)),
+                ScatterKind::Mul => pairs.for_each(|(to, &x)| *to = to.multiply(x)),
+                ScatterKind::Min => pairs.for_each(|(to, &x)| *to = to.smaller(x)),
+                ScatterKind::Max => pairs.for_each(|(to, &x)| *to = to.larger(x)),
+                ScatterKind::None => pairs.for_each(|(to, &x)| *to = x),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An element that scatters combine: integers wrap, NaN wins.
+trait Combine: Plain {
+    fn add(self, other: Self) -> Self;
+    fn multiply(self, other: Self) -> Self;
+    fn smaller(self, other: Self) -> Self;
+    fn larger(self, other: Self) -> Self;
+}
+
+macro_rules! combine_floats {
+    ($($ty:ty),*) => {
+        $(impl Combine for $ty {
+            fn add(self, other: $ty) -> $ty {
+                self + other
+            }
+            fn multiply(self, other: $ty) -> $ty {
+                self * other
+            }
+            fn smaller(self, other: $ty) -> $ty {
+                if self < other || self.is_nan() { self } else { other }
+            }
+            fn larger(self, other: $ty) -> $ty {
+                if self > other || self.is_nan() { self } else { other }
+            }
+        })*
+    };
+}
+combine_floats!(f32, f64);
+
+macro_rules! combine_integers {
+    ($($ty:ty),*) => {
+        $(impl Combine for $ty {
+            fn add(self, other: $ty) -> $ty {
+                self.wrapping_add(other)
+            }
+            fn multiply(self, other: $ty) -> $ty {
+                self.wrapping_mul(other)
+            }
+            fn smaller(self, other: $ty) -> $ty {
+                self.min(other)
+            }
+            fn larger(self, other: $ty) -> $ty {
+                self.max(other)
+            }
+        })*
+    };
+}
+combine_integers!(i8, u8, i16, u16, i32, u32, i64, u64);
+
+impl Window {
+    fn run(&self, indices: &Indices, width: usize, call: Call<'_, '_>) -> Result<(), String> {
+        let (reads, write) = (call.reads, &mut *call.writes[0]);
+        for position in 0..indices.count {
+            let (extent, len, _) = self.starts[if self.batch.is_some() { 0 } else { position }];
+            let start = index_at(indices.dtype, reads[indices.slot], position);
+            let end = usize::try_from(start).ok().and_then(|start| start.checked_add(len));
+            if end.is_none_or(|end| end > extent) {
+                return Err(format!(
+                    "start {start} at position {position} leaves no room for {len} elements in {extent}"
+                ));
+            }
+        }
+        let from = reads[self.slot];
+        if write.is_empty() || (self.into && from.is_empty()) {
+            return Ok(());
+        }
+        let mut copy = |from_offset: isize, to_offset: usize| {
+            let to = &mut write[to_offset * width..];
+            copy_strided(call.context, width, &self.axes, (from, from_offset as usize), to)
+                .map_err(|error| error.to_string())
+        };
+        if let Some((from_stride, to_stride)) = self.batch {
+            let stride = self.starts[0].2;
+            for batch in 0..indices.count {
+                let to = batch * to_stride + indices.get(reads, batch) * stride as usize;
+                copy(self.from as isize + batch as isize * from_stride, to)?;
+            }
+            return Ok(());
+        }
+        let starts = self.starts.iter().enumerate();
+        let shift: isize =
+            starts.map(|(position, start)| indices.get(reads, position) as isize * start.2).sum();
+        if self.into { copy(self.from as isize, shift as usize) } else { copy(self.from as isize + shift, 0) }
     }
 }

@@ -9,12 +9,14 @@ mod copy;
 mod executable;
 mod fold;
 mod index;
+mod lines;
 #[allow(unsafe_code)]
 mod matmul;
 #[allow(unsafe_code)]
 mod memory;
 #[allow(unsafe_code)]
 mod region;
+mod rope;
 mod rows;
 mod select;
 mod steps;

@@ -3,8 +3,10 @@
 use super::attention::AttentionStep;
 use super::fold::FoldStep;
 use super::index::IndexStep;
+use super::lines::LineStep;
 use super::memory::StepSpans;
 use super::region::Source;
+use super::rope::RopeStep;
 use super::rows::RowStep;
 use super::view::BoundView;
 use super::work::Work;
@@ -37,18 +39,26 @@ pub fn select(site: &Site<'_>, context: Context<'_>) -> Option<Box<dyn Work>> {
     if !site.outputs.iter().all(BoundView::is_dense) {
         return None;
     }
-    let operands: Vec<&BoundView> = site.operands.iter().collect();
+    let operands = &site.operands;
     if rlx_ir::lir::updates_first_operand(site.op) {
-        return IndexStep::new(site.op, &operands).map(boxed);
+        return IndexStep::new(site.op, operands, &site.outputs[0]).map(boxed);
     }
     if site.in_place() {
         return None;
     }
     match site.op {
-        Op::Attention(op) => AttentionStep::new(op, &operands, &site.outputs[0], context).map(boxed),
-        Op::Gather(_) => IndexStep::new(site.op, &operands).map(boxed),
-        Op::Reduce(op) => FoldStep::new(op, operands[0]).map(boxed),
-        _ => RowStep::new(site.op, &site.operands, context).map(boxed),
+        Op::Attention(op) => {
+            let operands: Vec<&BoundView> = operands.iter().collect();
+            AttentionStep::new(op, &operands, &site.outputs[0], context).map(boxed)
+        }
+        Op::Gather(_) | Op::GatherNd(_) | Op::GatherElements(_) | Op::DynamicSlice(_) => {
+            IndexStep::new(site.op, operands, &site.outputs[0]).map(boxed)
+        }
+        Op::Reduce(op) => FoldStep::new(op, &operands[0]).map(boxed),
+        Op::Rope(op) => RopeStep::new(op, operands).map(boxed),
+        Op::ArgReduce(_) | Op::TopK(_) => LineStep::new(site.op, &operands[0], context).map(boxed),
+        op if op.as_cumulative().is_some() => LineStep::new(op, &operands[0], context).map(boxed),
+        op => RowStep::new(op, operands, context).map(boxed),
     }
 }
 

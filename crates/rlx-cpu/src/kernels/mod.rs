@@ -21,8 +21,10 @@ pub mod map;
 pub mod math;
 #[allow(unsafe_code)]
 mod matrix;
+pub mod order;
 pub mod reduce;
 pub mod rows;
+pub mod scan;
 #[cfg(test)]
 mod testing;
 #[allow(unsafe_code)]

@@ -55,6 +55,14 @@ impl Case {
         value
     }
 
+    /// Integers below `bound`, often behind a view.
+    pub fn indices(&mut self, name: &str, dtype: DType, dims: &[usize], bound: usize) -> Value {
+        self.viewed(name, dims, |case, dims| {
+            let fill = Fill::Range(0.0, bound as f64);
+            fill_literal(&TensorType::new(dtype, dims), fill, &mut case.generator)
+        })
+    }
+
     /// A weight of exactly these extents.
     pub fn weight(&mut self, name: &str, dtype: DType, dims: &[usize]) -> Value {
         let literal = fill_literal(&TensorType::new(dtype, dims), Fill::Any, &mut self.generator);
