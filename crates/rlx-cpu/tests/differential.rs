@@ -442,3 +442,78 @@ fn attentions() {
         case.rounded = Some(dtype);
     });
 }
+
+#[test]
+fn convolutions() {
+    assert_agreement(13, 80, |case| {
+        let dtype = pick(case, &FLOATS);
+        let axes = 1 + case.below(3);
+        let groups = pick(case, &[1, 1, 2, 3]);
+        let (channels, outputs) = (1 + case.below(5), groups * (1 + case.below(5)));
+        let list = |case: &mut Case, low: usize, count: usize| {
+            (0..axes).map(|_| low + case.below(count)).collect::<Vec<_>>()
+        };
+        let plain = case.coin();
+        let window = if plain { vec![1; axes] } else { list(case, 1, 3) };
+        let op = Conv {
+            stride: if case.coin() { vec![1; axes] } else { list(case, 1, 3) },
+            padding_low: if plain { vec![0; axes] } else { list(case, 0, 3) },
+            padding_high: if plain { vec![0; axes] } else { list(case, 0, 3) },
+            dilation: list(case, 1, 2),
+            groups,
+            bias: case.coin(),
+        };
+        let mut x = vec![extent(case, 3), groups * channels];
+        x.extend((0..axes).map(|axis| op.dilation[axis] * (window[axis] - 1) + 1 + case.below(9)));
+        let mut w = vec![outputs, channels];
+        w.extend(&window);
+        let mut operands = vec![case.operand("x", dtype, &x)];
+        operands.push(if case.coin() { case.weight("w", dtype, &w) } else { case.operand("w", dtype, &w) });
+        if op.bias {
+            operands.push(case.operand("b", dtype, &[outputs]));
+        }
+        let y = case.graph.push(op, &operands);
+        let y = match case.below(4) {
+            0 => case.graph.push(Activation::of(ActivationKind::Silu), &[y]),
+            1 => {
+                let dims = case.graph.ty(y).shape.as_static().unwrap();
+                let residual = case.operand("residual", dtype, &dims);
+                case.graph.add(y, residual)
+            }
+            _ => y,
+        };
+        case.output("y", y);
+        case.accuracy = Accuracy::Accumulated { terms: 256 };
+        case.rounded = Some(dtype);
+    });
+}
+
+#[test]
+fn pools() {
+    assert_agreement(14, 60, |case| {
+        let kind = pick(case, PoolKind::ALL);
+        let averages = matches!(kind, PoolKind::Mean | PoolKind::Lp);
+        let dtype = if averages { pick(case, &FLOATS) } else { pick(case, &NUMBERS) };
+        let axes = 1 + case.below(3);
+        let mut list =
+            |low: usize, count: usize| (0..axes).map(|_| low + case.below(count)).collect::<Vec<_>>();
+        let window = list(1, 3);
+        let op = Pool {
+            kind,
+            stride: list(1, 3),
+            padding_low: list(0, 2),
+            padding_high: list(0, 2),
+            dilation: list(1, 2),
+            window,
+            ceil_mode: case.coin(),
+            count_include_pad: kind == PoolKind::Mean && case.coin(),
+            norm: (kind == PoolKind::Lp).then_some(rlx_ir::attr::Real(3.0)),
+        };
+        let mut x = extents(case, 2, 4);
+        x.extend((0..axes).map(|axis| op.dilation[axis] * (op.window[axis] - 1) + 1 + case.below(9)));
+        let x = case.special("x", dtype, &x);
+        let y = case.graph.push(op, &[x]);
+        case.output("y", y);
+        case.accuracy = Accuracy::Accumulated { terms: 64 };
+    });
+}

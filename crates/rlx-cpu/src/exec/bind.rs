@@ -6,6 +6,7 @@
 //! left runs through the reference evaluation. So any module that verifies
 //! runs here, whatever capabilities it was compiled for.
 
+use super::conv::ConvStep;
 use super::copy::CopyStep;
 use super::matmul::{self, Elements, Finish, MatmulStep, PackWork, RightOperand, takes_region};
 use super::memory::{Span, StepSpans};
@@ -107,7 +108,7 @@ impl Binder<'_> {
             let epilogue = step.epilogue.as_ref().expect("a verified step has an anchor or a region");
             return self.region(epilogue, None, &step.outputs, &step.origin);
         };
-        if self.matmul(anchor, step)? {
+        if self.matmul(anchor, step)? || self.convolution(anchor, step)? {
             return Ok(());
         }
         // Regions before the anchor become steps of their own.
@@ -258,18 +259,19 @@ impl Binder<'_> {
         };
         let elements =
             elements.ok_or_else(|| failed(origin)(format!("no kernel multiplies {}", left.dtype)))?;
-        let finish = self.finish(step.epilogue.as_ref(), (result, elements), &output, &mut reads, origin)?;
+        let finish =
+            self.finish(step.epilogue.as_ref(), (result, elements.sums()), &output, &mut reads, origin)?;
         let spans = StepSpans::new(reads, vec![output.span]).map_err(failed(origin))?;
         let work = MatmulStep::new(elements, (left, 0), right, dims[batch + 1], finish, self.context);
         self.push(spans, work, origin);
         Ok(true)
     }
 
-    /// What happens to the tiles of a product whose sums are `elements`.
+    /// What happens to the tiles of a product whose sums are elements of `sums`.
     fn finish(
         &self,
         epilogue: Option<&Epilogue>,
-        (result, elements): (DType, Elements),
+        (result, sums): (DType, &[DType]),
         output: &BoundView,
         reads: &mut Vec<Span>,
         origin: &str,
@@ -277,7 +279,7 @@ impl Binder<'_> {
         let rounding;
         let epilogue = match epilogue {
             Some(epilogue) => epilogue,
-            None if elements.sums().contains(&result) => return Ok(None),
+            None if sums.contains(&result) => return Ok(None),
             None => {
                 let program = Arc::new(ScalarProgram::identity(result));
                 rounding = Epilogue { program, inputs: vec![EpilogueInput::Anchor] };
@@ -288,6 +290,46 @@ impl Binder<'_> {
         let inputs = self.region_inputs(epilogue, None, std::slice::from_ref(output), reads)?;
         let region = RegionCore::new(tape, inputs, &mut [output.clone()], &output.dims);
         Ok(Some(Finish { region, dtype: output.dtype }))
+    }
+
+    /// A convolution on the GEMM kernels; `false` for a step that they do not take.
+    fn convolution(&mut self, anchor: &Anchor, step: &KernelStep) -> Result<bool, DriverError> {
+        let (Op::Conv(op), origin) = (&anchor.op, step.origin.as_str()) else { return Ok(false) };
+        let output = self.view(&step.outputs[0])?;
+        let result = anchor.results[0].dtype;
+        let computed = if result == DType::F64 { DType::F64 } else { DType::F32 };
+        let fusable = step.epilogue.as_ref().is_none_or(|epilogue| {
+            epilogue.program.output_dtypes().len() == 1 && is_computed(&epilogue.program)
+        });
+        if !output.is_dense() || !fusable {
+            return Ok(false);
+        }
+        let (mut views, mut reads) = (vec![], vec![]);
+        for (index, operand) in anchor.operands.iter().enumerate() {
+            let view = match operand {
+                Operand::View(view) => view.clone(),
+                Operand::Region(region) => self.before(region, &operand.ty(), origin)?,
+                Operand::Packed { .. } => return Ok(false),
+            };
+            let keep = view.dtype == computed && (index == 0 || self.view(&view)?.is_dense());
+            let near = if keep {
+                view
+            } else {
+                let near =
+                    self.workspace(&TensorType { dtype: computed, shape: view.layout.shape.clone() })?;
+                self.convert(&view, &near, origin)?;
+                near
+            };
+            let bound = self.view(&near)?;
+            reads.push(bound.span);
+            views.push(bound);
+        }
+        let finish =
+            self.finish(step.epilogue.as_ref(), (result, &[computed]), &output, &mut reads, origin)?;
+        let spans = StepSpans::new(reads, vec![output.span]).map_err(failed(origin))?;
+        let work = ConvStep::new(op, [&views[0], &views[1]], &output, finish, self.context);
+        self.push(spans, work, origin);
+        Ok(true)
     }
 
     /// Operand `index` of a product that computes in `computed`.

@@ -75,11 +75,12 @@ fn scalar(_: ScalarOp, dtype: DType) -> Claim {
 fn accept(attachment: &Attachment<'_>) -> Claim {
     let (anchor, program) = (&attachment.anchor, attachment.program);
     let is_product = matches!(anchor.op, Op::MatMul(_));
+    let is_sum = is_product || matches!(anchor.op, Op::Conv(_));
     let dtype = anchor.operands.first().map_or(DType::F32, |ty| ty.dtype);
     match attachment.before {
         None => {
             let fits = takes_region(dtype) && program.output_dtypes().len() == 1 && is_computed(program);
-            Claim::when(is_product && fits, || "no kernel takes this region after it".into())
+            Claim::when(is_sum && fits, || "no kernel takes this region after it".into())
         }
         Some(operand) => {
             let fits = is_product && operand == 1 && dtype == DType::F32 && is_widening(program);

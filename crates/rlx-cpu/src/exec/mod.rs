@@ -4,6 +4,8 @@ mod attention;
 mod backend;
 mod bind;
 mod capabilities;
+#[allow(unsafe_code)]
+mod conv;
 mod copy;
 #[allow(unsafe_code)]
 mod executable;
@@ -14,6 +16,7 @@ mod lines;
 mod matmul;
 #[allow(unsafe_code)]
 mod memory;
+mod pool;
 #[allow(unsafe_code)]
 mod region;
 mod rope;

@@ -213,26 +213,50 @@ impl RegionCore {
     ) {
         let mut file = files.any();
         file.begin(&self.tape);
-        let width = self.tape.output(0).1.size_of().unwrap_or(1);
         let columns = tile.columns();
         for row in tile.rows() {
-            let first = start_of(row) + columns.start;
-            let values = tile.row_mut(row);
-            for (index, values) in values.chunks_mut(BLOCK).enumerate() {
-                let block = Block { start: first + index * BLOCK, len: values.len() };
-                for (index, input) in self.inputs.iter().enumerate() {
-                    if input.source == Source::Anchor {
-                        file.register::<T>(index)[..values.len()].copy_from_slice(values);
-                    }
+            let start = start_of(row) + columns.start;
+            self.finish_values((context, &mut file), reads, tile.row_mut(row), start, apart);
+        }
+    }
+
+    /// The same for values that follow each other from element `start` of the domain on.
+    pub fn finish_row<T: Element>(
+        &self,
+        (context, files): (Context<'_>, &Files),
+        reads: &[&[u8]],
+        values: &mut [T],
+        start: usize,
+        apart: Option<&SharedSlice<'_, u8>>,
+    ) {
+        let mut file = files.any();
+        file.begin(&self.tape);
+        self.finish_values((context, &mut file), reads, values, start, apart);
+    }
+
+    fn finish_values<T: Element>(
+        &self,
+        (context, file): (Context<'_>, &mut File),
+        reads: &[&[u8]],
+        values: &mut [T],
+        start: usize,
+        apart: Option<&SharedSlice<'_, u8>>,
+    ) {
+        let width = self.tape.output(0).1.size_of().unwrap_or(1);
+        for (index, values) in values.chunks_mut(BLOCK).enumerate() {
+            let block = Block { start: start + index * BLOCK, len: values.len() };
+            for (index, input) in self.inputs.iter().enumerate() {
+                if input.source == Source::Anchor {
+                    file.register::<T>(index)[..values.len()].copy_from_slice(values);
                 }
-                self.place(context, &mut file, reads, block);
-                let bytes: &mut [u8] = match apart {
-                    None => bytemuck::cast_slice_mut(values),
-                    // SAFETY: each element of the result belongs to one tile, and a tile to one task.
-                    Some(apart) => unsafe { apart.part(block.start * width, block.len * width) },
-                };
-                self.compute(context, &mut file, reads, bytes);
             }
+            self.place(context, file, reads, block);
+            let bytes: &mut [u8] = match apart {
+                None => bytemuck::cast_slice_mut(values),
+                // SAFETY: each element of the result belongs to one tile, and a tile to one task.
+                Some(apart) => unsafe { apart.part(block.start * width, block.len * width) },
+            };
+            self.compute(context, file, reads, bytes);
         }
     }
 

@@ -5,6 +5,7 @@ use super::fold::FoldStep;
 use super::index::IndexStep;
 use super::lines::LineStep;
 use super::memory::StepSpans;
+use super::pool::PoolStep;
 use super::region::Source;
 use super::rope::RopeStep;
 use super::rows::RowStep;
@@ -54,6 +55,7 @@ pub fn select(site: &Site<'_>, context: Context<'_>) -> Option<Box<dyn Work>> {
         Op::Gather(_) | Op::GatherNd(_) | Op::GatherElements(_) | Op::DynamicSlice(_) => {
             IndexStep::new(site.op, operands, &site.outputs[0]).map(boxed)
         }
+        Op::Pool(op) => PoolStep::new(op, &operands[0], &site.outputs[0]).map(boxed),
         Op::Reduce(op) => FoldStep::new(op, &operands[0]).map(boxed),
         Op::Rope(op) => RopeStep::new(op, operands).map(boxed),
         Op::ArgReduce(_) | Op::TopK(_) => LineStep::new(site.op, &operands[0], context).map(boxed),

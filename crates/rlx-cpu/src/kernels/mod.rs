@@ -10,6 +10,7 @@
 #[allow(unsafe_code)]
 pub mod attention;
 mod context;
+pub mod conv;
 pub mod convert;
 #[allow(unsafe_code)]
 pub mod copy;
@@ -22,6 +23,7 @@ pub mod math;
 #[allow(unsafe_code)]
 mod matrix;
 pub mod order;
+pub mod pool;
 pub mod reduce;
 pub mod rows;
 pub mod scan;

@@ -1,0 +1,395 @@
+//! What convolutions need beside a matrix product: windows brought into the order in which the
+//! product reads its right operand, and the direct sum for channels that do not mix.
+//!
+//! Spatial axes are always three; those that a convolution lacks have extent 1, window 1 and
+//! stride 1. Elements outside the input count as zero.
+
+use super::Plain;
+use crate::simd::{Kernel, Simd};
+
+/// Windows along one spatial axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Input elements.
+    pub extent: usize,
+    /// Distance of two neighbours in the input, in elements.
+    pub step: isize,
+    /// Number of windows.
+    pub count: usize,
+    /// Elements of a window.
+    pub window: usize,
+    /// Distance from one window to the next.
+    pub stride: usize,
+    /// Distance between the elements of a window.
+    pub dilation: usize,
+    /// Zeros before the input.
+    pub padding: usize,
+}
+
+impl Windows {
+    /// An axis that is not there.
+    pub const NONE: Windows =
+        Windows { extent: 1, step: 0, count: 1, window: 1, stride: 1, dilation: 1, padding: 0 };
+
+    /// Is every window one element, in order?
+    pub fn is_identity(&self) -> bool {
+        self.window == 1 && self.stride == 1 && self.padding == 0 && self.count == self.extent
+    }
+
+    /// Input position of element `tap` of window `number`; negative or past the end in the padding.
+    #[inline(always)]
+    fn position(&self, number: usize, tap: usize) -> isize {
+        (number * self.stride + tap * self.dilation) as isize - self.padding as isize
+    }
+
+    /// Input position of element `tap` of window `number`, if it lies in the input.
+    #[inline(always)]
+    pub fn element(&self, number: usize, tap: usize) -> Option<isize> {
+        let position = self.position(number, tap);
+        (position >= 0 && position < self.extent as isize).then_some(position)
+    }
+
+    /// How many elements of window `number` lie at `low..high` of the input's positions.
+    pub fn taps(&self, number: usize, low: isize, high: isize) -> usize {
+        (0..self.window).filter(|&tap| (low..high).contains(&self.position(number, tap))).count()
+    }
+
+    /// The windows of `first..first + len` whose element `tap` lies in the input, counted from
+    /// `first`.
+    #[inline(always)]
+    pub fn inside(&self, first: usize, len: usize, tap: usize) -> (usize, usize) {
+        let start = self.position(first, tap);
+        let low = if start < 0 { (-start) as usize } else { 0 }.div_ceil(self.stride).min(len);
+        let room = self.extent as isize - start;
+        let high = if room <= 0 { 0 } else { (room as usize).div_ceil(self.stride).min(len) };
+        (low, high.max(low))
+    }
+}
+
+/// The windows of all channels of one group of one input.
+#[derive(Clone, Copy, Debug)]
+pub struct Volume<'a, T> {
+    /// The input.
+    pub data: &'a [T],
+    /// Its first element.
+    pub offset: usize,
+    /// Number of channels, and their distance.
+    pub channels: (usize, isize),
+    /// The spatial axes.
+    pub axes: [Windows; 3],
+}
+
+impl<T: Plain> Volume<'_, T> {
+    /// Rows of the matrix of windows: one per channel and element of a window.
+    pub fn depth(&self) -> usize {
+        self.channels.0 * self.axes.iter().map(|axis| axis.window).product::<usize>()
+    }
+}
+
+/// The most columns of a panel.
+const MOST_COLUMNS: usize = 64;
+
+/// Windows that follow each other along the last axis.
+#[derive(Clone, Copy, Default)]
+struct Stretch {
+    /// First column of the panel.
+    at: usize,
+    /// Number of windows.
+    len: usize,
+    /// Number of the window along each axis.
+    number: [usize; 3],
+}
+
+/// Writes one panel of the matrix of windows: for each row, the elements of `valid` windows from
+/// number `first` on, then zeros up to `columns` (at most 64).
+pub struct PackWindows<'a, T> {
+    /// The windows.
+    pub volume: Volume<'a, T>,
+    /// Number of the first window, in row-major order.
+    pub first: usize,
+    /// Windows of the panel.
+    pub valid: usize,
+    /// Columns of the panel.
+    pub columns: usize,
+    /// [`Volume::depth`] rows of `columns` elements.
+    pub panel: &'a mut [T],
+}
+
+impl<T: Plain> Kernel for PackWindows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let PackWindows { volume, first, valid, columns, panel } = self;
+        let [planes, lines, line] = volume.axes;
+        let mut stretches = [Stretch::default(); MOST_COLUMNS];
+        let mut count = 0;
+        let mut at = 0;
+        while at < valid {
+            let window = first + at;
+            let number =
+                [window / line.count / lines.count, window / line.count % lines.count, window % line.count];
+            let len = (line.count - number[2]).min(valid - at);
+            stretches[count] = Stretch { at, len, number };
+            count += 1;
+            at += len;
+        }
+        let stretches = &stretches[..count];
+        let mut rows = panel.chunks_exact_mut(columns);
+        for channel in 0..volume.channels.0 {
+            let base = volume.offset as isize + channel as isize * volume.channels.1;
+            for plane_tap in 0..planes.window {
+                for line_tap in 0..lines.window {
+                    for tap in 0..line.window {
+                        let Some(row) = rows.next() else { return };
+                        row[valid..].fill(T::default());
+                        for stretch in stretches {
+                            let to = &mut row[stretch.at..stretch.at + stretch.len];
+                            let plane = planes.position(stretch.number[0], plane_tap);
+                            let above = lines.position(stretch.number[1], line_tap);
+                            let inside = (0..planes.extent as isize).contains(&plane)
+                                && (0..lines.extent as isize).contains(&above);
+                            if !inside {
+                                to.fill(T::default());
+                                continue;
+                            }
+                            let start = base + plane * planes.step + above * lines.step;
+                            copy_line(volume.data, start, line, stretch.number[2], tap, to);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Element `tap` of the windows from `first` on of the line that begins at `start`.
+#[inline(always)]
+fn copy_line<T: Plain>(data: &[T], start: isize, line: Windows, first: usize, tap: usize, to: &mut [T]) {
+    let (low, high) = line.inside(first, to.len(), tap);
+    to[..low].fill(T::default());
+    to[high..].fill(T::default());
+    if low == high {
+        return;
+    }
+    let step = line.step * line.stride as isize;
+    let from = start + line.position(first + low, tap) * line.step;
+    let to = &mut to[low..high];
+    if step == 1 {
+        let from = &data[from as usize..][..to.len()];
+        // Short copies of a known length stay in registers.
+        let mut wide = to.chunks_exact_mut(16);
+        let mut source = from.chunks_exact(16);
+        for (to, from) in wide.by_ref().zip(source.by_ref()) {
+            to.copy_from_slice(from);
+        }
+        for (to, &x) in wide.into_remainder().iter_mut().zip(source.remainder()) {
+            *to = x;
+        }
+        return;
+    }
+    for (index, to) in to.iter_mut().enumerate() {
+        *to = data[(from + index as isize * step) as usize];
+    }
+}
+
+/// An element type that convolutions sum.
+pub trait Weighted: Plain {
+    /// `self + weight * x`.
+    fn plus_product(self, weight: Self, x: Self) -> Self;
+    /// `self + other`.
+    fn plus(self, other: Self) -> Self;
+}
+
+impl Weighted for f32 {
+    #[inline(always)]
+    fn plus_product(self, weight: f32, x: f32) -> f32 {
+        self + weight * x
+    }
+    #[inline(always)]
+    fn plus(self, other: f32) -> f32 {
+        self + other
+    }
+}
+
+impl Weighted for f64 {
+    #[inline(always)]
+    fn plus_product(self, weight: f64, x: f64) -> f64 {
+        self + weight * x
+    }
+    #[inline(always)]
+    fn plus(self, other: f64) -> f64 {
+        self + other
+    }
+}
+
+/// Adds one number to all values.
+pub struct AddBias<'a, T> {
+    /// The values.
+    pub values: &'a mut [T],
+    /// What is added.
+    pub bias: T,
+}
+
+impl<T: Weighted> Kernel for AddBias<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.values.iter_mut().for_each(|x| *x = x.plus(self.bias));
+    }
+}
+
+/// The convolution of one channel with one window: adds to `to`, one element per window.
+pub struct Direct<'a, T> {
+    /// The one channel.
+    pub volume: Volume<'a, T>,
+    /// The elements of the window.
+    pub weights: &'a [T],
+    /// The sums, in row-major order of the windows.
+    pub to: &'a mut [T],
+}
+
+impl<T: Weighted> Kernel for Direct<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Direct { volume, weights, to } = self;
+        let [planes, lines, line] = volume.axes;
+        let mut rows = to.chunks_exact_mut(line.count.max(1));
+        for plane_number in 0..planes.count {
+            for line_number in 0..lines.count {
+                let Some(row) = rows.next() else { return };
+                let mut weight = weights.iter();
+                for plane_tap in 0..planes.window {
+                    let plane = planes.position(plane_number, plane_tap);
+                    for line_tap in 0..lines.window {
+                        let above = lines.position(line_number, line_tap);
+                        let inside = (0..planes.extent as isize).contains(&plane)
+                            && (0..lines.extent as isize).contains(&above);
+                        let start = volume.offset as isize + plane * planes.step + above * lines.step;
+                        for tap in 0..line.window {
+                            let Some(&weight) = weight.next() else { return };
+                            if inside {
+                                add_line(volume.data, start, line, tap, weight, row);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_line<T: Weighted>(data: &[T], start: isize, line: Windows, tap: usize, weight: T, row: &mut [T]) {
+    let (low, high) = line.inside(0, row.len(), tap);
+    if low == high {
+        return;
+    }
+    let step = line.step * line.stride as isize;
+    let from = start + line.position(low, tap) * line.step;
+    let row = &mut row[low..high];
+    if step == 1 {
+        let from = &data[from as usize..][..row.len()];
+        for (to, &x) in row.iter_mut().zip(from) {
+            *to = to.plus_product(weight, x);
+        }
+        return;
+    }
+    for (index, to) in row.iter_mut().enumerate() {
+        *to = to.plus_product(weight, data[(from + index as isize * step) as usize]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{Noise, at_every_level};
+    use crate::pool::Pool;
+
+    fn axis(noise: &mut Noise) -> Windows {
+        let (extent, window) = (1 + noise.below(12), 1 + noise.below(3));
+        let (stride, dilation, padding) = (1 + noise.below(3), 1 + noise.below(2), noise.below(3));
+        let span = dilation * (window - 1) + 1;
+        let padded = extent + padding + noise.below(2);
+        let count = if padded < span { 0 } else { (padded - span) / stride + 1 };
+        Windows { extent, step: 0, count, window, stride, dilation, padding }
+    }
+
+    /// Element `tap` of window `number` along each axis.
+    fn element(volume: &Volume<'_, f32>, channel: usize, number: [usize; 3], tap: [usize; 3]) -> f32 {
+        let mut at = volume.offset as isize + channel as isize * volume.channels.1;
+        for (axis, windows) in volume.axes.iter().enumerate() {
+            let position = windows.position(number[axis], tap[axis]);
+            if position < 0 || position >= windows.extent as isize {
+                return 0.0;
+            }
+            at += position * windows.step;
+        }
+        volume.data[at as usize]
+    }
+
+    fn split(index: usize, extents: [usize; 3]) -> [usize; 3] {
+        [index / extents[2] / extents[1], index / extents[2] % extents[1], index % extents[2]]
+    }
+
+    #[test]
+    fn panels_and_direct_sums_match_their_definition() {
+        let pool = Pool::inline();
+        let mut noise = Noise::new(12);
+        at_every_level(&pool, |context| {
+            for _ in 0..60 {
+                let mut axes = [axis(&mut noise), axis(&mut noise), axis(&mut noise)];
+                let channels = 1 + noise.below(3);
+                // Channels last or first, so that lines are contiguous or not.
+                let apart = if noise.below(2) == 0 { channels as isize } else { 1 };
+                let mut step = apart;
+                for windows in axes.iter_mut().rev() {
+                    windows.step = step;
+                    step *= windows.extent as isize;
+                }
+                let data = noise.units(step as usize * channels);
+                let of_channel = if apart == 1 { step } else { 1 };
+                let volume = Volume { data: &data, offset: 0, channels: (channels, of_channel), axes };
+                let counts = axes.map(|windows| windows.count);
+                let taps = axes.map(|windows| windows.window);
+                let (total, window) = (counts.iter().product::<usize>(), taps.iter().product::<usize>());
+                if total == 0 {
+                    continue;
+                }
+                let first = noise.below(total);
+                let (columns, valid) = (16, (total - first).min(1 + noise.below(16)));
+                let mut panel = vec![7.0; volume.depth() * columns];
+                context.dispatch(PackWindows { volume, first, valid, columns, panel: &mut panel });
+                for (row, values) in panel.chunks(columns).enumerate() {
+                    for (column, &found) in values.iter().enumerate() {
+                        let wanted = if column < valid {
+                            element(
+                                &volume,
+                                row / window,
+                                split(first + column, counts),
+                                split(row % window, taps),
+                            )
+                        } else {
+                            0.0
+                        };
+                        assert_eq!(found, wanted, "{axes:?}");
+                    }
+                }
+                let weights = noise.units(window);
+                let mut sums = vec![1.0; total];
+                let one = Volume { channels: (1, 0), ..volume };
+                context.dispatch(Direct { volume: one, weights: &weights, to: &mut sums });
+                for (number, &found) in sums.iter().enumerate() {
+                    let mut wanted = 1.0;
+                    for (tap, weight) in weights.iter().enumerate() {
+                        wanted += weight * element(&one, 0, split(number, counts), split(tap, taps));
+                    }
+                    assert!((found - wanted).abs() < 1e-5, "{found} where {wanted} is expected");
+                }
+            }
+        });
+    }
+}
