@@ -90,6 +90,29 @@ fn feeds_are_as_promised() {
 }
 
 #[test]
+fn a_state_takes_the_extents_of_the_run() {
+    let mut g = Graph::new("total");
+    let ty = TensorType::new(DType::F32, Shape::new([Dim::symbol("N")]));
+    let (x, total) = (g.input("x", ty.clone()), g.state("total", ty));
+    let sum = g.add(total, x);
+    g.update_state("total", sum);
+    g.output("sum", sum);
+    let mut executable = compile(g);
+    let error = executable.states().unwrap().read_handle("total").unwrap_err().to_string();
+    assert!(error.ends_with("run once or bind it first"), "{error}");
+    for (count, expected) in [(2usize, 1.0), (2, 2.0), (3, 1.0), (3, 2.0)] {
+        let sums = executable.run(&[("x", &[count], &vec![1.0; count])]).unwrap();
+        assert_eq!(sums[0], vec![expected; count]);
+    }
+    let content = Literal::floats(DType::F32, &[4], &[1.0, 2.0, 3.0, 4.0]);
+    executable.states().unwrap().bind_handle("total", TensorRef::from(&content)).unwrap();
+    executable.run(&[("x", &[4], &[0.5; 4])]).unwrap();
+    assert_eq!(executable.states().unwrap().read_handle("total").unwrap().to_f64s(), [1.5, 2.5, 3.5, 4.5]);
+    executable.states().unwrap().reset_handle("total").unwrap();
+    assert_eq!(executable.states().unwrap().read_handle("total").unwrap().to_f64s(), [0.0; 4]);
+}
+
+#[test]
 fn extents_change_between_runs() {
     let mut g = Graph::new("rows");
     let x = g.input("x", TensorType::new(DType::F32, Shape::new([Dim::symbol("N"), Dim::from(3)])));

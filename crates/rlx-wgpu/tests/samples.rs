@@ -20,3 +20,9 @@ fn a_decoder_keeps_its_cache() {
     let Some(backend) = backend("a decoder on wgpu") else { return };
     check_decoder(&backend, &CompileOptions::default()).expect("the decoder agrees with the interpreter");
 }
+
+#[test]
+fn feeds_are_as_promised() {
+    let Some(backend) = backend("feeds on wgpu") else { return };
+    rlx_testkit::feeds::check_feeds(&backend).expect("feeds work as on every backend");
+}
