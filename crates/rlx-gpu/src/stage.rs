@@ -157,7 +157,8 @@ impl Stage {
             })
         };
         let mut launches = Vec::with_capacity(self.kernels.len());
-        for kernel in &self.kernels {
+        for step in &self.kernels {
+            let kernel = step.choose(bindings)?;
             let places = kernel.arguments.iter().map(place).collect::<Result<Vec<_>, DriverError>>()?;
             let failed = |error| device_error(device.name(), error);
             let bound = bind(&places, &device.limits()).map_err(failed)?;

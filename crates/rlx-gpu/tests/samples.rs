@@ -7,9 +7,21 @@ use rlx_opt::CompileOptions;
 use rlx_testkit::backend_suite::run_samples;
 use rlx_testkit::decoder::check_decoder;
 
+/// All that kernels cannot do, and nothing else: dtypes.
+const REFUSED: &[&str] = &[
+    "kernels do not compute c128 here",
+    "kernels do not compute c64 here",
+    "kernels do not compute f64 here",
+    "kernels do not compute f8e4m3 here",
+    "kernels do not compute f8e4m3fnuz here",
+    "kernels do not compute f8e5m2 here",
+    "kernels do not compute f8e5m2fnuz here",
+    "kernels do not compute f8e8m0 here",
+];
+
 fn check(options: &CompileOptions) {
     let backend = GpuBackend::new(Checked, Device::GPU, "checked");
-    run_samples(&backend, options, |_| true).check(800);
+    run_samples(&backend, options, |_| true).check(1042, REFUSED);
 }
 
 #[test]
@@ -26,4 +38,10 @@ fn every_sample_runs_without_fusion() {
 fn a_decoder_keeps_its_cache() {
     let backend = GpuBackend::new(Checked, Device::GPU, "checked");
     check_decoder(&backend, &CompileOptions::default()).expect("the decoder agrees with the interpreter");
+}
+
+#[test]
+fn products_of_any_number_of_rows_agree() {
+    let backend = GpuBackend::new(Checked, Device::GPU, "checked");
+    rlx_testkit::products::check_products(&backend).expect("products agree with the interpreter");
 }

@@ -3,12 +3,13 @@
 //! Invariants: a sample whose op and dtypes the backend claims must run; any other may be refused, by a typed error
 //! when it is compiled, never by a wrong result. Nothing here names a backend.
 
-use rlx_driver::{Backend, TensorRef};
+use rlx_driver::{Backend, DriverError, TensorRef};
 use rlx_ir::accuracy::{Accuracy, compare, epsilon};
 use rlx_ir::interpret::evaluate;
 use rlx_ir::op::Sample;
-use rlx_ir::{DType, Literal, Op, OpKind, ScalarOp};
-use rlx_opt::{Capabilities, CompileOptions, OpView};
+use rlx_ir::{DType, Diagnostic, Literal, Op, OpKind, ScalarOp};
+use rlx_opt::{Capabilities, CompileOptions, OpView, OptError};
+use std::collections::BTreeSet;
 
 /// What became of the samples.
 #[derive(Clone, Debug, Default)]
@@ -17,19 +18,23 @@ pub struct SuiteReport {
     pub agreed: usize,
     /// Samples that the backend refused to compile, with its words.
     pub refused: Vec<String>,
+    /// Why nodes were refused, each reason once.
+    pub reasons: BTreeSet<String>,
     /// Samples that failed or disagreed.
     pub failed: Vec<String>,
 }
 
 impl SuiteReport {
-    /// Panics with the failures, or where fewer than `least` samples ran; prints what was refused.
+    /// Panics with the failures, where fewer than `least` samples ran, or where the reasons of refusals are not
+    /// exactly `reasons`; prints what was refused.
     ///
     /// # Panics
     /// As a test fails.
-    pub fn check(&self, least: usize) {
+    pub fn check(&self, least: usize, reasons: &[&str]) {
         println!("{} agreed, {} refused:\n{}", self.agreed, self.refused.len(), self.refused.join("\n"));
         assert!(self.failed.is_empty(), "{} failed:\n{}", self.failed.len(), self.failed.join("\n"));
         assert!(self.agreed >= least, "only {} samples ran, expected {least}", self.agreed);
+        assert!(self.reasons.iter().eq(reasons), "refused for {:#?}, expected {reasons:#?}", self.reasons);
     }
 }
 
@@ -45,31 +50,44 @@ pub fn run_samples(
             let label = format!("{kind} sample {index} {:?}", sample.op);
             match run_sample(backend, options, sample) {
                 Ok(()) => report.agreed += 1,
-                Err((Stage::Compile, error)) if !is_claimed(&backend.capabilities(), sample) => {
-                    report.refused.push(format!("{label}: {error}"));
+                Err(Failure::Refused(nodes)) => {
+                    let words: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+                    let line = format!("{label}: {}", words.join("; "));
+                    if is_claimed(&backend.capabilities(), sample) {
+                        report.failed.push(line);
+                    } else {
+                        report.reasons.extend(nodes.iter().map(reason));
+                        report.refused.push(line);
+                    }
                 }
-                Err((_, error)) => report.failed.push(format!("{label}: {error}")),
+                Err(Failure::Other(error)) => report.failed.push(format!("{label}: {error}")),
             }
         }
     }
     report
 }
 
-enum Stage {
-    Compile,
-    Run,
+enum Failure {
+    /// The nodes that have no kernel.
+    Refused(Vec<Diagnostic>),
+    /// Anything else, in words.
+    Other(String),
 }
 
-fn run_sample(
-    backend: &dyn Backend,
-    options: &CompileOptions,
-    sample: &Sample<Op>,
-) -> Result<(), (Stage, String)> {
-    let failed = |error: String| (Stage::Run, error);
+/// What a refusal says after the name of the node.
+fn reason(node: &Diagnostic) -> String {
+    node.message.rsplit(": ").next().unwrap_or_default().to_string()
+}
+
+fn run_sample(backend: &dyn Backend, options: &CompileOptions, sample: &Sample<Op>) -> Result<(), Failure> {
+    let failed = Failure::Other;
     let (graph, feeds) = sample.graph(11);
     let expected = evaluate(&graph, &feeds).map_err(|error| failed(error.to_string()))?;
     let compiled = backend.compile(graph, options);
-    let mut executable = compiled.map_err(|error| (Stage::Compile, error.to_string()))?;
+    let mut executable = compiled.map_err(|error| match error {
+        DriverError::Compile(OptError::Unsupported { nodes, .. }) => Failure::Refused(nodes),
+        error => Failure::Other(error.to_string()),
+    })?;
     let inputs: Vec<(&str, TensorRef<'_>)> =
         feeds.iter().map(|(name, literal)| (name.as_str(), literal.into())).collect();
     let outputs = executable.run_typed(&inputs).map_err(|error| failed(error.to_string()))?;

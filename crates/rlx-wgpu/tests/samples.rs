@@ -5,6 +5,18 @@ use rlx_testkit::backend_suite::run_samples;
 use rlx_testkit::decoder::check_decoder;
 use rlx_wgpu::WgpuBackend;
 
+/// All that kernels cannot do, and nothing else: dtypes.
+const REFUSED: &[&str] = &[
+    "kernels do not compute c128 here",
+    "kernels do not compute c64 here",
+    "kernels do not compute f64 here",
+    "kernels do not compute f8e4m3 here",
+    "kernels do not compute f8e4m3fnuz here",
+    "kernels do not compute f8e5m2 here",
+    "kernels do not compute f8e5m2fnuz here",
+    "kernels do not compute f8e8m0 here",
+];
+
 fn backend(what: &str) -> Option<WgpuBackend> {
     rlx_wgpu::open().inspect_err(|error| rlx_testkit::not_run(what, &error.to_string())).ok()
 }
@@ -12,7 +24,7 @@ fn backend(what: &str) -> Option<WgpuBackend> {
 #[test]
 fn every_sample_agrees() {
     let Some(backend) = backend("op samples on wgpu") else { return };
-    run_samples(&backend, &CompileOptions::default(), |_| true).check(800);
+    run_samples(&backend, &CompileOptions::default(), |_| true).check(1042, REFUSED);
 }
 
 #[test]
@@ -25,4 +37,10 @@ fn a_decoder_keeps_its_cache() {
 fn feeds_are_as_promised() {
     let Some(backend) = backend("feeds on wgpu") else { return };
     rlx_testkit::feeds::check_feeds(&backend).expect("feeds work as on every backend");
+}
+
+#[test]
+fn products_of_any_number_of_rows_agree() {
+    let Some(backend) = backend("products on wgpu") else { return };
+    rlx_testkit::products::check_products(&backend).expect("products agree with the interpreter");
 }

@@ -35,6 +35,7 @@ impl<'a> Emitter<'a> {
             parameters: self.parameters,
             groups,
             origin: self.step.origin.clone(),
+            small: None,
         }
     }
 

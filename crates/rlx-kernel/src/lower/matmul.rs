@@ -1,16 +1,16 @@
 //! Batched matrix products.
 //!
-//! Floats are multiplied by workgroups over tiles in workgroup memory, accumulating in `f32`; integers by one
-//! invocation for each result. The tile of results goes through the same memory, so that the epilogue stands once in
-//! the kernel and neighbours store neighbours.
+//! Floats are multiplied by workgroups over tiles in workgroup memory, accumulating in `f32`; integers, and the fewest
+//! rows, by one invocation for each result. The tile of results goes through the same memory, so that the epilogue
+//! stands once in the kernel and neighbours store neighbours.
 
 use super::emitter::{Emitter, WORKGROUP};
-use super::product;
+use super::{product, register};
 use crate::error::KernelError;
 use crate::ir::*;
-use rlx_ir::Dim;
 use rlx_ir::lir::{Anchor, Operand};
 use rlx_ir::ops::MatMul;
+use rlx_ir::{Dim, Op};
 
 /// Extents of a tile; `rows * columns / (WORKGROUP)` results belong to each invocation.
 struct Tile {
@@ -22,10 +22,44 @@ struct Tile {
 }
 
 const LARGE: Tile = Tile { rows: 64, columns: 64, depth: 16, own: [4, 4] };
-/// For few rows, such as one decoded token.
+/// For few rows.
 const FLAT: Tile = Tile { rows: 8, columns: 64, depth: 32, own: [1, 2] };
-/// The most static rows that a flat tile is used for.
-const FEW_ROWS: i64 = 16;
+
+/// How many rows a product has, as far as its kernel depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rows {
+    /// Any number; large tiles.
+    Any,
+    /// Flat tiles.
+    Few,
+    /// So few, such as one decoded token, that no tile would be filled: one invocation for each result.
+    Fewest,
+}
+
+impl Rows {
+    /// The largest number that is still so few.
+    pub fn most(self) -> i64 {
+        match self {
+            Rows::Any => i64::MAX,
+            Rows::Few => 16,
+            Rows::Fewest => 4,
+        }
+    }
+
+    fn of(rows: i64) -> Rows {
+        let fits = [Rows::Fewest, Rows::Few].into_iter().find(|few| rows <= few.most());
+        fits.unwrap_or(Rows::Any)
+    }
+}
+
+/// The rows of a tiled product, where they are known only when it runs.
+pub(super) fn varying_rows(anchor: &Anchor) -> Option<Dim> {
+    let Op::MatMul(_) = &anchor.op else { return None };
+    let tiled = register(anchor.results[0].dtype) == Some(Scalar::F32);
+    let shape = &anchor.results[0].shape;
+    let rows = &shape[shape.rank() - 2];
+    (tiled && rows.as_static().is_none()).then(|| rows.clone())
+}
 
 /// One operand as a matrix for each element of the batch.
 struct Matrix<'a> {
@@ -73,18 +107,23 @@ impl Matrix<'_> {
     }
 }
 
-pub(super) fn lower(e: &mut Emitter<'_>, anchor: &Anchor, op: &MatMul) -> Result<Dim, KernelError> {
+pub(super) fn lower(
+    e: &mut Emitter<'_>,
+    anchor: &Anchor,
+    op: &MatMul,
+    rows: Rows,
+) -> Result<Dim, KernelError> {
     let a = Matrix::new(&anchor.operands[0], op.transpose_a);
     let b = Matrix::new(&anchor.operands[1], op.transpose_b);
     let dims = anchor.results[0].shape.dims().to_vec();
     let shape = anchor.operands[0].ty().shape;
     let depth = shape[shape.rank() - if op.transpose_a { 2 } else { 1 }].clone();
     let ty = e.register(anchor.results[0].dtype)?;
-    if ty != Scalar::F32 {
-        return one_by_one(e, [&a, &b], &dims, &depth, ty);
+    match dims[dims.len() - 2].as_static().map_or(rows, Rows::of) {
+        Rows::Any if ty == Scalar::F32 => tiled(e, [&a, &b], &dims, &depth, &LARGE),
+        Rows::Few if ty == Scalar::F32 => tiled(e, [&a, &b], &dims, &depth, &FLAT),
+        _ => one_by_one(e, [&a, &b], &dims, &depth, ty),
     }
-    let few = dims[dims.len() - 2].as_static().is_some_and(|rows| rows <= FEW_ROWS);
-    tiled(e, [&a, &b], &dims, &depth, if few { &FLAT } else { &LARGE })
 }
 
 fn one_by_one(

@@ -20,10 +20,11 @@ mod window;
 use crate::error::KernelError;
 use crate::ir::Kernel;
 use rlx_ir::lir::{Anchor, BufferId, KernelStep};
-use rlx_ir::{DType, Dim, Op, Shape};
+use rlx_ir::{Bindings, DType, Dim, DimError, Op, Shape};
 
 use crate::ir::Scalar;
 use emitter::Emitter;
+use matmul::Rows;
 
 /// What a kernel's buffer is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -47,6 +48,32 @@ pub struct LoweredStep {
     pub groups: Dim,
     /// The nodes that it runs, for reports.
     pub origin: String,
+    /// What runs instead where an extent turns out small.
+    pub small: Option<Box<SmallExtent>>,
+}
+
+/// A kernel for a small value of an extent that is known when symbols are bound.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SmallExtent {
+    /// The extent.
+    pub extent: Dim,
+    /// The largest value that the kernel is for; it is right for all.
+    pub most: i64,
+    /// The kernel.
+    pub step: LoweredStep,
+}
+
+impl LoweredStep {
+    /// The kernel to run for a binding of the symbols.
+    ///
+    /// # Errors
+    /// A symbol of the extent is not bound.
+    pub fn choose(&self, bindings: &Bindings) -> Result<&LoweredStep, DimError> {
+        match &self.small {
+            Some(small) if small.extent.eval(bindings)? <= small.most => small.step.choose(bindings),
+            _ => Ok(self),
+        }
+    }
 }
 
 /// Lowers a step. `fault_word` is its place in the fault buffer.
@@ -54,19 +81,29 @@ pub struct LoweredStep {
 /// # Errors
 /// An op, dtype or extent that has no kernel; [`claims`] says no to all of them.
 pub fn lower_step(step: &KernelStep, fault_word: u32) -> Result<LoweredStep, KernelError> {
-    let mut e = Emitter::new(step, fault_word);
-    let groups = match &step.anchor {
-        None => elementwise::lower(&mut e)?,
-        Some(anchor) => lower_anchor(&mut e, anchor)?,
+    let lower = |rows: Rows| {
+        let mut e = Emitter::new(step, fault_word);
+        let groups = match &step.anchor {
+            None => elementwise::lower(&mut e)?,
+            Some(anchor) => lower_anchor(&mut e, anchor, rows)?,
+        };
+        Ok(e.finish(groups))
     };
-    Ok(e.finish(groups))
+    let mut lowered = lower(Rows::Any)?;
+    let Some(extent) = step.anchor.as_ref().and_then(matmul::varying_rows) else { return Ok(lowered) };
+    let mut last = &mut lowered;
+    for rows in [Rows::Few, Rows::Fewest] {
+        let small = SmallExtent { extent: extent.clone(), most: rows.most(), step: lower(rows)? };
+        last = &mut last.small.insert(Box::new(small)).step;
+    }
+    Ok(lowered)
 }
 
-fn lower_anchor(e: &mut Emitter<'_>, anchor: &Anchor) -> Result<Dim, KernelError> {
+fn lower_anchor(e: &mut Emitter<'_>, anchor: &Anchor, rows: Rows) -> Result<Dim, KernelError> {
     match &anchor.op {
         Op::Reduce(op) => fold::reduce(e, anchor, op),
         Op::ArgReduce(op) => fold::arg_reduce(e, anchor, op),
-        Op::MatMul(op) => matmul::lower(e, anchor, op),
+        Op::MatMul(op) => matmul::lower(e, anchor, op, rows),
         Op::Gather(op) => index::gather(e, anchor, op),
         Op::GatherNd(op) => index::gather_nd(e, anchor, op),
         Op::Conv(op) => window::conv(e, anchor, op),
