@@ -5,6 +5,7 @@ mod common;
 use common::{cosine, cpu, data, floats, integers, ints, json, largest_difference, tokens};
 use rlx_models::bert::{self, BertOutputs};
 use rlx_models::{BertConfig, Encoding, SentenceSettings, TextEmbedder, UnknownFields};
+use rlx_runtime::{Device, Session};
 use serde_json::Value;
 
 /// Runs a tiny encoder and compares every result that its golden file has.
@@ -59,7 +60,7 @@ fn equal_layers_share_their_bodies() {
     assert_eq!(graph.symbols()["S"], rlx_ir::SymbolBounds { min: 1, max: Some(20) });
 }
 
-fn encodings(cases: &[&Value]) -> Vec<Encoding> {
+fn encodings(cases: &[Value]) -> Vec<Encoding> {
     cases.iter().map(|case| Encoding { ids: tokens(&case["ids"]), type_ids: vec![] }).collect()
 }
 
@@ -71,13 +72,23 @@ fn check_embedding(case: &Value, found: &[f32]) {
     assert!(difference <= 2e-6, "{}: off by {difference}", case["text"]);
 }
 
+/// MiniLM, and the golden cases.
+fn minilm(what: &str, session: &Session) -> Option<(TextEmbedder, Vec<Value>)> {
+    let folder = rlx_testkit::minilm(what)?;
+    let cases = json(data("minilm_golden.json"))["cases"].as_array().expect("a list").clone();
+    assert_eq!(cases.len(), 32);
+    Some((TextEmbedder::load(session, folder).unwrap(), cases))
+}
+
+fn check_batch(embedder: &mut TextEmbedder, batch: &[Value]) {
+    let found = embedder.embed_tokens(&encodings(batch)).unwrap();
+    assert_eq!(found.len(), batch.len());
+    batch.iter().zip(&found).for_each(|(case, found)| check_embedding(case, found));
+}
+
 #[test]
 fn minilm_agrees_alone_and_in_padded_batches() {
-    let Some(folder) = rlx_testkit::minilm("sentence embeddings of MiniLM") else { return };
-    let golden = json(data("minilm_golden.json"));
-    let cases: Vec<&Value> = golden["cases"].as_array().expect("a list").iter().collect();
-    assert_eq!(cases.len(), 32);
-    let mut embedder = TextEmbedder::load(&cpu(), folder).unwrap();
+    let Some((mut embedder, cases)) = minilm("sentence embeddings of MiniLM", &cpu()) else { return };
     for case in &cases {
         let text = case["text"].as_str().expect("a text");
         assert_eq!(embedder.encode(text).unwrap().ids, tokens(&case["ids"]), "tokens of {text:?}");
@@ -85,8 +96,19 @@ fn minilm_agrees_alone_and_in_padded_batches() {
     }
     // One batch of everything pads most rows, some by more than 250 positions.
     for batch in [&cases[..], &cases[..7], &cases[10..13]] {
-        let found = embedder.embed_tokens(&encodings(batch)).unwrap();
-        assert_eq!(found.len(), batch.len());
-        batch.iter().zip(&found).for_each(|(case, found)| check_embedding(case, found));
+        check_batch(&mut embedder, batch);
     }
+}
+
+#[test]
+fn minilm_agrees_on_the_gpu() {
+    let what = "sentence embeddings of MiniLM on the gpu";
+    let session = match Session::new(Device::GPU) {
+        Ok(session) => session,
+        Err(error) => return rlx_testkit::not_run(what, &error.to_string()),
+    };
+    let Some((mut embedder, cases)) = minilm(what, &session) else { return };
+    // Short texts together, then one of 206 tokens.
+    check_batch(&mut embedder, &cases[..8]);
+    check_batch(&mut embedder, &cases[30..31]);
 }
