@@ -19,7 +19,10 @@ pub struct Wgpu {
     /// What went wrong outside of an error scope: a lost device, or a late error.
     failure: Arc<Mutex<Option<GpuError>>>,
     pipelines: Mutex<HashMap<(Kernel, Layout), Arc<Pipeline>>>,
+    /// The parameters of a launch list.
     pub(crate) parameters: Mutex<Option<Memory>>,
+    /// Where results wait for the host, unmapped.
+    pub(crate) staging: Mutex<Option<wgpu::Buffer>>,
 }
 
 /// Memory on a device.
@@ -108,6 +111,7 @@ impl Wgpu {
             failure,
             pipelines: Mutex::new(HashMap::new()),
             parameters: Mutex::new(None),
+            staging: Mutex::new(None),
             device,
             queue,
         })

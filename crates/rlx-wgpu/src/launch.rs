@@ -92,19 +92,19 @@ impl Wgpu {
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
     }
 
-    /// Copies device bytes to the host through one staging buffer.
+    /// Copies device bytes to the host through one staging buffer, which is kept.
     pub(crate) fn read_back(&self, parts: &mut [ReadBack<'_, Memory>]) -> Result<(), GpuError> {
         let padded = |part: &ReadBack<'_, Memory>| (part.bytes.len() as u64).next_multiple_of(4);
         let size: u64 = parts.iter().map(padded).sum();
         if size == 0 {
             return self.wait();
         }
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some("read back"), size, usage, mapped_at_creation: false };
         let (sender, receiver) = mpsc::channel();
+        let mut held = lock(&self.staging);
+        // Taken out, so that one that fails while it is mapped is not used again.
+        let kept = held.take().filter(|staging| staging.size() >= size);
         let staging = self.guarded("a read", size, || {
-            let staging = self.device.create_buffer(&descriptor);
+            let staging = kept.unwrap_or_else(|| self.staging_buffer(size));
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut target = 0;
             for part in parts.iter().filter(|part| !part.bytes.is_empty()) {
@@ -114,7 +114,7 @@ impl Wgpu {
             }
             self.queue.submit([encoder.finish()]);
             // The receiver outlives the wait below; a send after it has no reader to miss it.
-            staging.slice(..).map_async(wgpu::MapMode::Read, move |result| drop(sender.send(result)));
+            staging.slice(..size).map_async(wgpu::MapMode::Read, move |result| drop(sender.send(result)));
             staging
         })?;
         self.wait()?;
@@ -124,13 +124,23 @@ impl Wgpu {
             Ok(Err(error)) => return Err(rejected(error.to_string())),
             Err(error) => return Err(rejected(error.to_string())),
         }
-        let view = staging.slice(..).get_mapped_range().map_err(|error| rejected(error.to_string()))?;
+        let view = staging.slice(..size).get_mapped_range().map_err(|error| rejected(error.to_string()))?;
         let mut source = 0;
         for part in parts {
             let length = part.bytes.len();
             part.bytes.copy_from_slice(&view[source..source + length]);
             source += length.next_multiple_of(4);
         }
+        drop(view);
+        staging.unmap();
+        *held = Some(staging);
         Ok(())
+    }
+
+    fn staging_buffer(&self, size: u64) -> wgpu::Buffer {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let size = size.checked_next_power_of_two().unwrap_or(size);
+        let label = Some("read back");
+        self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
     }
 }
