@@ -75,7 +75,7 @@ impl RopeStep {
                 let row = index_at(view.dtype, call.reads[3], position);
                 if usize::try_from(row).ok().is_none_or(|row| row >= self.rows) {
                     let rows = self.rows;
-                    return Ok(Err(format!("position {row} at {position} is outside 0..{rows}")));
+                    return Ok(Err(format!("index {row} at position {position} is outside [0, {rows})")));
                 }
             }
         }

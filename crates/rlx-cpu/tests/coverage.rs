@@ -1,0 +1,54 @@
+//! Which samples leave the kernels and run through the reference evaluation:
+//! those with complex numbers, where an op computes rather than moves, and no others.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use rlx_cpu::exec::CpuBackend;
+use rlx_cpu::simd::SimdLevel;
+use rlx_driver::{Backend, TensorRef};
+use rlx_ir::OpKind;
+use rlx_opt::CompileOptions;
+use std::collections::BTreeSet;
+
+/// The kinds of samples with complex operands or results that no kernel computes.
+const COMPLEX: [&str; 10] = [
+    "binary",
+    "cast",
+    "compare",
+    "dot_general",
+    "matmul",
+    "scatter_add",
+    "scatter_elements",
+    "scatter_nd",
+    "trilu",
+    "where",
+];
+
+#[test]
+fn only_complex_arithmetic_runs_through_the_reference() {
+    let backend = CpuBackend::with(1, SimdLevel::detect()).unwrap();
+    let (mut found, mut others) = (BTreeSet::new(), vec![]);
+    for &kind in OpKind::ALL {
+        for (index, sample) in kind.samples().iter().enumerate() {
+            let (graph, feeds) = sample.graph(11);
+            let results = graph.outputs().iter().map(|output| graph.ty(output.value).dtype);
+            let dtypes = sample.operands.iter().map(|(ty, _)| ty.dtype).chain(results);
+            let complex = dtypes.into_iter().any(|dtype| dtype.is_complex());
+            let inputs: Vec<(&str, TensorRef<'_>)> =
+                feeds.iter().map(|(name, literal)| (name.as_str(), literal.into())).collect();
+            let mut executable = backend.compile(graph.clone(), &CompileOptions::default()).unwrap();
+            executable.run_typed(&inputs).unwrap();
+            executable.timing().unwrap().set_timing(true);
+            let steps = executable.timing().unwrap().step_times();
+            if !steps.iter().any(|time| time.step.ends_with("[reference]")) {
+                continue;
+            }
+            if complex {
+                found.insert(kind.def().name);
+            } else {
+                others.push(format!("{kind} sample {index} {:?}", sample.op));
+            }
+        }
+    }
+    assert!(others.is_empty(), "no kernel for:\n{}", others.join("\n"));
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), COMPLEX);
+}
