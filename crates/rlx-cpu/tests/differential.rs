@@ -8,7 +8,7 @@ mod support;
 
 use rlx_ir::accuracy::Accuracy;
 use rlx_ir::ops::*;
-use rlx_ir::{DType, Op, Value};
+use rlx_ir::{DType, Literal, Op, Value};
 use support::{Case, assert_agreement, extent, extents, pick};
 
 const FLOATS: [DType; 4] = [DType::F32, DType::BF16, DType::F16, DType::F64];
@@ -467,8 +467,8 @@ fn convolutions() {
         x.extend((0..axes).map(|axis| op.dilation[axis] * (window[axis] - 1) + 1 + case.below(9)));
         let mut w = vec![outputs, channels];
         w.extend(&window);
-        let mut operands = vec![case.operand("x", dtype, &x)];
-        operands.push(if case.coin() { case.weight("w", dtype, &w) } else { case.operand("w", dtype, &w) });
+        let mut operands = vec![case.special("x", dtype, &x)];
+        operands.push(if case.coin() { case.weight("w", dtype, &w) } else { case.special("w", dtype, &w) });
         if op.bias {
             operands.push(case.operand("b", dtype, &[outputs]));
         }
@@ -485,6 +485,19 @@ fn convolutions() {
         case.output("y", y);
         case.accuracy = Accuracy::Accumulated { terms: 256 };
         case.rounded = Some(dtype);
+    });
+}
+
+/// Zeros of packed padding times infinite weights would be NaN.
+#[test]
+fn padding_takes_no_part_in_sums() {
+    assert_agreement(15, 1, |case| {
+        let x = case.feed("x", Literal::floats(DType::F32, &[1, 2, 5, 5], &[1.0; 50]));
+        let w = case.feed("w", Literal::floats(DType::F32, &[3, 2, 3, 3], &[f64::INFINITY; 54]));
+        let op = Conv { padding_low: vec![1, 1], padding_high: vec![1, 1], ..Conv::plain(2) };
+        let y = case.graph.push(op, &[x, w]);
+        case.output("y", y);
+        case.accuracy = Accuracy::Exact;
     });
 }
 

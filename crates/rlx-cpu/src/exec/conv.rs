@@ -11,7 +11,7 @@ use super::region::Files;
 use super::tape::Element;
 use super::view::BoundView;
 use super::work::{Call, Work};
-use crate::kernels::conv::{AddBias, Direct, PackWindows, Volume, Weighted, Windows};
+use crate::kernels::conv::{AddBias, Direct, PackWindows, Repair, Volume, Weighted, Windows};
 use crate::kernels::gemm::{Gemm, Layout, PackedB, Right, RightElement, TileMut, Times, gemm, scratch_bytes};
 use crate::kernels::{Context, KernelError, Matrix, MatrixMut, cast_bytes, cast_bytes_mut};
 use crate::pool::SharedSlice;
@@ -43,6 +43,8 @@ pub struct ConvStep {
     /// Channels of one group in the input and in the result.
     channels: [usize; 2],
     bias: bool,
+    /// Do windows reach beyond the input?
+    padded: bool,
     finish: Option<Finish>,
     plan: Plan,
     /// Do sums stand in scratch until they are finished?
@@ -75,10 +77,12 @@ impl ConvStep {
             padding: &op.padding_low,
             dilation: &op.dilation,
         };
+        let axes = lists.axes(x, &output.dims);
         let mut step = ConvStep {
             dtype: x.dtype,
             x: x.clone(),
-            axes: lists.axes(x, &output.dims),
+            padded: !axes.iter().all(Windows::is_inside),
+            axes,
             batch: output.dims[0],
             groups: op.groups,
             channels: [w.dims[1], w.dims[0] / op.groups],
@@ -335,7 +339,17 @@ impl<T: Sum> Task<'_, T> {
         let b = Right::Packed(PackedB::from_bytes(step.level, [depth, valid], panels)?);
         let c = MatrixMut::dense(cast_bytes_mut("scratch", sums)?, outputs, valid)?;
         let a = self.left(place)?;
-        let finish = |tile: &mut TileMut<'_, T>| self.finish(tile, place, first, true);
+        let weights = |row: usize| &self.weights[(place.output + row) * depth..][..depth];
+        let finish = |tile: &mut TileMut<'_, T>| {
+            if step.padded {
+                let start = first + tile.columns().start;
+                for row in tile.rows() {
+                    let (weights, values) = (weights(row), tile.row_mut(row));
+                    self.inline.dispatch(Repair { volume, weights, first: start, values });
+                }
+            }
+            self.finish(tile, place, first, true);
+        };
         gemm(context, Gemm { a, b, c, accumulate: false, epilogue: Some(&finish), scratch })
     }
 

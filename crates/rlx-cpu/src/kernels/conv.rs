@@ -31,6 +31,14 @@ impl Windows {
     pub const NONE: Windows =
         Windows { extent: 1, step: 0, count: 1, window: 1, stride: 1, dilation: 1, padding: 0 };
 
+    /// Does every element of every window lie in the input?
+    pub fn is_inside(&self) -> bool {
+        self.padding == 0
+            && (self.count == 0
+                || self.window == 0
+                || self.element(self.count - 1, self.window - 1).is_some())
+    }
+
     /// Is every window one element, in order?
     pub fn is_identity(&self) -> bool {
         self.window == 1 && self.stride == 1 && self.padding == 0 && self.count == self.extent
@@ -59,9 +67,15 @@ impl Windows {
     #[inline(always)]
     pub fn inside(&self, first: usize, len: usize, tap: usize) -> (usize, usize) {
         let start = self.position(first, tap);
-        let low = if start < 0 { (-start) as usize } else { 0 }.div_ceil(self.stride).min(len);
+        let windows = |reach: usize| if self.stride == 1 { reach } else { reach.div_ceil(self.stride) };
+        let low = if start < 0 { windows((-start) as usize).min(len) } else { 0 };
+        // Divisions are slow, and most stretches lie inside.
         let room = self.extent as isize - start;
-        let high = if room <= 0 { 0 } else { (room as usize).div_ceil(self.stride).min(len) };
+        let high = if (len as isize - 1) * (self.stride as isize) < room {
+            len
+        } else {
+            windows(room.max(0) as usize).min(len)
+        };
         (low, high.max(low))
     }
 }
@@ -83,6 +97,64 @@ impl<T: Plain> Volume<'_, T> {
     /// Rows of the matrix of windows: one per channel and element of a window.
     pub fn depth(&self) -> usize {
         self.channels.0 * self.axes.iter().map(|axis| axis.window).product::<usize>()
+    }
+}
+
+impl<T: Weighted> Volume<'_, T> {
+    /// The sum of window `number` with the weights of all its channels; what lies outside the
+    /// input takes no part.
+    fn sum(&self, weights: &[T], number: usize) -> T {
+        let [planes, lines, line] = self.axes;
+        let (rest, column) = (number / line.count, number % line.count);
+        let (plane_number, row) = (rest / lines.count, rest % lines.count);
+        let (mut sum, mut weights) = (T::default(), weights.iter());
+        for channel in 0..self.channels.0 {
+            let base = self.offset as isize + channel as isize * self.channels.1;
+            for plane_tap in 0..planes.window {
+                for line_tap in 0..lines.window {
+                    for (tap, &weight) in weights.by_ref().take(line.window).enumerate() {
+                        let plane = planes.element(plane_number, plane_tap);
+                        let above = lines.element(row, line_tap);
+                        let (Some(plane), Some(above), Some(left)) =
+                            (plane, above, line.element(column, tap))
+                        else {
+                            continue;
+                        };
+                        let at = base + plane * planes.step + above * lines.step + left * line.step;
+                        sum = sum.plus_product(weight, self.data[at as usize]);
+                    }
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// Sums again the windows from number `first` on whose sum is NaN: zeros of packed padding times
+/// weights that are not finite are NaN, where padding takes no part.
+pub struct Repair<'a, T> {
+    /// The windows.
+    pub volume: Volume<'a, T>,
+    /// The weights of all channels.
+    pub weights: &'a [T],
+    /// Number of the first window.
+    pub first: usize,
+    /// The sums.
+    pub values: &'a mut [T],
+}
+
+impl<T: Weighted> Kernel for Repair<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Repair { volume, weights, first, values } = self;
+        let spoiled = values.iter().fold(false, |spoiled, x| spoiled | x.is_nan());
+        if spoiled && !weights.iter().all(|weight| weight.is_finite()) {
+            for (index, value) in values.iter_mut().enumerate().filter(|(_, value)| value.is_nan()) {
+                *value = volume.sum(weights, first + index);
+            }
+        }
     }
 }
 
@@ -188,13 +260,40 @@ fn copy_line<T: Plain>(data: &[T], start: isize, line: Windows, first: usize, ta
         }
         return;
     }
-    for (index, to) in to.iter_mut().enumerate() {
-        *to = data[(from + index as isize * step) as usize];
+    for_each_apart(data, (from, step), to, |to, x| *to = x);
+}
+
+/// Calls `each` with every element of `to` and its partner in `data`, the partners `step` apart.
+#[inline(always)]
+pub fn for_each_apart<T: Plain, U>(
+    data: &[T],
+    (from, step): (isize, isize),
+    to: &mut [U],
+    mut each: impl FnMut(&mut U, T),
+) {
+    match usize::try_from(step) {
+        Ok(1) => {
+            let partners = &data[from as usize..][..to.len()];
+            to.iter_mut().zip(partners).for_each(|(to, &x)| each(to, x));
+        }
+        Ok(step) if step > 0 && !to.is_empty() => {
+            let partners = data[from as usize..].chunks(step);
+            to.iter_mut().zip(partners).for_each(|(to, partners)| each(to, partners[0]));
+        }
+        _ => {
+            for (index, to) in to.iter_mut().enumerate() {
+                each(to, data[(from + index as isize * step) as usize]);
+            }
+        }
     }
 }
 
 /// An element type that convolutions sum.
 pub trait Weighted: Plain {
+    /// Whether it is NaN.
+    fn is_nan(self) -> bool;
+    /// Whether it is neither NaN nor infinite.
+    fn is_finite(self) -> bool;
     /// `self + weight * x`.
     fn plus_product(self, weight: Self, x: Self) -> Self;
     /// `self + other`.
@@ -202,6 +301,14 @@ pub trait Weighted: Plain {
 }
 
 impl Weighted for f32 {
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
     #[inline(always)]
     fn plus_product(self, weight: f32, x: f32) -> f32 {
         self + weight * x
@@ -213,6 +320,14 @@ impl Weighted for f32 {
 }
 
 impl Weighted for f64 {
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
     #[inline(always)]
     fn plus_product(self, weight: f64, x: f64) -> f64 {
         self + weight * x
@@ -290,17 +405,7 @@ fn add_line<T: Weighted>(data: &[T], start: isize, line: Windows, tap: usize, we
     }
     let step = line.step * line.stride as isize;
     let from = start + line.position(low, tap) * line.step;
-    let row = &mut row[low..high];
-    if step == 1 {
-        let from = &data[from as usize..][..row.len()];
-        for (to, &x) in row.iter_mut().zip(from) {
-            *to = to.plus_product(weight, x);
-        }
-        return;
-    }
-    for (index, to) in row.iter_mut().enumerate() {
-        *to = to.plus_product(weight, data[(from + index as isize * step) as usize]);
-    }
+    for_each_apart(data, (from, step), &mut row[low..high], |to, x| *to = to.plus_product(weight, x));
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! elements of the input take part. The windows are those of [`conv`](super::conv).
 
 use super::Plain;
-use super::conv::Windows;
+use super::conv::{Windows, for_each_apart};
 use crate::simd::{Kernel, Simd};
 
 /// What a window becomes.
@@ -163,16 +163,15 @@ impl<T: PoolElement> PoolPlane<'_, T> {
                                 let Some(position) = line.element(first + low, tap) else { continue };
                                 let from = start + position * line.step;
                                 let step = line.step * line.stride as isize;
-                                for (index, total) in totals[low..high].iter_mut().enumerate() {
-                                    let x = data[(from + index as isize * step) as usize];
+                                for_each_apart(data, (from, step), &mut totals[low..high], |total, x| {
                                     *total = T::step(pooling, *total, x);
-                                }
+                                });
                             }
                         }
                     }
+                    let lead = count(pooling, 0, planes, plane) * count(pooling, 1, lines, number);
                     for (index, (to, &total)) in row.iter_mut().zip(totals.iter()).enumerate() {
-                        let numbers = [plane, number, first + index];
-                        *to = T::finish(pooling, total, count(pooling, [planes, lines, line], numbers));
+                        *to = T::finish(pooling, total, lead * count(pooling, 2, line, first + index));
                     }
                 }
             }
@@ -180,17 +179,13 @@ impl<T: PoolElement> PoolPlane<'_, T> {
     }
 }
 
-/// Elements of a window that a mean divides by.
+/// Elements of window `number` along one axis, as a mean divides by them.
 #[inline(always)]
-fn count(pooling: Pooling, axes: [Windows; 3], numbers: [usize; 3]) -> usize {
+fn count(pooling: Pooling, axis: usize, windows: Windows, number: usize) -> usize {
     let Pooling::Mean { counted_padding } = pooling else { return 1 };
-    let mut product = 1;
-    for (axis, (windows, number)) in axes.iter().zip(numbers).enumerate() {
-        let extent = windows.extent as isize;
-        product *= match counted_padding {
-            None => windows.taps(number, 0, extent),
-            Some(after) => windows.taps(number, -(windows.padding as isize), extent + after[axis] as isize),
-        };
+    let extent = windows.extent as isize;
+    match counted_padding {
+        None => windows.taps(number, 0, extent),
+        Some(after) => windows.taps(number, -(windows.padding as isize), extent + after[axis] as isize),
     }
-    product
 }

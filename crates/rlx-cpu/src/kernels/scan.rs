@@ -119,8 +119,7 @@ integers!(i8, u8, i16, u16, i32, u32, i64, u64);
 
 /// Elements of input that make rows worth handing to a thread.
 const PIECE: usize = 16 << 10;
-/// Rows that run side by side, and columns of a block.
-const SIDE: usize = 8;
+/// Columns of a block.
 const COLUMNS: usize = 128;
 
 /// Scans the middle axis.
@@ -144,7 +143,7 @@ pub fn scan<T: ScanElement>(
         return Ok(());
     }
     let block = extent * inner;
-    let outers = PIECE.div_ceil(block).next_multiple_of(if inner == 1 { SIDE } else { 1 });
+    let outers = PIECE.div_ceil(block);
     context.pool().run_pieces(output, outers * block, |index, output| {
         let input = &input[index * outers * block..][..output.len()];
         match scan.running {
@@ -185,27 +184,12 @@ impl<T: ScanElement, const RUNNING: u8> Kernel for Lines<'_, T, RUNNING> {
         let start = T::start(running);
         let at = |step: usize| if reverse { extent - 1 - step } else { step };
         if inner == 1 {
-            // The sums of several rows do not wait for each other.
-            for (input, output) in input.chunks(SIDE * extent).zip(output.chunks_mut(SIDE * extent)) {
-                let rows = input.len() / extent;
-                let mut totals = [start; SIDE];
-                if rows == SIDE && !exclusive {
-                    for step in 0..extent {
-                        let column = at(step);
-                        for (row, total) in totals.iter_mut().enumerate() {
-                            *total = T::step(running, *total, input[row * extent + column]);
-                            output[row * extent + column] = T::narrow(*total);
-                        }
-                    }
-                    continue;
-                }
-                for (row, total) in totals.iter_mut().enumerate().take(rows) {
-                    for step in 0..extent {
-                        let place = row * extent + at(step);
-                        let before = *total;
-                        *total = T::step(running, before, input[place]);
-                        output[place] = T::narrow(if exclusive { before } else { *total });
-                    }
+            for (input, output) in input.chunks(extent).zip(output.chunks_mut(extent)) {
+                let mut total = start;
+                for step in 0..extent {
+                    let before = total;
+                    total = T::step(running, before, input[at(step)]);
+                    output[at(step)] = T::narrow(if exclusive { before } else { total });
                 }
             }
             return;
