@@ -9,6 +9,7 @@ mod clock;
 mod gemm;
 mod peak;
 mod rows;
+mod steps;
 
 use rlx_cpu::kernels::Context;
 use rlx_cpu::pool::Pool;
@@ -95,8 +96,13 @@ pub fn noise(count: usize) -> Vec<f32> {
 /// A name to filter by and what it runs.
 type Group = (&'static str, fn(&Bench<'_>));
 
-const GROUPS: [Group; 4] =
-    [("gemm", gemm::run), ("rows", rows::run), ("math", rows::run_math), ("attention", attention::run)];
+const GROUPS: [Group; 5] = [
+    ("gemm", gemm::run),
+    ("rows", rows::run),
+    ("math", rows::run_math),
+    ("attention", attention::run),
+    ("steps", steps::run),
+];
 
 fn main() {
     let (mut filter, mut threads, mut level) = (String::new(), 1, SimdLevel::detect());
