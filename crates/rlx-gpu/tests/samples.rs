@@ -12,16 +12,11 @@ const REFUSED: &[&str] = &[
     "kernels do not compute c128 here",
     "kernels do not compute c64 here",
     "kernels do not compute f64 here",
-    "kernels do not compute f8e4m3 here",
-    "kernels do not compute f8e4m3fnuz here",
-    "kernels do not compute f8e5m2 here",
-    "kernels do not compute f8e5m2fnuz here",
-    "kernels do not compute f8e8m0 here",
 ];
 
 fn check(options: &CompileOptions) {
     let backend = GpuBackend::new(Checked, Device::GPU, "checked");
-    run_samples(&backend, options, |_| true).check(1042, REFUSED);
+    run_samples(&backend, options, |_| true).check(1183, REFUSED);
 }
 
 #[test]
@@ -44,4 +39,10 @@ fn a_decoder_keeps_its_cache() {
 fn products_of_any_number_of_rows_agree() {
     let backend = GpuBackend::new(Checked, Device::GPU, "checked");
     rlx_testkit::products::check_products(&backend).expect("products agree with the interpreter");
+}
+
+#[test]
+fn small_floats_round_as_by_the_interpreter() {
+    let backend = GpuBackend::new(Checked, Device::GPU, "checked");
+    rlx_testkit::small_floats::check_small_floats(&backend).expect("casts agree with the interpreter");
 }

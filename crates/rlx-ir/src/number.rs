@@ -17,17 +17,22 @@ pub enum Number {
     Complex(f64, f64),
 }
 
-/// Layout of a float format of at most 8 bits.
-struct MiniFloat {
-    exponent_bits: u32,
-    mantissa_bits: u32,
-    bias: i32,
-    special: Special,
+/// Layout of a float format of at most 8 bits with a sign: sign, exponent, mantissa, from the top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MiniFloat {
+    /// Bits of the exponent.
+    pub exponent_bits: u32,
+    /// Bits of the mantissa.
+    pub mantissa_bits: u32,
+    /// What the stored exponent is larger by.
+    pub bias: i32,
+    /// What the top codes mean.
+    pub special: Special,
 }
 
 /// What the top codes of a small float format mean.
-#[derive(PartialEq)]
-enum Special {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
     /// Top exponent holds infinity and NaN.
     Ieee,
     /// Only all-ones is NaN; no infinity.
@@ -38,7 +43,8 @@ enum Special {
     Finite,
 }
 
-fn mini_float(dtype: DType) -> Option<MiniFloat> {
+/// The layout of a small float dtype; `None` for all others.
+pub fn mini_float(dtype: DType) -> Option<MiniFloat> {
     let (exponent_bits, mantissa_bits, bias, special) = match dtype {
         DType::F8E4M3 => (4, 3, 7, Special::FiniteNan),
         DType::F8E5M2 => (5, 2, 15, Special::Ieee),
@@ -51,8 +57,18 @@ fn mini_float(dtype: DType) -> Option<MiniFloat> {
 }
 
 impl MiniFloat {
-    fn sign_bit(&self) -> u32 {
+    /// The bit of the sign.
+    pub fn sign_bit(&self) -> u32 {
         1 << (self.exponent_bits + self.mantissa_bits)
+    }
+
+    /// What NaN becomes; the largest number where the format has no NaN.
+    pub fn nan_code(&self) -> u32 {
+        match self.special {
+            Special::Ieee | Special::FiniteNan => self.sign_bit() - 1,
+            Special::UnsignedZero => self.sign_bit(),
+            Special::Finite => self.max_code(),
+        }
     }
 
     fn decode(&self, bits: u32) -> f64 {
@@ -79,7 +95,7 @@ impl MiniFloat {
     }
 
     /// Largest finite code.
-    fn max_code(&self) -> u32 {
+    pub fn max_code(&self) -> u32 {
         let all = self.sign_bit() - 1;
         match self.special {
             Special::Ieee => (((1 << self.exponent_bits) - 1) << self.mantissa_bits) - 1,
@@ -91,13 +107,8 @@ impl MiniFloat {
     /// Nearest code, ties to even. Beyond the largest finite value: infinity
     /// where the format has one, else NaN where it has that, else the largest.
     fn encode(&self, value: f64) -> u32 {
-        let nan = match self.special {
-            Special::Ieee | Special::FiniteNan => self.sign_bit() - 1,
-            Special::UnsignedZero => self.sign_bit(),
-            Special::Finite => self.max_code(),
-        };
         if value.is_nan() {
-            return nan;
+            return self.nan_code();
         }
         let sign = if value.is_sign_negative() { self.sign_bit() } else { 0 };
         let magnitude = value.abs();
@@ -115,7 +126,7 @@ impl MiniFloat {
         if code > max {
             return match self.special {
                 Special::Ieee => sign | (max + 1),
-                Special::FiniteNan | Special::UnsignedZero => nan,
+                Special::FiniteNan | Special::UnsignedZero => self.nan_code(),
                 Special::Finite => sign | max,
             };
         }

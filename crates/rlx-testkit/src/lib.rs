@@ -12,6 +12,7 @@ pub mod filetest;
 mod not_run;
 pub mod products;
 mod random_graph;
+pub mod small_floats;
 
 pub use filetest::filetest_main;
 pub use not_run::{minilm, not_run};

@@ -10,11 +10,6 @@ const REFUSED: &[&str] = &[
     "kernels do not compute c128 here",
     "kernels do not compute c64 here",
     "kernels do not compute f64 here",
-    "kernels do not compute f8e4m3 here",
-    "kernels do not compute f8e4m3fnuz here",
-    "kernels do not compute f8e5m2 here",
-    "kernels do not compute f8e5m2fnuz here",
-    "kernels do not compute f8e8m0 here",
 ];
 
 fn backend(what: &str) -> Option<WgpuBackend> {
@@ -24,7 +19,7 @@ fn backend(what: &str) -> Option<WgpuBackend> {
 #[test]
 fn every_sample_agrees() {
     let Some(backend) = backend("op samples on wgpu") else { return };
-    run_samples(&backend, &CompileOptions::default(), |_| true).check(1042, REFUSED);
+    run_samples(&backend, &CompileOptions::default(), |_| true).check(1183, REFUSED);
 }
 
 #[test]
@@ -43,4 +38,10 @@ fn feeds_are_as_promised() {
 fn products_of_any_number_of_rows_agree() {
     let Some(backend) = backend("products on wgpu") else { return };
     rlx_testkit::products::check_products(&backend).expect("products agree with the interpreter");
+}
+
+#[test]
+fn small_floats_round_as_by_the_interpreter() {
+    let Some(backend) = backend("small floats on wgpu") else { return };
+    rlx_testkit::small_floats::check_small_floats(&backend).expect("casts agree with the interpreter");
 }

@@ -1,7 +1,7 @@
 //! A kernel under construction for one step: its buffers, extents and views.
 
 use super::program::emit_program;
-use super::{Argument, LoweredStep, register, storage};
+use super::{Argument, LoweredStep, register, small_float, storage};
 use crate::builder::Builder;
 use crate::error::KernelError;
 use crate::ir::*;
@@ -114,6 +114,7 @@ impl<'a> Emitter<'a> {
         let place = self.place(view.buffer, storage);
         let position = self.position(view, coordinates)?;
         let value = self.b.load(place, position);
+        let value = small_float::decode(&mut self.b, view.dtype, value);
         Ok(self.b.cast(register, value))
     }
 
@@ -121,6 +122,7 @@ impl<'a> Emitter<'a> {
         let storage = self.storage(view.dtype)?;
         let place = self.place(view.buffer, storage);
         let position = self.position(view, coordinates)?;
+        let value = small_float::encode(&mut self.b, view.dtype, value);
         let value = self.b.cast(storage, value);
         self.b.store(place, position, value);
         Ok(())

@@ -15,6 +15,7 @@ mod index;
 mod matmul;
 mod ordering;
 mod program;
+mod small_float;
 mod window;
 
 use crate::error::KernelError;
@@ -117,13 +118,19 @@ fn lower_anchor(e: &mut Emitter<'_>, anchor: &Anchor, rows: Rows) -> Result<Dim,
     }
 }
 
-/// The kernel type that stores a dtype; `None` for complex, sub-byte and block dtypes and for 8-bit floats.
+/// The kernel type that stores a dtype: bytes for 8-bit floats; `None` for complex, sub-byte and block dtypes.
 pub fn storage(dtype: DType) -> Option<Scalar> {
+    if small_float::is_small(dtype) {
+        return Some(Scalar::U8);
+    }
     Scalar::ALL.into_iter().find(|scalar| scalar.name() == dtype.name())
 }
 
-/// The kernel type that computes a dtype: `f32` for the half formats, else the storage type.
+/// The kernel type that computes a dtype: `f32` for all smaller floats, else the storage type.
 pub fn register(dtype: DType) -> Option<Scalar> {
+    if small_float::is_small(dtype) {
+        return Some(Scalar::F32);
+    }
     storage(dtype).map(|scalar| match scalar {
         Scalar::F16 | Scalar::BF16 => Scalar::F32,
         scalar => scalar,

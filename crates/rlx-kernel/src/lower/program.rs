@@ -1,7 +1,7 @@
 //! Scalar programs as kernel statements.
 
 use super::emitter::Emitter;
-use super::{register, storage};
+use super::{register, small_float, storage};
 use crate::builder::Builder;
 use crate::error::KernelError;
 use crate::ir::*;
@@ -45,13 +45,14 @@ fn emit_op(b: &mut Builder, op: ScalarOp, args: &[Value], from: DType, to: DType
         (ScalarOp::Select, &[condition, yes, no]) => b.select(condition, yes, no),
         (ScalarOp::Cast, &[x]) => {
             // Round to both types, whatever precision the registers keep.
-            let x = b.cast(storage(from)?, x);
-            let x = b.cast(stored, x);
-            b.cast(ty, x)
+            let x = round(b, from, x)?;
+            round(b, to, x)?
         }
         (ScalarOp::Bitcast, &[x]) => {
+            let x = small_float::encode(b, from, x);
             let x = b.cast(storage(from)?, x);
             let x = b.bitcast(stored, x);
+            let x = small_float::decode(b, to, x);
             b.cast(ty, x)
         }
         (ScalarOp::Floor | ScalarOp::Ceil | ScalarOp::Trunc | ScalarOp::Round, &[x]) if ty.is_integer() => x,
@@ -66,6 +67,14 @@ fn emit_op(b: &mut Builder, op: ScalarOp, args: &[Value], from: DType, to: DType
         }
         _ => return None,
     })
+}
+
+/// A value as `dtype` stores it, in the type that computes it.
+fn round(b: &mut Builder, dtype: DType, x: Value) -> Option<Value> {
+    let x = small_float::encode(b, dtype, x);
+    let x = b.cast(storage(dtype)?, x);
+    let x = small_float::decode(b, dtype, x);
+    Some(b.cast(register(dtype)?, x))
 }
 
 /// Wrapping power by squaring; a negative exponent gives the truncated quotient.
