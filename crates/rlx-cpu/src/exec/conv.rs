@@ -20,7 +20,7 @@ use rlx_ir::DType;
 use rlx_ir::ops::Conv;
 
 /// Bytes of a block of packed windows.
-const BLOCK: usize = 384 << 10;
+const BLOCK: usize = 640 << 10;
 
 /// How a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

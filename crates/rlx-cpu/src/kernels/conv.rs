@@ -249,18 +249,25 @@ fn copy_line<T: Plain>(data: &[T], start: isize, line: Windows, first: usize, ta
     let to = &mut to[low..high];
     if step == 1 {
         let from = &data[from as usize..][..to.len()];
-        // Short copies of a known length stay in registers.
-        let mut wide = to.chunks_exact_mut(16);
-        let mut source = from.chunks_exact(16);
-        for (to, from) in wide.by_ref().zip(source.by_ref()) {
-            to.copy_from_slice(from);
-        }
-        for (to, &x) in wide.into_remainder().iter_mut().zip(source.remainder()) {
-            *to = x;
+        match to.len() {
+            16.. => copy_by::<T, 16>(from, to),
+            4.. => copy_by::<T, 4>(from, to),
+            _ => to.iter_mut().zip(from).for_each(|(to, &x)| *to = x),
         }
         return;
     }
     for_each_apart(data, (from, step), to, |to, x| *to = x);
+}
+
+/// Copies at least `N` elements, `N` at a time: copies of a known length stay in registers. The
+/// last ones overlap those before.
+#[inline(always)]
+fn copy_by<T: Plain, const N: usize>(from: &[T], to: &mut [T]) {
+    let last = to.len() - N;
+    for (to, from) in to.chunks_exact_mut(N).zip(from.chunks_exact(N)) {
+        to.copy_from_slice(from);
+    }
+    to[last..].copy_from_slice(&from[last..][..N]);
 }
 
 /// Calls `each` with every element of `to` and its partner in `data`, the partners `step` apart.
