@@ -65,15 +65,10 @@ pub fn match_inputs<'a>(
 
 fn check_symbols(module: &LirModule, bindings: &Bindings, findings: &mut Vec<Diagnostic>) {
     for (symbol, bounds) in &module.symbols {
-        let max = bounds.max.map_or_else(|| "inf".to_string(), |max| max.to_string());
         match bindings.get(symbol) {
             None => findings.push(Diagnostic::new(format!("symbol {symbol}"), "is bound by no input")),
-            Some(value) if value < bounds.min || bounds.max.is_some_and(|max| value > max) => {
-                findings.push(Diagnostic::new(
-                    format!("symbol {symbol}"),
-                    format!("is {value}, outside [{}, {max}]", bounds.min),
-                ))
-            }
+            Some(value) if value < bounds.min || bounds.max.is_some_and(|max| value > max) => findings
+                .push(Diagnostic::new(format!("symbol {symbol}"), format!("is {value}, outside {bounds}"))),
             Some(_) => {}
         }
     }

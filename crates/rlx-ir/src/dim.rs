@@ -4,7 +4,9 @@
 //! symbol or a floor-division, remainder, minimum or maximum of two dims. Equal
 //! expressions that the normal form can see as equal compare equal; two dims
 //! that differ structurally may still be equal for some bindings, and no code
-//! may assume they are not. Arithmetic wraps nowhere: evaluation is checked.
+//! may assume they are not. Arithmetic wraps nowhere: evaluation is checked, and
+//! an expression with a coefficient beyond 64 bits, or of more than [`MAX_WEIGHT`]
+//! parts, becomes one that has no value and equals no extent; no type may hold it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +15,19 @@ use std::sync::Arc;
 
 /// Name of a symbol. Cheap to clone.
 pub type Symbol = Arc<str>;
+
+/// Most parts of an expression: terms, factors and operands of functions, nested ones included.
+/// Bounds the time and the depth of everything that walks one.
+pub const MAX_WEIGHT: usize = 512;
+
+/// Can a symbol have this name? A word of ASCII letters, digits and underscores that starts with no digit
+/// and has no other meaning where the text form expects a dim.
+pub fn is_symbol_name(name: &str) -> bool {
+    const RESERVED: [&str; 10] =
+        ["inf", "nan", "none", "true", "false", "program", "floordiv", "mod", "min", "max"];
+    let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_word && !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && !RESERVED.contains(&name)
+}
 
 /// Values of symbols.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -93,8 +108,10 @@ pub struct Dim(Repr);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Repr {
     Static(i64),
-    /// Never constant; no zero coefficients; monomials sorted.
+    /// Never constant; no zero coefficients and none without a negation; monomials sorted.
     Poly(Arc<Vec<(Monomial, i64)>>),
+    /// What no other form can hold. Arithmetic on it gives it again.
+    TooLarge,
 }
 
 impl Dim {
@@ -107,8 +124,13 @@ impl Dim {
     pub fn as_static(&self) -> Option<i64> {
         match self.0 {
             Repr::Static(value) => Some(value),
-            Repr::Poly(_) => None,
+            Repr::Poly(_) | Repr::TooLarge => None,
         }
+    }
+
+    /// Is this the expression that has no value, since it has too many parts or a part beyond 64 bits?
+    pub fn is_too_large(&self) -> bool {
+        self.0 == Repr::TooLarge
     }
 
     /// The symbol name, if the expression is a lone symbol.
@@ -131,9 +153,8 @@ impl Dim {
     /// Floor division.
     pub fn floor_div(&self, rhs: &Dim) -> Dim {
         match (self.as_static(), rhs.as_static()) {
-            (Some(a), Some(b)) if b != 0 => {
-                Dim::from(a.div_euclid(b) - i64::from(b < 0 && a.rem_euclid(b) != 0))
-            }
+            (Some(a), Some(b)) if b != 0 => checked_floor_div(a, b).map_or(Dim(Repr::TooLarge), Dim::from),
+            _ if self.is_too_large() || rhs.is_too_large() => Dim(Repr::TooLarge),
             (_, Some(1)) => self.clone(),
             (Some(0), _) => self.clone(),
             _ if self == rhs => Dim::from(1),
@@ -152,6 +173,7 @@ impl Dim {
     pub fn modulo(&self, rhs: &Dim) -> Dim {
         match (self.as_static(), rhs.as_static()) {
             (Some(a), Some(b)) if b > 0 => Dim::from(a.rem_euclid(b)),
+            _ if self.is_too_large() || rhs.is_too_large() => Dim(Repr::TooLarge),
             (_, Some(1)) => Dim::from(0),
             _ if self == rhs || self.exact_quotient(rhs).is_some() => Dim::from(0),
             _ => Dim::from_atom(Atom::Mod(self.clone(), rhs.clone())),
@@ -168,6 +190,7 @@ impl Dim {
                     rhs.clone()
                 }
             }
+            None if self.is_too_large() || rhs.is_too_large() => Dim(Repr::TooLarge),
             None => {
                 let (a, b) = if self <= rhs { (self, rhs) } else { (rhs, self) };
                 Dim::from_atom(Atom::Min(a.clone(), b.clone()))
@@ -185,6 +208,7 @@ impl Dim {
                     rhs.clone()
                 }
             }
+            None if self.is_too_large() || rhs.is_too_large() => Dim(Repr::TooLarge),
             None => {
                 let (a, b) = if self <= rhs { (self, rhs) } else { (rhs, self) };
                 Dim::from_atom(Atom::Max(a.clone(), b.clone()))
@@ -197,11 +221,12 @@ impl Dim {
     /// # Errors
     /// An unbound symbol, a division by zero, or a value beyond 64 bits.
     pub fn eval(&self, bindings: &Bindings) -> Result<i64, DimError> {
+        let overflow = || DimError::Overflow(self.clone());
         let terms = match &self.0 {
             Repr::Static(value) => return Ok(*value),
             Repr::Poly(terms) => terms,
+            Repr::TooLarge => return Err(overflow()),
         };
-        let overflow = || DimError::Overflow(self.clone());
         let mut sum = 0i64;
         for (monomial, coefficient) in terms.iter() {
             let mut product = *coefficient;
@@ -255,6 +280,7 @@ impl Dim {
         let terms = match &self.0 {
             Repr::Static(value) => return (Some(*value), Some(*value)),
             Repr::Poly(terms) => terms,
+            Repr::TooLarge => return (None, None),
         };
         let mut sum = (Some(0i64), Some(0i64));
         for (monomial, coefficient) in terms.iter() {
@@ -286,14 +312,14 @@ impl Dim {
         let divisor: (Monomial, i64) = match &rhs.0 {
             Repr::Static(value) => (vec![], *value),
             Repr::Poly(terms) if terms.len() == 1 => terms[0].clone(),
-            Repr::Poly(_) => return None,
+            Repr::Poly(_) | Repr::TooLarge => return None,
         };
         if divisor.1 == 0 {
             return None;
         }
         let mut quotient = BTreeMap::new();
         for (monomial, coefficient) in self.terms() {
-            if coefficient % divisor.1 != 0 {
+            if coefficient.checked_rem(divisor.1)? != 0 {
                 return None;
             }
             let mut rest = monomial;
@@ -320,25 +346,36 @@ impl Dim {
             }
         }
         let rest = value.checked_sub(constant)?;
-        (factor != 0 && rest % factor == 0).then_some(())?;
+        (rest.checked_rem(factor)? == 0).then_some(())?;
         Some((symbol?, rest / factor))
     }
 
     /// Number of terms in normal form.
     pub fn term_count(&self) -> usize {
         match &self.0 {
-            Repr::Static(_) => 1,
+            Repr::Static(_) | Repr::TooLarge => 1,
             Repr::Poly(terms) => terms.len(),
         }
     }
 
+    /// Number of parts, nested ones included: at most [`MAX_WEIGHT`].
+    fn weight(&self) -> usize {
+        let Repr::Poly(terms) = &self.0 else { return 1 };
+        terms.iter().map(|(monomial, _)| 1 + monomial.iter().map(Atom::weight).sum::<usize>()).sum()
+    }
+
+    /// The same, or the expression without value where it has too many parts.
+    fn limited(self) -> Dim {
+        if self.weight() > MAX_WEIGHT { Dim(Repr::TooLarge) } else { self }
+    }
+
     fn from_atom(atom: Atom) -> Dim {
-        Dim(Repr::Poly(Arc::new(vec![(vec![atom], 1)])))
+        Dim(Repr::Poly(Arc::new(vec![(vec![atom], 1)]))).limited()
     }
 
     fn terms(&self) -> Vec<(Monomial, i64)> {
         match &self.0 {
-            Repr::Static(0) => vec![],
+            Repr::Static(0) | Repr::TooLarge => vec![],
             Repr::Static(value) => vec![(vec![], *value)],
             Repr::Poly(terms) => terms.to_vec(),
         }
@@ -349,22 +386,54 @@ impl Dim {
         match terms.len() {
             0 => Dim::from(0),
             1 if terms.contains_key(&vec![]) => Dim::from(terms[&vec![]]),
-            _ => Dim(Repr::Poly(Arc::new(terms.into_iter().collect()))),
+            // The text form writes signs before terms, so every coefficient needs a negation.
+            _ if terms.values().any(|coefficient| *coefficient == i64::MIN) => Dim(Repr::TooLarge),
+            _ => Dim(Repr::Poly(Arc::new(terms.into_iter().collect()))).limited(),
         }
+    }
+
+    /// The sum of terms that may repeat; a coefficient beyond 64 bits makes the whole too large.
+    fn sum_of_terms(products: impl Iterator<Item = Option<(Monomial, i64)>>) -> Dim {
+        let mut terms: BTreeMap<Monomial, i64> = BTreeMap::new();
+        for product in products {
+            let Some((monomial, coefficient)) = product else { return Dim(Repr::TooLarge) };
+            let slot = terms.entry(monomial).or_insert(0);
+            match slot.checked_add(coefficient) {
+                Some(sum) => *slot = sum,
+                None => return Dim(Repr::TooLarge),
+            }
+        }
+        Dim::from_terms(terms)
     }
 }
 
+/// `a / b` rounded down; `None` for a zero divisor and beyond 64 bits.
+fn checked_floor_div(a: i64, b: i64) -> Option<i64> {
+    let (quotient, rest) = (a.checked_div(b)?, a.checked_rem(b)?);
+    Some(quotient - i64::from(rest != 0 && (rest < 0) != (b < 0)))
+}
+
 impl Atom {
+    fn weight(&self) -> usize {
+        match self {
+            Atom::Symbol(_) => 1,
+            Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                1 + a.weight() + b.weight()
+            }
+        }
+    }
+
     fn eval(&self, bindings: &Bindings) -> Result<i64, DimError> {
         let whole = |a: &Dim, b: &Dim| Ok::<_, DimError>((a.eval(bindings)?, b.eval(bindings)?));
         match self {
             Atom::Symbol(name) => bindings.get(name).ok_or_else(|| DimError::Unbound(name.clone())),
             Atom::FloorDiv(a, b) | Atom::Mod(a, b) => {
                 let (x, y) = whole(a, b)?;
-                let quotient = match (x.checked_div(y), x.checked_rem(y)) {
-                    (Some(q), Some(r)) => q - i64::from(r != 0 && (r < 0) != (y < 0)),
-                    _ => return Err(DimError::DivisionByZero(Dim::from_atom(self.clone()))),
-                };
+                let whole = || Dim::from_atom(self.clone());
+                let quotient = checked_floor_div(x, y).ok_or_else(|| match y {
+                    0 => DimError::DivisionByZero(whole()),
+                    _ => DimError::Overflow(whole()),
+                })?;
                 Ok(if matches!(self, Atom::FloorDiv(..)) {
                     quotient
                 } else {
@@ -442,34 +511,32 @@ impl From<&str> for Dim {
 impl ops::Add for Dim {
     type Output = Dim;
     fn add(self, rhs: Dim) -> Dim {
-        if let (Some(a), Some(b)) = (self.as_static(), rhs.as_static()) {
-            return Dim::from(a.saturating_add(b));
+        match (&self.0, &rhs.0) {
+            (Repr::TooLarge, _) | (_, Repr::TooLarge) => Dim(Repr::TooLarge),
+            (Repr::Static(a), Repr::Static(b)) => a.checked_add(*b).map_or(Dim(Repr::TooLarge), Dim::from),
+            _ => Dim::sum_of_terms(self.terms().into_iter().chain(rhs.terms()).map(Some)),
         }
-        let mut terms: BTreeMap<_, _> = self.terms().into_iter().collect();
-        for (monomial, coefficient) in rhs.terms() {
-            let slot = terms.entry(monomial).or_insert(0);
-            *slot = i64::saturating_add(*slot, coefficient);
-        }
-        Dim::from_terms(terms)
     }
 }
 impl ops::Mul for Dim {
     type Output = Dim;
     fn mul(self, rhs: Dim) -> Dim {
-        if let (Some(a), Some(b)) = (self.as_static(), rhs.as_static()) {
-            return Dim::from(a.saturating_mul(b));
-        }
-        let mut terms = BTreeMap::new();
-        for (left, a) in self.terms() {
-            for (right, b) in rhs.terms() {
-                let mut monomial = left.clone();
-                monomial.extend(right);
-                monomial.sort();
-                let slot = terms.entry(monomial).or_insert(0i64);
-                *slot = slot.saturating_add(a.saturating_mul(b));
+        let (left, right) = match (&self.0, &rhs.0) {
+            (Repr::TooLarge, _) | (_, Repr::TooLarge) => return Dim(Repr::TooLarge),
+            (Repr::Static(a), Repr::Static(b)) => {
+                return a.checked_mul(*b).map_or(Dim(Repr::TooLarge), Dim::from);
             }
+            _ => (self.terms(), rhs.terms()),
+        };
+        if left.len() * right.len() > MAX_WEIGHT {
+            return Dim(Repr::TooLarge);
         }
-        Dim::from_terms(terms)
+        let pairs = left.iter().flat_map(|a| right.iter().map(move |b| (a, b)));
+        Dim::sum_of_terms(pairs.map(|((left, a), (right, b))| {
+            let mut monomial = [left.as_slice(), right].concat();
+            monomial.sort();
+            Some((monomial, a.checked_mul(*b)?))
+        }))
     }
 }
 impl ops::Sub for Dim {
@@ -495,6 +562,7 @@ impl fmt::Display for Dim {
         let terms = match &self.0 {
             Repr::Static(value) => return write!(f, "{value}"),
             Repr::Poly(terms) => terms,
+            Repr::TooLarge => return f.write_str("(too large)"),
         };
         // The constant term sorts first in the normal form but reads better last.
         let (constant, rest): (Vec<_>, Vec<_>) = terms.iter().partition(|(monomial, _)| monomial.is_empty());
@@ -569,6 +637,35 @@ mod tests {
         assert_eq!(dim.eval(&bindings), Ok(4));
         assert_eq!(s("Q").eval(&bindings), Err(DimError::Unbound("Q".into())));
         assert!((s("S") * Dim::from(i64::MAX)).eval(&bindings).is_err());
+    }
+
+    #[test]
+    fn what_no_expression_holds_has_no_value() {
+        let most = || Dim::from(i64::MAX);
+        let least = || Dim::from(i64::MIN);
+        let large = [
+            most() + Dim::from(1),
+            most() * Dim::from(2),
+            -least(),
+            least().floor_div(&Dim::from(-1)),
+            s("S") * most() + s("S"),
+            s("S") * most() * Dim::from(2),
+            s("S") + least(),
+            (0..MAX_WEIGHT).fold(Dim::from(0), |sum, index| sum + s(&format!("a{index}"))),
+            (0..10).fold(Dim::from(1), |product, index| product * (s(&format!("a{index}")) + s("b"))),
+            (0..MAX_WEIGHT).fold(s("S"), |nested, _| nested.minimum(&s("T")).floor_div(&s("U"))),
+        ];
+        for dim in large {
+            assert!(dim.is_too_large() && !dim.is(i64::MAX), "{dim}");
+            assert_eq!(dim.eval(&Bindings::new()), Err(DimError::Overflow(dim.clone())));
+            let one = s("S") + Dim::from(1);
+            let after =
+                [dim.clone() * Dim::from(0), dim.clone() - dim.clone(), dim.minimum(&one), dim.modulo(&dim)];
+            assert!(after.iter().all(Dim::is_too_large));
+        }
+        let half = Dim::from(2) * s("S");
+        assert_eq!(half.solve_for_symbol(i64::MIN), Some(("S".into(), i64::MIN / 2)));
+        assert_eq!((-s("S")).solve_for_symbol(i64::MIN), None);
     }
 
     #[test]

@@ -88,6 +88,15 @@ pub struct SymbolBounds {
     pub max: Option<i64>,
 }
 
+impl std::fmt::Display for SymbolBounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.max {
+            Some(max) => write!(f, "[{}, {max}]", self.min),
+            None => write!(f, "[{}, inf]", self.min),
+        }
+    }
+}
+
 impl Default for SymbolBounds {
     /// Any extent.
     fn default() -> Self {

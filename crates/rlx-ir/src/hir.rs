@@ -9,6 +9,7 @@
 use crate::diagnostic::{Diagnostic, IrError};
 use crate::graph::{Graph, Value};
 use crate::ops::OpKind;
+use crate::text::quote;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -65,8 +66,8 @@ impl HirValue {
 impl fmt::Display for HirValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HirValue::Input(name) => write!(f, "input {name:?}"),
-            HirValue::Block { path, output } => write!(f, "{path:?}.{output:?}"),
+            HirValue::Input(name) => write!(f, "input {}", quote(name)),
+            HirValue::Block { path, output } => write!(f, "{}.{}", quote(path), quote(output)),
         }
     }
 }
@@ -107,11 +108,15 @@ impl HirModule {
     /// Checks the wiring.
     ///
     /// # Errors
-    /// Duplicate paths, unknown bodies, inputs that are missing, unknown or
+    /// Duplicate names of bodies, duplicate paths, unknown bodies, inputs that are missing, unknown or
     /// fed by something that does not stand earlier.
     pub fn check(&self) -> Result<(), IrError> {
         let mut findings = vec![];
         let mut outputs: HashSet<(&str, &str)> = HashSet::new();
+        let mut names = HashSet::new();
+        for body in self.bodies.iter().filter(|body| !names.insert(body.name.as_str())) {
+            findings.push(Diagnostic::new(format!("body \"{}\"", body.name), "the name is taken"));
+        }
         let mut paths = HashSet::new();
         let unknown = |value: &HirValue, outputs: &HashSet<(&str, &str)>| match value {
             HirValue::Input(_) => false,

@@ -7,13 +7,16 @@ use crate::diagnostic::{Diagnostic, IrError};
 use crate::dim::{Bindings, Dim};
 use crate::graph::{Graph, Node, Value};
 use crate::layout::Layout;
-use crate::literal::Literal;
+use crate::literal::{Literal, element_count};
 use crate::number::Number;
 use crate::op::{Evaluated, Fault};
 use crate::ops::{Op, OpKind, for_each_index};
 use crate::scalar::ScalarProgram;
 use crate::shape::TensorType;
 use std::collections::BTreeMap;
+
+/// Most elements of a result, so that no graph of a few bytes exhausts memory or runs for ever.
+pub const MOST_ELEMENTS: usize = 1 << 26;
 
 /// Named host tensors.
 pub type Tensors = BTreeMap<String, Literal>;
@@ -68,11 +71,18 @@ pub fn evaluate_bound(graph: &Graph, feeds: &Tensors, bindings: &Bindings) -> Re
 /// Evaluates one op on concrete operands, whatever gives it its meaning.
 ///
 /// # Errors
-/// The op's fault.
+/// The op's fault, or a result of more than [`MOST_ELEMENTS`].
 pub fn evaluate_op(op: &Op, operands: &[&Literal]) -> Evaluated {
     let types: Vec<TensorType> = operands.iter().map(|literal| literal.ty()).collect();
     let types =
         op.infer(&types.iter().collect::<Vec<_>>()).map_err(|violation| Fault(violation.to_string()))?;
+    for ty in &types {
+        let count = ty.shape.as_static().as_deref().and_then(element_count);
+        if count.is_none_or(|count| count > MOST_ELEMENTS) {
+            let limit = format!("at most {MOST_ELEMENTS} elements of known extents");
+            return Err(Fault(format!("{ty} is not evaluated: a result has {limit}")));
+        }
+    }
     let meaning = op.meaning();
     if let Some(eval) = meaning.eval {
         return eval(operands);
@@ -251,8 +261,7 @@ fn check_bindings(graph: &Graph, feeds: &Tensors, bindings: &Bindings, findings:
         match bindings.get(symbol) {
             None => findings.push(Diagnostic::new(format!("symbol {symbol}"), "is bound by no input")),
             Some(value) if value < bounds.min || bounds.max.is_some_and(|max| value > max) => {
-                let max = bounds.max.map_or_else(|| "inf".to_string(), |max| max.to_string());
-                let message = format!("is {value}, outside [{}, {max}]", bounds.min);
+                let message = format!("is {value}, outside {bounds}");
                 findings.push(Diagnostic::new(format!("symbol {symbol}"), message));
             }
             Some(_) => {}

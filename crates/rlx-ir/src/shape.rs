@@ -143,6 +143,14 @@ impl TensorType {
         self.shape.rank()
     }
 
+    /// Could a machine hold a tensor of this type? The known extents, zeros left out, have a product of at
+    /// most 2^48, and no product of extents is too large an expression.
+    pub fn fits(&self) -> bool {
+        let known = self.shape.dims().iter().filter_map(Dim::as_static).filter(|&extent| extent > 0);
+        let volume = known.into_iter().try_fold(1i64, |product, extent| product.checked_mul(extent));
+        volume.is_some_and(|volume| volume <= 1 << 48) && !self.size_bytes().is_too_large()
+    }
+
     /// Bytes of the contiguous tensor, rounded up to whole bytes or blocks.
     pub fn size_bytes(&self) -> Dim {
         let elements = self.shape.num_elements();
@@ -175,6 +183,17 @@ mod tests {
         assert_eq!(a.broadcast(&b).map(|s| s.to_string()).as_deref(), Some("[B, S, 4]"));
         assert_eq!(Shape::from([2]).broadcast(&Shape::from([3])), None);
         assert_eq!(Shape::from([0]).broadcast(&Shape::from([1])), Some(Shape::from([0])));
+    }
+
+    #[test]
+    fn types_beyond_any_machine_do_not_fit() {
+        let fits = |dims: &[Dim]| TensorType::new(DType::F32, dims.to_vec()).fits();
+        assert!(fits(&[Dim::from(1i64 << 48)]) && fits(&[Dim::from("S"), Dim::from(0)]));
+        assert!(
+            !fits(&[Dim::from(i64::MAX)]) && !fits(&[Dim::from(1i64 << 25), 0.into(), Dim::from(1i64 << 24)])
+        );
+        let terms = (0..100).fold(Dim::from("S"), |sum, index| sum + Dim::symbol(&format!("a{index}")));
+        assert!(fits(std::slice::from_ref(&terms)) && !fits(&[terms.clone(), terms]));
     }
 
     #[test]

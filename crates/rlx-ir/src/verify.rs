@@ -1,9 +1,10 @@
 //! The verifier: everything that must hold of a graph, all findings at once.
 
 use crate::diagnostic::{Diagnostic, IrError};
-use crate::graph::{Graph, Output};
+use crate::dim::is_symbol_name;
+use crate::graph::{Graph, Node, Output};
 use crate::ops::OpKind;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Checks `graph`: operands stand earlier, every node's types are what its op
 /// infers, names are unique, outputs exist, state updates fit their states.
@@ -16,10 +17,16 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
     check_names(graph, &mut findings);
     check_results(graph, &mut findings);
     for (symbol, bounds) in graph.symbols() {
+        if !is_symbol_name(symbol) {
+            let hint =
+                "use letters, digits and underscores, and no word that dims give a meaning, such as min";
+            let subject = format!("symbol {symbol:?}");
+            findings.push(Diagnostic::new(subject, "is not a name for a symbol").hint(hint));
+        }
         if bounds.min < 0 || bounds.max.is_some_and(|max| max < bounds.min) {
             findings.push(Diagnostic::new(
                 format!("symbol {symbol}"),
-                format!("bounds [{}, {:?}] are empty or negative", bounds.min, bounds.max),
+                format!("bounds {bounds} are empty or negative"),
             ));
         }
     }
@@ -93,12 +100,16 @@ fn check_results(graph: &Graph, findings: &mut Vec<Diagnostic>) {
     };
     duplicate(graph.outputs(), "output", findings);
     duplicate(graph.updates(), "update", findings);
+    let states: HashMap<&str, &Node> = graph
+        .nodes_of(OpKind::State)
+        .filter_map(|(_, node)| node.op.leaf_name().map(|name| (name, node)))
+        .collect();
     for update in graph.updates() {
-        let state = graph.nodes_of(OpKind::State).find(|(_, node)| node.op.leaf_name() == Some(&update.name));
+        let state = states.get(update.name.as_str());
         let subject = format!("update \"{}\"", update.name);
         match (state, graph.try_ty(update.value)) {
             (None, _) => findings.push(Diagnostic::new(subject, "there is no state of this name")),
-            (Some((_, node)), Some(ty)) if node.types[0] != *ty => {
+            (Some(node), Some(ty)) if node.types[0] != *ty => {
                 findings.push(Diagnostic::new(subject, format!("expected {}, found {ty}", node.types[0])));
             }
             _ => {}

@@ -9,14 +9,16 @@ pub mod backend_suite;
 pub mod decoder;
 pub mod feeds;
 pub mod filetest;
+mod fuzz;
 mod not_run;
 pub mod products;
 mod random_graph;
 pub mod small_floats;
 
 pub use filetest::filetest_main;
+pub use fuzz::{Fuzz, Ran};
 pub use not_run::{minilm, not_run};
-pub use random_graph::{RandomGraph, random_graph};
+pub use random_graph::{RandomGraph, random_graph, random_graph_with};
 
 /// The code blocks of the first tour are tests.
 #[cfg(doctest)]

@@ -10,9 +10,9 @@
 
 use rlx_ir::interpret::Tensors;
 use rlx_ir::op::Fill;
-use rlx_ir::ops::{ActivationKind, BinaryKind, CompareKind, ReduceKind};
+use rlx_ir::ops::{ActivationKind, BinaryKind, CompareKind, PadMode, ReduceKind};
 use rlx_ir::sample::{Generator, fill_literal};
-use rlx_ir::{DType, Dim, Graph, Literal, Number, Shape, SymbolBounds, TensorType, Value};
+use rlx_ir::{Bindings, DType, Dim, Graph, Literal, Number, Shape, SymbolBounds, TensorType, Value};
 
 /// A graph with feeds.
 #[derive(Clone, Debug)]
@@ -23,11 +23,19 @@ pub struct RandomGraph {
     pub feeds: Tensors,
 }
 
-/// The graph of `seed`: some tens of nodes over elementwise, movement, reduce
-/// and matmul ops, some of them of no use; two or three outputs; with odd
+/// The graph of `seed`: some tens of nodes over elementwise, movement, index,
+/// reduce and matmul ops, some of them of no use; two or three outputs; with odd
 /// seeds, one extent is the symbol `S`.
 pub fn random_graph(seed: u64) -> RandomGraph {
+    random_graph_with(seed, [2, 3, 4])
+}
+
+/// As [`random_graph`], with these extents in place of 2, 3 and 4. With odd
+/// seeds the middle one is the bound of `S`; then it is none of the others, nor
+/// twice the first, nor less than 3.
+pub fn random_graph_with(seed: u64, extents: [i64; 3]) -> RandomGraph {
     let mut growth = Growth {
+        extents,
         graph: Graph::new(format!("random {seed}")),
         feeds: Tensors::new(),
         generator: Generator::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)),
@@ -41,9 +49,6 @@ pub fn random_graph(seed: u64) -> RandomGraph {
     growth.results()
 }
 
-/// The extent that the symbol stands for.
-const SYMBOLIC: i64 = 3;
-
 /// A float value whose elements are multiples of `2^-fraction` below `2^magnitude`.
 #[derive(Clone, Debug)]
 struct Exact {
@@ -51,6 +56,28 @@ struct Exact {
     dims: Vec<i64>,
     magnitude: i32,
     fraction: i32,
+}
+
+impl RandomGraph {
+    /// Other feeds, with `S` bound to `extent` (1 up to its bound) and other values of the same kind.
+    pub fn feeds_for(&self, extent: i64, seed: u64) -> Tensors {
+        let bindings: Bindings = [("S", extent)].into_iter().collect();
+        let mut generator = Generator::new(seed);
+        let leaves = self.graph.iter().filter_map(|(_, node)| Some((node.op.leaf_name()?, &node.types[0])));
+        leaves
+            .map(|(name, ty)| {
+                let dims = ty.shape.eval(&bindings).expect("S is the only symbol");
+                (name.to_string(), quarters(&dims, &mut generator))
+            })
+            .collect()
+    }
+}
+
+/// Multiples of 1/4 in [-2, 2].
+fn quarters(dims: &[usize], generator: &mut Generator) -> Literal {
+    let ints = fill_literal(&TensorType::new(DType::I32, dims), Fill::Range(-8.0, 9.0), generator);
+    let numbers = ints.to_ints().into_iter().map(|int| Number::Float(int as f64 / 4.0));
+    Literal::from_numbers(DType::F32, dims, numbers).expect("one number per element")
 }
 
 impl Exact {
@@ -65,11 +92,16 @@ struct Growth {
     generator: Generator,
     values: Vec<Exact>,
     symbolic: bool,
+    extents: [i64; 3],
 }
 
 impl Growth {
     fn dim(&self, extent: i64) -> Dim {
-        if self.symbolic && extent == SYMBOLIC { Dim::symbol("S") } else { Dim::from(extent) }
+        if self.is_symbolic(extent) { Dim::symbol("S") } else { Dim::from(extent) }
+    }
+
+    fn is_symbolic(&self, extent: i64) -> bool {
+        self.symbolic && extent == self.extents[1]
     }
 
     fn shape(&self, dims: &[i64]) -> Shape {
@@ -78,20 +110,15 @@ impl Growth {
 
     fn literal(&mut self, dims: &[i64]) -> Literal {
         let dims: Vec<usize> = dims.iter().map(|&extent| extent as usize).collect();
-        let ints = fill_literal(
-            &TensorType::new(DType::I32, dims.as_slice()),
-            Fill::Range(-8.0, 9.0),
-            &mut self.generator,
-        );
-        let numbers = ints.to_ints().into_iter().map(|int| Number::Float(int as f64 / 4.0));
-        Literal::from_numbers(DType::F32, &dims, numbers).expect("one number per element")
+        quarters(&dims, &mut self.generator)
     }
 
     fn leaves(&mut self) {
         if self.symbolic {
-            self.graph.bound_symbol("S", SymbolBounds { min: 1, max: Some(SYMBOLIC) });
+            self.graph.bound_symbol("S", SymbolBounds { min: 1, max: Some(self.extents[1]) });
         }
-        let shapes: [&[i64]; 5] = [&[2, 3, 4], &[3, 4], &[4], &[2, 1, 4], &[4, 4]];
+        let [a, b, c] = self.extents;
+        let shapes: [&[i64]; 5] = [&[a, b, c], &[b, c], &[c], &[a, 1, c], &[c, c]];
         for (index, dims) in shapes.into_iter().enumerate() {
             let literal = self.literal(dims);
             let (name, ty) = (format!("x{index}"), TensorType::new(DType::F32, self.shape(dims)));
@@ -106,7 +133,7 @@ impl Growth {
             self.feeds.insert(name, literal);
             self.push(Exact { value, dims: dims.to_vec(), magnitude: 2, fraction: 2 });
         }
-        for dims in [&[][..], &[4]] {
+        for dims in [&[][..], &[c]] {
             let literal = self.literal(dims);
             let value = self.graph.constant(literal);
             self.push(Exact { value, dims: dims.to_vec(), magnitude: 2, fraction: 2 });
@@ -135,13 +162,15 @@ impl Growth {
     }
 
     fn node(&mut self) {
-        match self.generator.below(9) {
+        match self.generator.below(11) {
             0..=2 => self.binary(),
             3 => self.activation(),
             4 => self.choice(),
             5 | 6 => self.movement(),
             7 => self.reduction(),
-            _ => self.product(),
+            8 => self.product(),
+            9 => self.indexed(),
+            _ => self.update(),
         }
     }
 
@@ -232,22 +261,22 @@ impl Growth {
                 let value = self.graph.reshape(x.value, shape);
                 return if self.symbolic { self.end(value) } else { self.push(Exact { value, dims, ..x }) };
             }
-            2 if dims[axis] > 1 && dims[axis] != SYMBOLIC => {
+            2 if dims[axis] > 1 && !self.is_symbolic(dims[axis]) => {
                 let len = 1 + self.generator.below(dims[axis] as usize - 1) as i64;
                 let start = self.generator.below((dims[axis] - len) as usize + 1);
                 // A narrowed extent must not look like the symbol.
-                let len = if len == SYMBOLIC { 2 } else { len };
+                let len = if self.is_symbolic(len) { len - 1 } else { len };
                 dims[axis] = len;
                 self.graph.narrow(x.value, axis, start, len)
             }
             3 => self.graph.reverse(x.value, vec![axis]),
             4 if rank < 3 => {
-                dims.insert(0, 2);
+                dims.insert(0, self.extents[0]);
                 let shape = self.shape(&dims);
                 self.graph.expand(x.value, shape)
             }
-            5 if dims[axis] == 2 => {
-                dims[axis] = 4;
+            5 if dims[axis] == self.extents[0] => {
+                dims[axis] *= 2;
                 self.graph.concat(&[x.value, x.value], axis)
             }
             _ => return,
@@ -260,6 +289,75 @@ impl Growth {
         let rank = self.graph.try_ty(value).map_or(0, TensorType::rank);
         let largest = self.graph.reduce(value, ReduceKind::Max, (0..rank).collect::<Vec<_>>(), false);
         self.push(Exact { value: largest, dims: vec![], magnitude: 12, fraction: 11 });
+    }
+
+    /// Elements chosen by position: a strided slice, a gather, a shift or a border.
+    fn indexed(&mut self) {
+        let x = self.pick();
+        if x.dims.is_empty() {
+            return;
+        }
+        let axis = self.generator.below(x.dims.len());
+        let extent = x.dims[axis];
+        let mut dims = x.dims.clone();
+        let value = match self.generator.below(4) {
+            0 if !self.is_symbolic(extent) && extent > 2 => {
+                let (len, step) = ((extent + 1) / 2, [2, -2][self.generator.below(2)]);
+                let start = if step > 0 { 0 } else { 2 * (len - 1) };
+                dims[axis] = len;
+                if self.is_symbolic(len) {
+                    return;
+                }
+                self.graph.slice(
+                    x.value,
+                    vec![axis],
+                    vec![Dim::from(start)],
+                    vec![step],
+                    vec![Dim::from(len)],
+                )
+            }
+            1 => {
+                // Position 0 is there for every value of the symbol.
+                let below = if self.is_symbolic(extent) { 1 } else { extent as usize };
+                let rows: Vec<i128> =
+                    (0..self.extents[0]).map(|_| self.generator.below(below) as i128).collect();
+                dims[axis] = self.extents[0];
+                let rows = self.graph.constant(Literal::ints(DType::I64, &[rows.len()], &rows));
+                self.graph.gather(x.value, rows, axis)
+            }
+            2 => {
+                let shift = self.generator.below(5) as i64 - 2;
+                self.graph.roll(x.value, vec![axis], vec![Dim::from(shift)])
+            }
+            _ if !self.is_symbolic(extent) && !self.is_symbolic(extent + 3) && extent < 50 => {
+                let mut ends = [vec![Dim::from(0); dims.len()], vec![Dim::from(0); dims.len()]];
+                (ends[0][axis], ends[1][axis]) = (Dim::from(1), Dim::from(2));
+                dims[axis] += 3;
+                let [low, high] = ends;
+                self.graph.pad(x.value, None, low, high, PadMode::Edge)
+            }
+            _ => return,
+        };
+        self.push(Exact { value, dims, ..x });
+    }
+
+    /// One value written over a part of another: its first rows, or rows chosen by constants.
+    fn update(&mut self) {
+        let (base, part) = (self.pick(), self.pick());
+        let fits = !base.dims.is_empty()
+            && base.dims.len() == part.dims.len()
+            && base.dims[1..] == part.dims[1..]
+            && part.dims[0] <= base.dims[0]
+            && !self.is_symbolic(part.dims[0])
+            && !self.is_symbolic(base.dims[0]);
+        if !fits {
+            return;
+        }
+        let start = self.generator.below((base.dims[0] - part.dims[0]) as usize + 1) as i128;
+        let start = self.graph.constant(Literal::ints(DType::I32, &[1], &[start]));
+        let value = self.graph.dynamic_update_slice(base.value, part.value, start, vec![0]);
+        let (magnitude, fraction) = (base.magnitude.max(part.magnitude), base.fraction.max(part.fraction));
+        self.push(Exact { value, dims: base.dims, magnitude, fraction });
     }
 
     fn reduction(&mut self) {
@@ -276,6 +374,10 @@ impl Growth {
         }
         if !result.fits() {
             return;
+        }
+        if kind == ReduceKind::Sum && self.generator.below(3) == 0 {
+            result.value = self.graph.cumsum(x.value, axis, keep, self.generator.below(2) == 0);
+            return self.push(result);
         }
         if keep {
             result.dims[axis] = 1;
@@ -312,7 +414,8 @@ impl Growth {
             let value = value.unwrap_or_else(|| self.pick()).value;
             self.graph.output(format!("y{index}"), value);
         }
-        let state = TensorType::new(DType::F32, self.shape(&[2, 1, 4]));
+        let [a, _, c] = self.extents;
+        let state = TensorType::new(DType::F32, self.shape(&[a, 1, c]));
         let fits = self.values.iter().rev().find(|exact| *self.graph.ty(exact.value) == state);
         if let Some(value) = fits.map(|exact| exact.value) {
             self.graph.update_state("x3", value);
@@ -353,6 +456,19 @@ mod tests {
             }
         }
         assert!(straight > 0 && transposed > 0, "{straight} straight, {transposed} transposed");
+    }
+
+    #[test]
+    fn other_extents_and_feeds_stay_exact() {
+        for seed in 0..60 {
+            let random = random_graph_with(seed, [5, 19, 33]);
+            for extent in [1, 2, 19] {
+                let feeds = if seed % 2 == 1 { random.feeds_for(extent, seed) } else { random.feeds.clone() };
+                let evaluation = evaluate(&random.graph, &feeds).expect("dyadic values never fault");
+                let floats = evaluation.outputs.iter().flat_map(|(_, literal)| literal.to_f64s());
+                assert!(floats.into_iter().all(|value| (value * 1048576.0).fract() == 0.0));
+            }
+        }
     }
 
     #[test]

@@ -83,6 +83,13 @@ impl VerifiedLir {
         self.for_each_step(&mut |step| {
             let Step::Kernel(step) = step else { return };
             for view in step.reads().into_iter().chain(&step.outputs) {
+                match bind_type(&view.ty(), bindings) {
+                    Ok(ty) if !ty.fits() => {
+                        findings.push(format!("{}: {ty} is beyond 2^48 elements", step.origin));
+                        continue;
+                    }
+                    _ => {}
+                }
                 match view_range(view, bindings) {
                     Ok(None) => {}
                     Ok(Some((low, high))) => {
@@ -103,10 +110,7 @@ impl VerifiedLir {
 }
 
 fn run_check(check: &BindingCheck, bindings: &Bindings) -> Result<(), String> {
-    let bind = |ty: &TensorType| {
-        let dims = ty.shape.eval(bindings).map_err(|error| error.to_string())?;
-        Ok::<_, String>(TensorType::new(ty.dtype, dims.as_slice()))
-    };
+    let bind = |ty: &TensorType| bind_type(ty, bindings).map_err(|error| error.to_string());
     let operands = check.operands.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
     let results = check.results.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
     let op = check.op.map_dims(&|dim: &Dim| dim.eval(bindings).map_or_else(|_| dim.clone(), Dim::from));
@@ -115,6 +119,10 @@ fn run_check(check: &BindingCheck, bindings: &Bindings) -> Result<(), String> {
         Ok(inferred) => Err(format!("results are {results:?}, inference gives {inferred:?}")),
         Err(violation) => Err(violation.to_string()),
     }
+}
+
+fn bind_type(ty: &TensorType, bindings: &Bindings) -> Result<TensorType, DimError> {
+    Ok(TensorType::new(ty.dtype, ty.shape.eval(bindings)?.as_slice()))
 }
 
 /// Lowest and highest element that a view touches; `None` when it is empty.

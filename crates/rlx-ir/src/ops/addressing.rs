@@ -21,14 +21,14 @@ fn always_negative(dim: &Dim) -> bool {
 
 /// `dim` is not negative, as far as symbols decide it.
 pub fn check_not_negative(label: &'static str, what: &str, dim: &Dim) -> Result<(), Violation> {
-    require!(label, !always_negative(dim), "{what} {dim} is negative");
+    require!(label, !always_negative(dim) && !dim.is_too_large(), "{what} {dim} is negative or too large");
     Ok(())
 }
 
 /// `dim <= bound`, as far as symbols decide it.
 pub fn check_at_most(label: &'static str, what: &str, dim: &Dim, bound: &Dim) -> Result<(), Violation> {
     let room = bound.clone() - dim.clone();
-    require!(label, !always_negative(&room), "{what} {dim} is beyond {bound}");
+    require!(label, !always_negative(&room) && !room.is_too_large(), "{what} {dim} is beyond {bound}");
     Ok(())
 }
 

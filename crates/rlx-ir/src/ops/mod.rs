@@ -197,14 +197,20 @@ impl Op {
     /// Result types.
     ///
     /// # Errors
-    /// A wrong number of operands (`arity`), or the constraint they violate.
+    /// A wrong number of operands (`arity`), the constraint they violate, or a result that no
+    /// machine can hold (`size`).
     pub fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let def = self.def();
         let fixed = def.operands.len() + self.optional_given().len();
         let found = operands.len();
         let fits = if def.variadic.is_some() { found >= fixed } else { found == fixed };
         crate::require!("arity", fits, "expected {} operands, found {found}", OperandCount(self));
-        self.infer_results(operands)
+        let results = self.infer_results(operands)?;
+        for ty in &results {
+            let fits = ty.fits();
+            crate::require!("size", fits, "{ty} has extents whose product is beyond 2^48 elements");
+        }
+        Ok(results)
     }
 
     /// What an elementwise op computes per element of operands of these dtypes, one program input per

@@ -60,7 +60,9 @@ pub(crate) fn map_rows<const N: usize>(
     let count = outer.checked_mul(extent).and_then(|count| count.checked_mul(inner));
     let count = count.ok_or_else(|| Fault(format!("a result of extents {dims:?} does not fit memory")))?;
     let mut columns: [Vec<Number>; N] = std::array::from_fn(|_| vec![Number::Int(0); count]);
-    for_each_index(&[outer, inner], |index| {
+    // Rows without a result need no walk, however many there are.
+    let rows = if count == 0 { 0 } else { outer };
+    for_each_index(&[rows, inner], |index| {
         let gathered: Vec<Number> =
             (0..old_extent).map(|at| numbers[(index[0] * old_extent + at) * inner + index[1]]).collect();
         for (column, made) in columns.iter_mut().zip(row(&gathered)) {

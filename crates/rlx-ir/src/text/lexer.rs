@@ -1,11 +1,14 @@
 //! Tokens of the text form.
 
 use crate::diagnostic::{Diagnostic, IrError};
+use std::cell::Cell;
 
 /// A cursor over text that skips blanks and `;` comments.
 pub struct Lexer<'a> {
     text: &'a str,
     position: usize,
+    /// A position that was asked for, and its line.
+    counted: Cell<(usize, usize)>,
 }
 
 fn is_word_byte(byte: u8) -> bool {
@@ -14,11 +17,16 @@ fn is_word_byte(byte: u8) -> bool {
 
 impl<'a> Lexer<'a> {
     pub fn new(text: &'a str) -> Lexer<'a> {
-        Lexer { text, position: 0 }
+        Lexer { text, position: 0, counted: Cell::new((0, 1)) }
     }
 
+    /// Line of the cursor, from 1. Counts on from the last answer, so that asking at every node is cheap.
     pub fn line(&self) -> usize {
-        1 + self.text.as_bytes()[..self.position].iter().filter(|&&byte| byte == b'\n').count()
+        let (position, line) = self.counted.get();
+        let since = &self.text.as_bytes()[position..self.position];
+        let line = line + since.iter().filter(|&&byte| byte == b'\n').count();
+        self.counted.set((self.position, line));
+        line
     }
 
     pub fn error(&self, subject: impl Into<String>, message: impl Into<String>) -> IrError {

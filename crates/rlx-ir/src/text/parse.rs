@@ -4,7 +4,7 @@
 use super::lexer::Lexer;
 use crate::attr::Attr;
 use crate::diagnostic::{Diagnostic, IrError};
-use crate::dim::Dim;
+use crate::dim::{Dim, MAX_WEIGHT, is_symbol_name};
 use crate::dtype::DType;
 use crate::graph::{Graph, NodeId, Origin, SymbolBounds, Value};
 use crate::hir::{HirBlock, HirModule, HirValue};
@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 /// Deepest nesting of parentheses and lists.
 const MAX_DEPTH: usize = 64;
-/// Most terms of a dim expression in normal form.
-const MAX_TERMS: usize = 256;
+/// Most attributes of a node.
+const MAX_ATTRIBUTES: usize = 64;
 
 /// Finds the bytes of a constant that stands in the text as `#key`.
 pub type ConstantSource<'a> = &'a dyn Fn(&str) -> Option<Literal>;
@@ -143,6 +143,11 @@ impl<'a> Parser<'a> {
             let name = self.lexer.string()?;
             self.lexer.expect("=")?;
             let source = self.hir_value()?;
+            if inputs.contains_key(&name) {
+                return Err(self
+                    .lexer
+                    .error(format!("block \"{path}\""), format!("input \"{name}\" is given twice")));
+            }
             inputs.insert(name, source);
             if !self.lexer.eat(",") && self.lexer.peek() != Some(b')') {
                 return self.lexer.expected("`,` or `)`");
@@ -191,6 +196,7 @@ impl<'a> Parser<'a> {
 
     fn symbol(&mut self, graph: &mut Graph) -> Parsed<()> {
         let Some(name) = self.lexer.word() else { return self.lexer.expected("a symbol name") };
+        self.check_symbol(name)?;
         let mut bounds = SymbolBounds::default();
         if self.lexer.eat_word("in") {
             self.lexer.expect("[")?;
@@ -327,6 +333,11 @@ impl<'a> Parser<'a> {
             let Some(name) = self.lexer.word() else { return self.lexer.expected("an attribute name") };
             if attrs.iter().any(|(key, _)| key == name) {
                 return Err(self.lexer.error(name, "is given twice"));
+            }
+            if attrs.len() == MAX_ATTRIBUTES {
+                return Err(self
+                    .lexer
+                    .error(name, format!("no op has more than {MAX_ATTRIBUTES} attributes")));
             }
             self.lexer.expect("=")?;
             attrs.push((name.to_string(), self.attr()?));
@@ -518,25 +529,33 @@ impl<'a> Parser<'a> {
             } else if self.lexer.eat("-") {
                 sum = sum - self.dim_product()?;
             } else {
-                return self.checked_terms(sum);
+                return Ok(sum);
             }
+            sum = self.checked_size(sum)?;
         }
     }
 
-    fn checked_terms(&mut self, dim: Dim) -> Parsed<Dim> {
-        if dim.term_count() > MAX_TERMS {
-            return Err(self
-                .lexer
-                .error("dim expression", format!("has too many terms (more than {MAX_TERMS})")));
+    fn checked_size(&mut self, dim: Dim) -> Parsed<Dim> {
+        if dim.is_too_large() {
+            let message = format!("has a number beyond 64 bits or more than {MAX_WEIGHT} parts");
+            return Err(self.lexer.error("dim expression", message));
         }
         Ok(dim)
+    }
+
+    fn check_symbol(&mut self, name: &str) -> Parsed<()> {
+        if is_symbol_name(name) {
+            Ok(())
+        } else {
+            Err(self.lexer.error(name, "is a reserved word; call the symbol something else"))
+        }
     }
 
     fn dim_product(&mut self) -> Parsed<Dim> {
         let mut product = self.dim_atom()?;
         while self.lexer.eat("*") {
             let factor = self.dim_atom()?;
-            product = self.checked_terms(product * factor)?;
+            product = self.checked_size(product * factor)?;
         }
         Ok(product)
     }
@@ -557,7 +576,8 @@ impl<'a> Parser<'a> {
             if self.lexer.peek().is_some_and(|next| next.is_ascii_digit()) {
                 return self.extent("-");
             }
-            return self.nested(Self::dim_atom).map(|dim| -dim);
+            let dim = self.nested(Self::dim_atom)?;
+            return self.checked_size(-dim);
         }
         if self.lexer.eat("(") {
             let dim = self.nested(Self::dim)?;
@@ -568,19 +588,24 @@ impl<'a> Parser<'a> {
             return self.extent("");
         };
         if !self.lexer.eat("(") {
+            self.check_symbol(word)?;
             return Ok(Dim::symbol(word));
         }
         let a = self.nested(Self::dim)?;
         self.lexer.expect(",")?;
         let b = self.nested(Self::dim)?;
         self.lexer.expect(")")?;
-        match word {
-            "floordiv" => Ok(a.floor_div(&b)),
-            "mod" => Ok(a.modulo(&b)),
-            "min" => Ok(a.minimum(&b)),
-            "max" => Ok(a.maximum(&b)),
-            _ => Err(self.lexer.error(word, "is not a function of dims; use floordiv, mod, min or max")),
-        }
+        let dim = match word {
+            "floordiv" => a.floor_div(&b),
+            "mod" => a.modulo(&b),
+            "min" => a.minimum(&b),
+            "max" => a.maximum(&b),
+            _ => {
+                let message = "is not a function of dims; use floordiv, mod, min or max";
+                return Err(self.lexer.error(word, message));
+            }
+        };
+        self.checked_size(dim)
     }
 
     fn program(&mut self) -> Parsed<ScalarProgram> {

@@ -70,8 +70,7 @@ impl Printer<'_> {
     fn graph(&mut self, graph: &Graph, keyword: &str) {
         let _ = writeln!(self.out, "{keyword} {} {{", quote(&graph.name));
         for (symbol, bounds) in graph.symbols() {
-            let max = bounds.max.map_or_else(|| "inf".into(), |max| max.to_string());
-            let _ = writeln!(self.out, "  symbol {symbol} in [{}, {max}]", bounds.min);
+            let _ = writeln!(self.out, "  symbol {symbol} in {bounds}");
         }
         for (id, node) in graph.iter() {
             let _ = write!(self.out, "  %{} = {}", id.0, node.op.def().name);

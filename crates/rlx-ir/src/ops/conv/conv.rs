@@ -125,6 +125,8 @@ impl Conv {
         let mut results = vec![];
         for_each_index(&dims, |index| {
             let (output, spatial) = (index[1], &index[2..]);
+            // Without channels there is nothing to sum, however large the window.
+            let spatial = if channels == 0 { &[] } else { spatial };
             let first_channel = output / outputs_per_group.max(1) * channels;
             let taps: Vec<Vec<(usize, usize)>> = (spatial.iter().enumerate())
                 .map(|(axis, &number)| {

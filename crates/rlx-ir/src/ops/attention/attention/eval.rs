@@ -47,6 +47,9 @@ fn row_index(
     }
 }
 
+/// Most scores that are computed.
+const MOST_SCORES: usize = 1 << 30;
+
 /// The mask operand, decoded.
 struct Mask<'a> {
     literal: &'a Literal,
@@ -82,6 +85,11 @@ pub(super) fn eval(op: &Attention, operands: &[&Literal]) -> Evaluated {
     let rows = [[batch, op.num_heads, queries], [batch, op.num_kv_heads, keys]];
     if rows.iter().any(|rows| element_count(rows).is_none()) {
         return Err(Fault("the rows of all heads do not fit the address space".into()));
+    }
+    // Operands with an extent of 0 take no memory, so memory alone does not bound the work.
+    let scores = [batch, op.num_heads, queries.max(1), keys.max(1)];
+    if element_count(&scores).is_none_or(|scores| scores > MOST_SCORES) {
+        return Err(Fault(format!("{} is not evaluated: it has over {MOST_SCORES} scores", inferred[0])));
     }
     let lengths = match op.operand(operands, "kv_lengths") {
         Some(lengths) => read_lengths(lengths, keys)?,

@@ -1,0 +1,138 @@
+//! Fuzzing inside the gate: numbered cases, the same for the same number on every machine.
+//!
+//! Invariants: a suite runs the fixed cases `0..fixed`, the cases that once failed, and then cases that no
+//! run had before until its time is spent. A failure names the number of its case and says what the case
+//! holds; the number goes into the suite's list of known cases. A case that runs too long is a failure too.
+//!
+//! This file invents no case.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Longest time of one case, also on a machine that is busy with other things.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Fixed and known cases lie below, fresh ones above.
+const FIRST_FRESH: u64 = 1 << 32;
+
+/// A suite of cases.
+#[derive(Clone, Copy, Debug)]
+pub struct Fuzz {
+    /// Cases that every run has: `0..fixed`.
+    pub fixed: u64,
+    /// Cases that once failed.
+    pub known: &'static [u64],
+    /// Time for fresh cases.
+    pub fresh: Duration,
+}
+
+/// What a suite ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// Number of cases.
+    pub cases: u64,
+    /// How many of them said yes: what that means is the suite's choice.
+    pub yes: u64,
+}
+
+impl Fuzz {
+    /// Runs `case` for every number. It says whether the case went the interesting way, or what is wrong.
+    ///
+    /// # Panics
+    /// On the first case that panics, is wrong or takes longer than a minute, with its number.
+    pub fn run(self, case: impl Fn(u64) -> Result<bool, String> + Send + 'static) -> Ran {
+        let current = Arc::new(Mutex::new((0, Instant::now())));
+        let (sender, done) = channel();
+        let shared = current.clone();
+        let start = fresh_number();
+        // The stack of a usual thread: what recurses too deeply must fail here.
+        std::thread::spawn(move || {
+            let mut ran = Ran::default();
+            let mut one = |number: u64| {
+                *shared.lock().unwrap_or_else(PoisonError::into_inner) = (number, Instant::now());
+                let result = catch_unwind(AssertUnwindSafe(|| case(number)));
+                let said = result.unwrap_or_else(|panic| Err(panic_message(&*panic)))?;
+                ran.cases += 1;
+                ran.yes += u64::from(said);
+                Ok::<(), String>(())
+            };
+            let result = (|| {
+                (0..self.fixed).chain(self.known.iter().copied()).try_for_each(&mut one)?;
+                let begin = Instant::now();
+                (start..).take_while(|_| begin.elapsed() < self.fresh).try_for_each(&mut one)
+            })();
+            // Nobody listens any more after a case that took too long.
+            let _ = sender.send(result.map(|()| ran));
+        });
+        loop {
+            match done.recv_timeout(Duration::from_secs(1)) {
+                Ok(Ok(ran)) => return ran,
+                Ok(Err(message)) => {
+                    let (number, _) = *current.lock().unwrap_or_else(PoisonError::into_inner);
+                    fail(number, &message);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let (number, since) = *current.lock().unwrap_or_else(PoisonError::into_inner);
+                    if since.elapsed() > LONGEST {
+                        fail(number, "does not end");
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => fail(0, "the thread of the suite is gone"),
+            }
+        }
+    }
+}
+
+fn fail(number: u64, message: &str) -> ! {
+    let hint = "add the number to the known cases of the suite once it is mended";
+    std::panic::panic_any(format!("case {number}: {message}\n{hint}"))
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panicked: {}", text.unwrap_or_else(|| "without a text".into()))
+}
+
+/// A number that no run had before, by all likelihood.
+fn fresh_number() -> u64 {
+    FIRST_FRESH + (RandomState::new().build_hasher().finish() >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(
+        fuzz: Fuzz,
+        case: impl Fn(u64) -> Result<bool, String> + Send + 'static,
+    ) -> Result<Ran, String> {
+        catch_unwind(AssertUnwindSafe(|| fuzz.run(case))).map_err(|panic| panic_message(&*panic))
+    }
+
+    const FIVE: Fuzz = Fuzz { fixed: 5, known: &[77], fresh: Duration::ZERO };
+
+    #[test]
+    fn fixed_and_known_cases_run_and_are_counted() {
+        let ran = outcome(FIVE, |number| Ok(number == 77));
+        assert_eq!(ran, Ok(Ran { cases: 6, yes: 1 }));
+    }
+
+    #[test]
+    fn fresh_cases_differ_from_run_to_run() {
+        let fresh = Fuzz { fixed: 0, known: &[], fresh: Duration::from_secs(5) };
+        let first = || outcome(fresh, |number| Err(number.to_string())).unwrap_err();
+        assert_ne!(first(), first());
+    }
+
+    #[test]
+    fn failures_name_their_case() {
+        let wrong = outcome(FIVE, |number| if number == 3 { Err("is wrong".into()) } else { Ok(true) });
+        assert!(wrong.unwrap_err().contains("case 3: is wrong"));
+        let panicked = outcome(FIVE, |number| Ok([true; 5][number as usize]));
+        assert!(panicked.unwrap_err().contains("case 77: panicked: index out of bounds"));
+    }
+}
