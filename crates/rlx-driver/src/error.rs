@@ -23,8 +23,8 @@ pub enum DriverError {
     /// The graph does not compile.
     #[error(transparent)]
     Compile(#[from] OptError),
-    /// The module breaks an invariant of LIR.
-    #[error("the compiled module is invalid: {0}")]
+    /// The module does not hold for the extents of a run.
+    #[error("the compiled module does not take these extents: {0}")]
     Lir(#[from] LirError),
     /// No arena layout.
     #[error(transparent)]
@@ -61,7 +61,9 @@ pub enum DriverError {
         found: String,
     },
     /// A conversion between host dtypes that has no meaning.
-    #[error("cannot convert {from} to {to}")]
+    #[error(
+        "cannot convert {from} to {to}: one of them packs several elements into a byte or block; dequantize it first"
+    )]
     Conversion {
         /// Source dtype.
         from: DType,

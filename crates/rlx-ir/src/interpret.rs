@@ -167,6 +167,7 @@ fn read_layout(source: &Literal, layout: &Layout, ty: &TensorType) -> Result<Lit
         // Only a dense layout is legal here, and it keeps the bytes.
         return source
             .reshaped(&dims)
+            .filter(|_| layout.is_dense() && layout.offset.is(0))
             .ok_or_else(|| Fault(format!("{} cannot be viewed as {ty}", source.ty())));
     }
     let width = source.dtype().size_of().unwrap_or(1);

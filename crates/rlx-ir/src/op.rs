@@ -202,8 +202,6 @@ pub enum AttrProblem {
     Unknown(String),
     /// An attribute of the wrong kind or range.
     Invalid(&'static str, &'static str),
-    /// No op has this name.
-    NoSuchOp(String),
 }
 
 impl fmt::Display for AttrProblem {
@@ -212,7 +210,6 @@ impl fmt::Display for AttrProblem {
             AttrProblem::Missing(name) => write!(f, "attribute {name} is missing"),
             AttrProblem::Unknown(name) => write!(f, "there is no attribute {name}"),
             AttrProblem::Invalid(name, expected) => write!(f, "attribute {name} must be {expected}"),
-            AttrProblem::NoSuchOp(name) => write!(f, "there is no op {name}"),
         }
     }
 }

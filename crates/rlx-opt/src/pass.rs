@@ -3,7 +3,7 @@
 use crate::capabilities::Capabilities;
 use crate::options::CompileOptions;
 use crate::rewrite::Rewritten;
-use rlx_ir::{Diagnostic, Graph, IrError};
+use rlx_ir::{Diagnostic, Graph, IrError, text_distance};
 
 /// Why a graph does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +12,9 @@ pub enum OptError {
     #[error(transparent)]
     Invalid(#[from] IrError),
     /// A pass broke the graph: a bug of ours, caught before it could do harm.
-    #[error("pass {pass} made an invalid graph: {error}")]
+    #[error(
+        "pass {pass} made an invalid graph: {error}; this is a fault of the compiler, please report it"
+    )]
     Broken {
         /// The pass.
         pass: &'static str,
@@ -36,8 +38,17 @@ pub enum OptError {
         reason: String,
     },
     /// A pipeline text with an unknown pass.
-    #[error("there is no pass {0}")]
+    #[error("there is no pass {0}{near}", near = near_pass(.0))]
     NoSuchPass(String),
+}
+
+/// The pass that was meant, where one is close.
+fn near_pass(name: &str) -> String {
+    let near = crate::passes::ALL.iter().map(|pass| pass.name()).min_by_key(|known| text_distance(name, known));
+    match near.filter(|known| text_distance(name, known) <= 3) {
+        Some(known) => format!("; did you mean {known}?"),
+        None => String::new(),
+    }
 }
 
 /// What a pass may look at.

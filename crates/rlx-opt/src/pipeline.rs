@@ -11,8 +11,9 @@ use crate::pass::{OptError, Pass, PassContext};
 use crate::passes::ALL;
 use crate::report::CompileReport;
 use crate::rewrite::Rewritten;
-use rlx_ir::lir::VerifiedLir;
-use rlx_ir::{Diagnostic, Graph, IrError};
+use rlx_ir::lir::{BindingCheck, VerifiedLir};
+use rlx_ir::{Diagnostic, Graph, IrError, NodeId};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -147,12 +148,20 @@ pub fn compile_with(
     }
     let context = PassContext { capabilities, options };
     let mut report = CompileReport::new(&graph, capabilities.name);
+    // What a definition is built of may demand less of its extents than the op that it defines.
+    let is_defined = |id: &NodeId| graph.node(*id).op.meaning().decompose.is_some();
+    let defined = graph.iter().map(|(id, _)| id).filter(is_defined);
+    let checks: Vec<BindingCheck> = defined.filter_map(|id| BindingCheck::of(&graph, id)).collect();
     let graph = pipeline.run(graph, &context, &mut |pass, rewritten| {
         report.follow(pass, rewritten);
         watch(pass, rewritten);
     })?;
-    let lowered = lower_to_lir(&graph, &context)?;
+    let mut lowered = lower_to_lir(&graph, &context)?;
     report.place(&lowered.placements);
+    let mut known = HashSet::new();
+    let all = checks.into_iter().chain(std::mem::take(&mut lowered.module.checks));
+    lowered.module.checks =
+        all.filter(|check| known.insert((check.op.clone(), check.operands.clone()))).collect();
     let module = VerifiedLir::new(lowered.module).map_err(|error| {
         let findings = error.0.into_iter().map(|finding| Diagnostic::new("lir", finding)).collect();
         OptError::Broken { pass: "lower_to_lir", error: Box::new(IrError::Invalid(findings)) }

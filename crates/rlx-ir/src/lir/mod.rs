@@ -27,7 +27,7 @@ pub use verify::{LirError, VerifiedLir};
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
-use crate::graph::SymbolBounds;
+use crate::graph::{Graph, NodeId, SymbolBounds};
 use crate::layout::Layout;
 use crate::literal::Literal;
 use crate::ops::Op;
@@ -306,6 +306,32 @@ pub struct BindingCheck {
     pub results: Vec<TensorType>,
     /// The node, for the message.
     pub origin: String,
+}
+
+impl BindingCheck {
+    /// What a node leaves to the binding of its symbols; `None` for elementwise ops and without symbols.
+    pub fn of(graph: &Graph, id: NodeId) -> Option<BindingCheck> {
+        let node = graph.node(id);
+        if node.op.meaning().scalar.is_some() {
+            return None;
+        }
+        let operands: Vec<TensorType> = node.operands.iter().map(|&value| graph.ty(value).clone()).collect();
+        let mut dims = operands.iter().chain(&node.types).flat_map(|ty| ty.shape.dims());
+        let symbolic = node.op.has_symbols() || dims.any(|dim| dim.as_static().is_none());
+        symbolic.then(|| BindingCheck {
+            op: node.op.clone(),
+            operands,
+            results: node.types.clone(),
+            origin: node_origin(graph, id),
+        })
+    }
+}
+
+/// How reports call a node: its value, op and block path.
+pub fn node_origin(graph: &Graph, id: NodeId) -> String {
+    let node = graph.node(id);
+    let text = format!("%{} {}", id.0, node.op.def().name);
+    if node.origin.path.is_empty() { text } else { format!("{text} {}", node.origin.path) }
 }
 
 /// A named tensor that the caller sees.

@@ -58,10 +58,10 @@ pub struct ArenaLayout {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// A size cannot be computed.
-    #[error("buffer {0:?}: {1}")]
+    #[error("the size of buffer b{} has no value: {1}", .0.0)]
     Size(BufferId, DimError),
     /// The arena does not fit the address space.
-    #[error("the arena does not fit the address space")]
+    #[error("the arena does not fit the address space; use smaller extents")]
     TooLarge,
 }
 

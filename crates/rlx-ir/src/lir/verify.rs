@@ -93,11 +93,11 @@ impl VerifiedLir {
                 match view_range(view, bindings) {
                     Ok(None) => {}
                     Ok(Some((low, high))) => {
-                        let size = self.buffer(view.buffer).shape.num_elements().eval(bindings);
-                        if low < 0 || size.is_err() || size.is_ok_and(|size| high >= size) {
+                        let size = self.buffer(view.buffer).shape.num_elements().eval(bindings).unwrap_or(0);
+                        if low < 0 || high >= size {
                             findings.push(format!(
-                                "{}: view {view:?} spans {low}..={high}, outside its buffer",
-                                step.origin
+                                "{}: view of b{} spans {low}..={high}, outside its buffer of {size} elements",
+                                step.origin, view.buffer.0
                             ));
                         }
                     }

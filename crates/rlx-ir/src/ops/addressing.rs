@@ -62,7 +62,8 @@ pub fn read_indices(indices: &Literal, bound: impl Fn(&[usize]) -> usize) -> Res
     fault.map_or(Ok(out), Err)
 }
 
-/// Start positions of windows of `len` elements along an axis of `extent`.
+/// Start positions of windows of `len` elements along an axis of `extent`. A window without elements touches
+/// nothing, wherever it starts: its position is given as 0.
 ///
 /// # Errors
 /// The first window that does not lie inside the axis.
@@ -70,6 +71,9 @@ pub fn read_starts(starts: &Literal, window: impl Fn(usize) -> (usize, usize)) -
     (0..starts.len())
         .map(|position| {
             let (value, (len, extent)) = (integer(starts, position), window(position));
+            if len == 0 {
+                return Ok(0);
+            }
             let start = usize::try_from(value).ok();
             start.filter(|start| start.checked_add(len).is_some_and(|end| end <= extent)).ok_or_else(|| {
                 Fault(format!(

@@ -223,6 +223,16 @@ impl Op {
         Some(program)
     }
 
+    /// Does an attribute hold a dim that is not a constant?
+    pub fn has_symbols(&self) -> bool {
+        let found = std::cell::Cell::new(false);
+        self.map_dims(&|dim: &Dim| {
+            found.set(found.get() || dim.as_static().is_none());
+            dim.clone()
+        });
+        found.get()
+    }
+
     /// The name of an input, param or state.
     pub fn leaf_name(&self) -> Option<&str> {
         match self {

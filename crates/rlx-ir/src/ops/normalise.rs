@@ -118,7 +118,7 @@ pub(crate) fn affine(
     shift: Option<Value>,
     axes: &[usize],
 ) -> Value {
-    let rank = g.try_ty(x).map_or(axes.len(), TensorType::rank);
+    let Some(rank) = g.try_ty(x).map(TensorType::rank) else { return Value::POISON };
     let mut y = x;
     if let Some(scale) = scale {
         let scale = along_axes(g, scale, axes, rank);

@@ -25,7 +25,7 @@ use attach::{Fate, fates};
 use prepare::Preparation;
 use rlx_ir::lir::{
     Anchor, BindingCheck, Buffer, BufferId, BufferKind, Epilogue, EpilogueInput, IoEntry, KernelStep,
-    LirModule, LirViewAlias, Operand, Region, Step, View, updates_first_operand,
+    LirModule, LirViewAlias, Operand, Region, Step, View, node_origin, updates_first_operand,
 };
 use rlx_ir::{
     DType, Diagnostic, Dim, Graph, Layout, Node, NodeId, Number, Op, ScalarKind, ScalarProgram, TensorType,
@@ -191,7 +191,7 @@ impl<'a> Lowering<'a> {
             return Ok(());
         }
         self.count_unshared(node);
-        self.check_at_binding(id, node);
+        self.module.checks.extend(BindingCheck::of(self.graph, id));
         match self.fates[id.0 as usize] {
             Fate::Merged => return Ok(()),
             Fate::Own => {}
@@ -218,32 +218,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Notes the op where symbols leave some of its constraints open.
-    fn check_at_binding(&mut self, id: NodeId, node: &Node) {
-        if node.op.meaning().scalar.is_some() {
-            return;
-        }
-        let operands: Vec<TensorType> =
-            node.operands.iter().map(|&operand| self.graph.ty(operand).clone()).collect();
-        let mut dims = operands.iter().chain(&node.types).flat_map(|ty| ty.shape.dims());
-        if has_symbols(&node.op) || dims.any(|dim| dim.as_static().is_none()) {
-            let origin = self.origin(id);
-            self.module.checks.push(BindingCheck {
-                op: node.op.clone(),
-                operands,
-                results: node.types.clone(),
-                origin,
-            });
-        }
-    }
-
     fn origin(&self, id: NodeId) -> String {
-        let node = self.graph.node(id);
-        let mut text = format!("%{} {}", id.0, node.op.def().name);
-        if !node.origin.path.is_empty() {
-            text = format!("{text} {}", node.origin.path);
-        }
-        text
+        node_origin(self.graph, id)
     }
 
     fn view(&self, value: Value) -> View {
@@ -571,15 +547,6 @@ pub(crate) fn is_copies(op: &Op) -> bool {
     matches!(op, Op::Concat(_))
 }
 
-/// Has the op a symbolic dim among its attributes?
-fn has_symbols(op: &Op) -> bool {
-    let symbolic = std::cell::Cell::new(false);
-    op.map_dims(&|dim: &Dim| {
-        symbolic.set(symbolic.get() || dim.as_static().is_none());
-        dim.clone()
-    });
-    symbolic.get()
-}
 
 /// The node at whose place each value is last read: regions and anchors that
 /// merge into another step run where that step runs. Results of the graph are

@@ -35,7 +35,7 @@ impl<'a> Preparation<'a> {
                 _ => !node.operands.is_empty() && node.operands.iter().all(|operand| of(&constant, operand)),
             };
             let static_shape =
-                node.types.iter().all(|ty| ty.shape.as_static().is_some()) && !super::has_symbols(&node.op);
+                node.types.iter().all(|ty| ty.shape.as_static().is_some()) && !node.op.has_symbols();
             constant.push(is_constant && static_shape);
             has_param.push(
                 matches!(node.op, Op::Param(_))

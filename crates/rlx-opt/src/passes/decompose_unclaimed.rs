@@ -203,7 +203,12 @@ impl Place<'_> {
             None => return Err(invalid(Diagnostic::new(subject(), "there is none"))),
         };
         if let Some(finding) = scratch.diagnostics().first() {
-            return Err(broken(finding.clone()));
+            if finding.constraint != Some("size") {
+                return Err(broken(finding.clone()));
+            }
+            // What lies between operands and results may be too large where they are not.
+            self.refuse(node, operands, within, format!("its definition is too large: {finding}"));
+            return self.rewriter.push(node, operands);
         }
         scratch.set_outputs(results.iter().enumerate().map(|(index, &value)| (index.to_string(), value)));
         let live = live_nodes(&scratch);

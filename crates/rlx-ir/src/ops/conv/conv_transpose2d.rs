@@ -198,7 +198,8 @@ impl ConvTranspose2d {
         for axis in 0..axes {
             let cut = self.padding_low[axis] + self.padding_high[axis];
             if cut > 0 {
-                let len = g.ty(y).shape[axis + 2].clone() - Dim::from(cut);
+                let Some(extent) = g.try_ty(y).map(|ty| ty.shape[axis + 2].clone()) else { break };
+                let len = extent - Dim::from(cut);
                 y = g.narrow(y, axis + 2, self.padding_low[axis], len);
             }
         }
@@ -210,7 +211,7 @@ impl ConvTranspose2d {
         if stride == 1 {
             return x;
         }
-        let dims = g.ty(x).shape.dims().to_vec();
+        let Some(dims) = g.try_ty(x).map(|ty| ty.shape.dims().to_vec()) else { return Value::POISON };
         let mut single = dims.clone();
         single.insert(axis + 1, Dim::from(1));
         let x = g.reshape(x, single);

@@ -3,6 +3,7 @@
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::ops::check_addressable;
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
 
@@ -10,6 +11,7 @@ op! {
     /// Axis `i` of the result is axis `permutation[i]` of `x`.
     ///
     /// (C1) `permutation` names every axis of `x` once.
+    /// (C2) The dtype is not storage-only.
     transpose: Transpose(x) -> y {
         /// Source axis of each result axis.
         permutation: Vec<usize>,
@@ -30,6 +32,7 @@ impl OpSpec for Transpose {
             self.permutation,
             x.rank()
         );
+        check_addressable("C2", operands)?;
         let dims = self.permutation.iter().map(|&axis| x.shape[axis].clone()).collect::<Vec<_>>();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
     }

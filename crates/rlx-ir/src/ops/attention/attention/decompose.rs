@@ -62,9 +62,10 @@ impl Build<'_> {
         self.g.scalar(self.dtype, value)
     }
 
-    /// `kv_lengths` as i32 `[B, 1, 1, 1]`.
+    /// `kv_lengths` as i32 `[B, 1, 1, 1]`. They are looked up among `0 ..= Skv`, so that others are a fault.
     fn lengths(&mut self, lengths: Value) -> Value {
-        let lengths = self.g.cast_to(lengths, DType::I32);
+        let legal = self.g.iota(DType::I32, vec![self.extents.keys.clone() + Dim::from(1)], 0usize);
+        let lengths = self.g.gather(legal, lengths, 0usize);
         let one = Dim::from(1);
         let batch = self.extents.batch.clone();
         self.shaped(lengths, [batch, one.clone(), one.clone(), one])
@@ -88,7 +89,9 @@ impl Build<'_> {
     /// Paged keys or values as contiguous ones, in the same layout.
     fn pages(&mut self, x: Value, table: Value) -> Value {
         let gathered = self.g.gather(x, table, 0usize);
-        let dims = self.g.ty(gathered).shape.dims().to_vec();
+        let Some(dims) = self.g.try_ty(gathered).map(|ty| ty.shape.dims().to_vec()) else {
+            return Value::POISON;
+        };
         let keys = self.extents.keys.clone();
         match self.op.layout {
             AttentionLayout::Bhsd => {

@@ -7,6 +7,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
+use crate::shape::TensorType;
 use crate::ops::{Binary, BinaryKind, CompareKind, ReduceKind};
 
 /// Element numbers (i32) and weights of one tap, one per element of the result axis.
@@ -19,11 +20,12 @@ pub(super) fn decompose(op: &Resize, g: &mut Graph, operands: &[Value]) -> Vec<V
         y = g.accumulation_cast(y);
     }
     for (position, (&axis, size)) in op.axes.iter().zip(&op.sizes).enumerate() {
-        let extent = g.ty(y).shape[axis].clone();
+        // One axis after the other: what lies between may be too large where the result is not.
+        let Some(TensorType { dtype, shape }) = g.try_ty(y).cloned() else { return vec![Value::POISON] };
+        let extent = shape[axis].clone();
         if extent == *size && op.scales.is_empty() {
             continue;
         }
-        let dtype = g.ty(y).dtype;
         let fixed = |dim: &Dim| dim.as_static().and_then(|dim| usize::try_from(dim).ok());
         let taps = match (fixed(&extent), fixed(size)) {
             (Some(extent), Some(size)) => constant_taps(op, g, dtype, position, extent, size),
@@ -40,7 +42,7 @@ fn combine(g: &mut Graph, x: Value, axis: usize, taps: &[Tap]) -> Value {
     for &(elements, weights) in taps {
         let mut part = g.gather(x, elements, axis);
         if let Some(weights) = weights {
-            let ty = g.ty(part).clone();
+            let Some(ty) = g.try_ty(part).cloned() else { return Value::POISON };
             let mut dims = vec![Dim::from(1); ty.rank()];
             dims[axis] = ty.shape[axis].clone();
             let weights = g.reshape(weights, dims);

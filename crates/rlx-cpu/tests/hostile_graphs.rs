@@ -1,0 +1,427 @@
+//! Ops with attributes and types that nobody means: huge, negative, empty, of the wrong kind. Inference, the
+//! verifier, the interpreter, the pipeline and the CPU refuse them or agree with each other; nothing panics,
+//! and nothing asks for memory that such a graph does not deserve.
+//!
+//! One test only: what another one allocated meanwhile would be counted.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use rlx_cpu::exec::CpuBackend;
+use rlx_cpu::simd::SimdLevel;
+use rlx_driver::{Backend, DriverError, TensorRef};
+use rlx_ir::accuracy::{Accuracy, compare};
+use rlx_ir::attr::Attr;
+use rlx_ir::interpret::{MOST_ELEMENTS, Tensors, evaluate};
+use rlx_ir::op::{Fill, Sample};
+use rlx_ir::sample::{Generator, fill_literal};
+use rlx_ir::text::{parse_graph, print_graph};
+use rlx_ir::{Bindings, DType, Dim, Graph, Literal, Op, OpKind, Shape, SymbolBounds, TensorType};
+use rlx_opt::{Capabilities, CompileOptions, KernelDispatch, OptError};
+use rlx_testkit::Fuzz;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Most bytes of one allocation: far more than the small tensors of this test need.
+const MOST_BYTES: usize = 256 << 20;
+/// Most elements of a tensor that is filled and run.
+const MOST_RUN: i64 = 1 << 14;
+
+/// The system's allocator, which refuses what no case deserves.
+struct Limited;
+
+static CASE: AtomicU64 = AtomicU64::new(0);
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+
+impl Limited {
+    fn allows(size: usize) -> bool {
+        if size > MOST_BYTES {
+            REFUSED.fetch_max(size, Ordering::Relaxed);
+            // What cannot be refused gracefully ends the process: the number of the case must be seen before.
+            let case = CASE.load(Ordering::Relaxed);
+            let _ = writeln!(std::io::stderr(), "case {case} asks for {size} bytes");
+        }
+        size <= MOST_BYTES
+    }
+}
+
+// SAFETY: every call goes to the system's allocator or gives the null pointer, which means "no memory".
+unsafe impl GlobalAlloc for Limited {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is the system's.
+        if Limited::allows(layout.size()) { unsafe { System.alloc(layout) } } else { std::ptr::null_mut() }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is the system's.
+        if Limited::allows(layout.size()) {
+            unsafe { System.alloc_zeroed(layout) }
+        } else {
+            std::ptr::null_mut()
+        }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise is the system's, and the pointer came from it.
+        if Limited::allows(size) {
+            unsafe { System.realloc(pointer, layout, size) }
+        } else {
+            std::ptr::null_mut()
+        }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from the system's allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Limited = Limited;
+
+const INTEGERS: [i64; 24] = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    8,
+    -1,
+    -2,
+    64,
+    255,
+    65536,
+    1 << 31,
+    (1 << 31) - 1,
+    -(1 << 31),
+    1 << 32,
+    1 << 40,
+    1 << 47,
+    1 << 48,
+    (1 << 48) + 1,
+    1 << 62,
+    i64::MAX,
+    i64::MAX - 1,
+    i64::MIN,
+];
+const REALS: [f64; 12] =
+    [0.0, -0.0, 1.0, -1.0, 0.5, 1e308, 1e-308, 5e-324, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 9.3e18];
+
+fn choose<T: Clone>(list: &[T], generator: &mut Generator) -> T {
+    list[generator.below(list.len())].clone()
+}
+
+/// A small number mostly, a number of the list, or an expression.
+fn dim(generator: &mut Generator) -> Dim {
+    match generator.below(8) {
+        0..=4 => Dim::from(generator.below(5)),
+        5 => Dim::from(choose(&INTEGERS, generator)),
+        6 => Dim::symbol("S"),
+        _ => {
+            let (s, k) = (Dim::symbol("S"), Dim::from(choose(&INTEGERS, generator)));
+            match generator.below(5) {
+                0 => s + k,
+                1 => s * k,
+                2 => s.floor_div(&k),
+                3 => k.modulo(&s),
+                _ => s.minimum(&k),
+            }
+        }
+    }
+}
+
+fn mutate_list<T>(
+    list: &mut Vec<T>,
+    generator: &mut Generator,
+    mut change: impl FnMut(&mut T, &mut Generator),
+) where
+    T: Clone,
+{
+    let at = generator.below(list.len().max(1));
+    match generator.below(6) {
+        0 if !list.is_empty() => drop(list.remove(at)),
+        1 if !list.is_empty() => list.insert(at, list[at].clone()),
+        _ if !list.is_empty() => change(&mut list[at], generator),
+        _ => {}
+    }
+}
+
+fn mutate_shape(shape: &mut Shape, generator: &mut Generator) {
+    let mut dims = shape.dims().to_vec();
+    if generator.below(12) == 0 {
+        dims.push(dim(generator));
+    }
+    mutate_list(&mut dims, generator, |slot, generator| *slot = dim(generator));
+    *shape = Shape::from(dims);
+}
+
+fn mutate_type(ty: &mut TensorType, generator: &mut Generator) {
+    if generator.below(4) == 0 {
+        ty.dtype = choose(DType::ALL, generator);
+    } else {
+        mutate_shape(&mut ty.shape, generator);
+    }
+}
+
+fn mutate_attr(attr: &mut Attr, generator: &mut Generator) {
+    match attr {
+        Attr::Dim(slot) => *slot = dim(generator),
+        Attr::Real(slot) => *slot = choose(&REALS, generator),
+        Attr::Word(word) => {
+            let words =
+                ["true", "false", "none", "add", "max", "constant", "edge", "bshd", "causal", "nearest"];
+            *word = match generator.below(2) {
+                0 => choose(DType::ALL, generator).name().to_string(),
+                _ => choose(&words, generator).to_string(),
+            };
+        }
+        Attr::Text(text) => text.push('\u{202e}'),
+        Attr::List(items) => mutate_list(items, generator, mutate_attr),
+        Attr::Type(ty) => mutate_type(ty, generator),
+        Attr::Literal(literal) => {
+            let mut ty = literal.ty();
+            mutate_type(&mut ty, generator);
+            if is_small(&ty) {
+                *literal = fill_literal(&ty, Fill::Any, generator);
+            }
+        }
+        Attr::Program(program) => mutate_program(std::sync::Arc::make_mut(program), generator),
+    }
+}
+
+fn mutate_program(program: &mut rlx_ir::ScalarProgram, generator: &mut Generator) {
+    mutate_list(&mut program.instrs, generator, |instr, generator| match generator.below(3) {
+        0 => instr.dtype = choose(DType::ALL, generator),
+        1 => instr.kind = rlx_ir::ScalarKind::Op(choose(rlx_ir::ScalarOp::ALL, generator)),
+        _ => mutate_list(&mut instr.args, generator, |arg, generator| *arg = generator.below(9) as u32),
+    });
+    if generator.below(4) == 0 {
+        mutate_list(&mut program.outputs, generator, |output, generator| *output = generator.below(9) as u32);
+    }
+}
+
+/// A sample with some of its attributes and operand types changed; `None` where the attributes make no op.
+fn mutated(samples: &[Sample<Op>], generator: &mut Generator) -> Option<(Op, Vec<TensorType>)> {
+    let sample = choose(samples, generator);
+    let mut types: Vec<TensorType> = sample.operands.iter().map(|(ty, _)| ty.clone()).collect();
+    let mut attrs: Vec<(String, Attr)> =
+        sample.op.attrs().into_iter().map(|(name, attr)| (name.to_string(), attr)).collect();
+    for _ in 0..1 + generator.below(4) / 2 {
+        match generator.below(4) {
+            0 | 1 => replace_extent(&mut types, &mut attrs, generator),
+            2 if !types.is_empty() => {
+                let at = generator.below(types.len());
+                mutate_type(&mut types[at], generator);
+            }
+            _ if !attrs.is_empty() => {
+                let at = generator.below(attrs.len());
+                mutate_attr(&mut attrs[at].1, generator);
+            }
+            _ => {}
+        }
+    }
+    // One dtype for all keeps ops that want equal ones alive.
+    if generator.below(6) == 0 {
+        let dtype = choose(DType::ALL, generator);
+        types.iter_mut().for_each(|ty| ty.dtype = dtype);
+    }
+    Some((sample.op.kind().from_attrs(&attrs).ok()?, types))
+}
+
+/// One extent becomes another wherever it stands, in types and maybe in attributes.
+fn replace_extent(types: &mut [TensorType], attrs: &mut [(String, Attr)], generator: &mut Generator) {
+    let extents: Vec<Dim> = types.iter().flat_map(|ty| ty.shape.dims().iter().cloned()).collect();
+    let old = extents.get(generator.below(extents.len())).cloned().unwrap_or_default();
+    let new = match generator.below(3) {
+        0 => Dim::symbol("S"),
+        _ => dim(generator),
+    };
+    let replace = |dim: &Dim| if *dim == old { new.clone() } else { dim.clone() };
+    for ty in types {
+        ty.shape = Shape::from(ty.shape.dims().iter().map(replace).collect::<Vec<_>>());
+    }
+    if generator.below(2) == 0 {
+        for (_, attr) in attrs {
+            if let Attr::List(items) = attr {
+                items.iter_mut().for_each(|item| {
+                    if let Attr::Dim(dim) = item {
+                        *dim = replace(dim);
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn is_small(ty: &TensorType) -> bool {
+    ty.shape.as_static().is_some_and(|dims| {
+        dims.iter()
+            .map(|&extent| extent.max(1) as i64)
+            .try_fold(1i64, i64::checked_mul)
+            .is_some_and(|volume| volume <= MOST_RUN)
+    })
+}
+
+/// The type with `S` bound, if it has a value.
+fn bound(ty: &TensorType, bindings: &Bindings) -> Option<TensorType> {
+    Some(TensorType::new(ty.dtype, ty.shape.eval(bindings).ok()?.as_slice()))
+}
+
+/// Values that kernels and checks find hard: often indices out of range.
+fn fill(ty: &TensorType, generator: &mut Generator) -> Literal {
+    match generator.below(4) {
+        0 => fill_literal(ty, Fill::Range(0.0, 2.0), generator),
+        1 if ty.dtype.is_int() && !ty.dtype.is_storage_only() => {
+            fill_literal(ty, Fill::Range(0.0, 4.0), generator)
+        }
+        _ => fill_literal(ty, Fill::Any, generator),
+    }
+}
+
+fn graph_of(op: &Op, types: &[TensorType]) -> Result<Graph, String> {
+    let mut graph = Graph::new("hostile");
+    graph.bound_symbol("S", SymbolBounds { min: 0, max: None });
+    let inputs: Vec<_> =
+        types.iter().enumerate().map(|(index, ty)| graph.input(format!("x{index}"), ty.clone())).collect();
+    for (index, value) in graph.push_all(op.clone(), &inputs).into_iter().enumerate() {
+        graph.output(format!("y{index}"), value);
+    }
+    graph.finish().map_err(|error| error.to_string())
+}
+
+/// Binds the extents and, where they are small, compares a run with the interpreter. Says whether it ran.
+fn run(
+    backend: &CpuBackend,
+    graph: &Graph,
+    options: &CompileOptions,
+    s: i64,
+    generator: &mut Generator,
+) -> Result<bool, String> {
+    let compiled = match rlx_opt::compile(graph.clone(), &backend.capabilities(), options) {
+        Ok(compiled) => compiled,
+        Err(error @ OptError::Broken { .. }) => return Err(error.to_string()),
+        Err(_) => return Ok(false),
+    };
+    let lir = rlx_ir::lir::print_lir(&compiled.module);
+    let mut executable = backend.compile_lir(compiled.module).map_err(|error| error.to_string())?;
+    let bindings: Bindings = [("S", s)].into_iter().collect();
+    let estimate = executable.memory_estimate(&bindings);
+    let leaves: Vec<(String, TensorType)> = graph
+        .iter()
+        .filter_map(|(_, node)| Some((node.op.leaf_name()?.to_string(), node.types[0].clone())))
+        .collect();
+    let mut feeds = Tensors::new();
+    for (name, ty) in &leaves {
+        let Some(ty) = bound(ty, &bindings).filter(is_small) else { return Ok(false) };
+        feeds.insert(name.clone(), fill(&ty, generator));
+    }
+    // The interpreter stops at its limit; between this test's and that one it would take too long.
+    let results = graph.nodes().iter().flat_map(|node| &node.types);
+    let too_long = results.filter_map(|ty| bound(ty, &bindings)).any(|ty| {
+        let count = ty.shape.num_elements().as_static().unwrap_or(i64::MAX);
+        count > MOST_RUN && count <= MOST_ELEMENTS as i64
+    });
+    if too_long {
+        return Ok(false);
+    }
+    let expected = evaluate(graph, &feeds);
+    if estimate.as_ref().is_ok_and(|memory| memory.total() > (MOST_BYTES / 4) as u64) {
+        return Ok(false);
+    }
+    let inputs: Vec<(&str, TensorRef<'_>)> =
+        feeds.iter().map(|(name, literal)| (name.as_str(), literal.into())).collect();
+    let found = executable.run_typed(&inputs);
+    let accuracy = match graph.nodes().last().map(|node| node.op.accuracy()) {
+        Some(Accuracy::Exact | Accuracy::Rounding) => Accuracy::Approx { ulp: 8.0 },
+        Some(Accuracy::Approx { ulp }) => Accuracy::Approx { ulp: ulp + 8.0 },
+        Some(other) => other,
+        None => Accuracy::Exact,
+    };
+    // Attributes that f32 cannot hold change results legally.
+    let attrs: Vec<_> = graph.nodes().iter().flat_map(|node| node.op.attrs()).collect();
+    let is_ordinary = attrs.iter().all(|(_, attr)| match attr {
+        Attr::Real(value) => *value == 0.0 || (1e-30..1e30).contains(&value.abs()),
+        _ => true,
+    });
+    match (found, expected) {
+        (Ok(found), Ok(expected)) => {
+            for ((name, found), (_, expected)) in found.iter().zip(&expected.outputs) {
+                let numbers = expected.to_f64s();
+                if is_ordinary && numbers.iter().all(|value| value.is_nan() || value.abs() < 1e30) {
+                    compare(found, expected, accuracy, None)
+                        .map_err(|error| format!("output {name}: {error}\nfeeds {feeds:?}\n{lir}"))?;
+                }
+            }
+            Ok(true)
+        }
+        (Err(_), Err(_)) => Ok(false),
+        (Ok(_), Err(error)) if error.to_string().contains("not evaluated") => Ok(false),
+        (Ok(_), Err(error)) => {
+            Err(format!("runs, where the interpreter says: {error}\nfeeds {feeds:?}\n{lir}"))
+        }
+        // Strides, and what definitions do along the way, may have no value where nothing is computed.
+        (Err(DriverError::Lir(_) | DriverError::Plan(_) | DriverError::Dim(_)), Ok(_)) if s == 0 => Ok(false),
+        (Err(error), Ok(_)) => {
+            Err(format!("the interpreter runs, the CPU says: {error}\nfeeds {feeds:?}\n{lir}"))
+        }
+    }
+}
+
+fn check(backend: &CpuBackend, samples: &[Sample<Op>], case: u64) -> Result<bool, String> {
+    let generator = &mut Generator::new(case);
+    let Some((op, types)) = mutated(samples, generator) else { return Ok(false) };
+    let label = |error: String| format!("{error}\n{} on {types:?}\n{op:?}", op.def().name);
+    if let Err(violation) = op.infer(&types.iter().collect::<Vec<_>>()) {
+        return if violation.message.is_empty() {
+            Err(label("is refused without a word".into()))
+        } else {
+            Ok(false)
+        };
+    }
+    let Ok(graph) = graph_of(&op, &types) else { return Ok(false) };
+    let text = print_graph(&graph);
+    match parse_graph(&text) {
+        Ok(again) if again == graph => {}
+        Ok(_) => return Err(label(format!("parses back as another graph:\n{text}"))),
+        Err(error) => return Err(label(format!("does not parse back: {error}\n{text}"))),
+    }
+    let options = CompileOptions {
+        fusion: generator.below(4) > 0,
+        dispatch: [KernelDispatch::PreferNative, KernelDispatch::ForceDecomposed][generator.below(2)].clone(),
+        ..CompileOptions::default()
+    };
+    if let Err(error) = rlx_opt::compile(graph.clone(), &Capabilities::reference(), &options) {
+        return if error.to_string().is_empty() {
+            Err(label("is refused without a word".into()))
+        } else {
+            Ok(false)
+        };
+    }
+    let symbols = if graph.symbols().is_empty() { vec![1] } else { vec![0, 1, 3, 1 << 40, i64::MAX] };
+    let mut ran = false;
+    for s in symbols {
+        ran |= run(backend, &graph, &options, s, generator)
+            .map_err(|error| label(format!("S = {s}: {error}")))?;
+    }
+    Ok(ran)
+}
+
+#[test]
+fn hostile_graphs_are_refused_or_run_right_in_little_memory() {
+    let backend = CpuBackend::with(2, SimdLevel::detect()).unwrap();
+    let samples: Vec<Sample<Op>> = OpKind::ALL.iter().flat_map(|kind| kind.samples()).collect();
+    let fuzz = Fuzz {
+        fixed: 8_000,
+        known: &[91_413_557_829_341, 91_413_557_835_381],
+        fresh: Duration::from_secs(3),
+    };
+    let ran = fuzz.run(move |case| {
+        CASE.store(case, Ordering::Relaxed);
+        REFUSED.store(0, Ordering::Relaxed);
+        let said = check(&backend, &samples, case)?;
+        match REFUSED.load(Ordering::Relaxed) {
+            0 => Ok(said),
+            size => Err(format!("asks for {size} bytes")),
+        }
+    });
+    assert!(ran.yes * 20 > ran.cases, "few cases run: {ran:?}");
+}
