@@ -26,7 +26,7 @@ fn options(case: u64) -> CompileOptions {
         } else {
             KernelDispatch::PreferNative
         },
-        alignment: [None, Some(256)][usize::from(case.is_multiple_of(11))],
+        alignment: [None, Some(32)][usize::from(case.is_multiple_of(11))],
         ..CompileOptions::default()
     }
 }

@@ -81,12 +81,20 @@ impl HirModule {
         HirModule { name: name.into(), ..HirModule::default() }
     }
 
-    /// Adds a body, or finds an equal one; returns its index.
-    pub fn body(&mut self, body: Graph) -> usize {
-        self.bodies.iter().position(|other| **other == body).unwrap_or_else(|| {
-            self.bodies.push(Arc::new(body));
-            self.bodies.len() - 1
-        })
+    /// Adds a body, or finds an equal one; returns its index. Where another body has the name, a number
+    /// is added to it.
+    pub fn body(&mut self, mut body: Graph) -> usize {
+        let name = body.name.clone();
+        let mut number = 1;
+        while let Some(index) = self.bodies.iter().position(|other| other.name == body.name) {
+            if *self.bodies[index] == body {
+                return index;
+            }
+            number += 1;
+            body.name = format!("{name} {number}");
+        }
+        self.bodies.push(Arc::new(body));
+        self.bodies.len() - 1
     }
 
     /// Adds a block that uses body number `body`.

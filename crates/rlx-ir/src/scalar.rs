@@ -385,7 +385,10 @@ fn instr_problem(instr: &ScalarInstr, args: &[DType]) -> Option<String> {
         }
         _ => out == args[0] && out.is_float(),
     };
-    (!ok).then(|| format!("operand dtypes {args:?} do not give {out}"))
+    (!ok).then(|| {
+        let names: Vec<&str> = args.iter().map(|dtype| dtype.name()).collect();
+        format!("operand dtypes [{}] do not give {out}", names.join(", "))
+    })
 }
 
 impl Number {

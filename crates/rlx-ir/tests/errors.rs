@@ -9,13 +9,14 @@ mod shared;
 
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::lir::{
-    Anchor, BindingCheck, Buffer, BufferId, BufferKind, Epilogue, EpilogueInput, IoEntry, KernelStep, LirBufferSlot,
-    LirModule, Operand, PackStep, Region, Step, VerifiedLir, View,
+    Anchor, BindingCheck, Buffer, BufferId, BufferKind, Epilogue, EpilogueInput, IoEntry, KernelStep,
+    LirBufferSlot, LirModule, Operand, PackStep, Region, Step, VerifiedLir, View,
 };
 use rlx_ir::ops::{Reduce, ReduceKind};
 use rlx_ir::text::parse_graph;
 use rlx_ir::{
-    Bindings, DType, Dim, Graph, IrError, Layout, Literal, ScalarProgram, Shape, SymbolBounds, TensorType, Value,
+    Bindings, DType, Dim, Graph, IrError, Layout, Literal, ScalarProgram, Shape, SymbolBounds, TensorType,
+    Value,
 };
 use std::sync::Arc;
 
@@ -144,7 +145,10 @@ fn graphs_break_their_contract_in_words() {
     let value = x(&mut graph);
     graph.output("y", value);
     graph.output("y", Value { result: 1, ..value });
-    assert_eq!(refused(graph), "output \"y\": the name is taken\noutput \"y\": %0.1 is not a value of the graph");
+    assert_eq!(
+        refused(graph),
+        "output \"y\": the name is taken\noutput \"y\": %0.1 is not a value of the graph"
+    );
 
     let mut graph = Graph::new("g");
     let value = x(&mut graph);
@@ -158,7 +162,7 @@ fn graphs_break_their_contract_in_words() {
     assert_eq!(refused(graph), "update \"s\": expected f32[3], found f32[2]");
 
     let mut graph = Graph::new("g");
-    graph.input("x", TensorType::new(DType::F32, [Dim::from(-2)]));
+    graph.input("x", TensorType::new(DType::F32, vec![Dim::from(-2)]));
     assert_eq!(refused(graph), "%0 input: has the negative extent -2");
 
     for (name, bounds, expected) in [
@@ -179,7 +183,10 @@ fn graphs_break_their_contract_in_words() {
     let mut graph = Graph::new("g");
     graph.input("x", f32s(&[1 << 25, 1 << 25]));
     let message = refused(graph);
-    assert!(message.ends_with("f32[33554432, 33554432] has extents whose product is beyond 2^48 elements (size)"), "{message}");
+    assert!(
+        message.ends_with("f32[33554432, 33554432] has extents whose product is beyond 2^48 elements (size)"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -217,9 +224,11 @@ fn module() -> LirModule {
     let mut program = ScalarProgram::new(vec![DType::F32]);
     program.outputs = vec![program.unary(rlx_ir::ScalarOp::Neg, program.input(0)).0];
     let epilogue = Epilogue { program: Arc::new(program), inputs: vec![EpilogueInput::View(x)] };
-    let step = KernelStep { anchor: None, epilogue: Some(epilogue), outputs: vec![y], origin: "%1 neg".into() };
+    let step =
+        KernelStep { anchor: None, epilogue: Some(epilogue), outputs: vec![y], origin: "%1 neg".into() };
     module.steps.push(Step::Kernel(Box::new(step)));
-    let slot = |buffer, first, last| LirBufferSlot { buffer: BufferId(buffer), size: Dim::from(16), first, last };
+    let slot =
+        |buffer, first, last| LirBufferSlot { buffer: BufferId(buffer), size: Dim::from(16), first, last };
     module.plan.slots = vec![slot(0, 0, 1), slot(1, 1, 2)];
     module.plan.alignment = 64;
     let entry = |name: &str, buffer| IoEntry { name: name.into(), ty: ty.clone(), buffer: BufferId(buffer) };
@@ -263,63 +272,66 @@ const BROKEN: &[(Break, &str)] = &[
         "%1 neg: writes b0, which is read-only\noutput \"y\" is never written",
     ),
     (|m| step(m).epilogue = None, "%1 neg: has neither anchor nor region"),
-    (|m| m.buffers[0].kind = BufferKind::Temporary, "%1 neg: reads b0 before anything wrote it"),
+    (
+        |m| m.buffers[0].kind = BufferKind::Temporary,
+        "%1 neg: reads b0 before anything wrote it\ninput \"x\" is not b0 of type f32[4]",
+    ),
     (
         |m| m.buffers[0].kind = BufferKind::Constant(Literal::scalar_f32(1.0)),
-        "b0 holds a constant of type f32[]\nb0 has 1 arena slots",
-    ),
-    (|m| m.buffers[0].kind = BufferKind::Prepared, "b0 has 1 arena slots"),
-    (
-        |m| m.prepare = Some(Box::new(LirModule::default())),
-        "prepare: alignment 0 is not a power of two",
+        "b0 holds a constant of type f32[]\ninput \"x\" is not b0 of type f32[4]\nb0 has 1 arena slots",
     ),
     (
-        |m| step(m).outputs[0].layout.strides.clear(),
-        "%1 neg: a view of b1 has a stride too many or too few",
+        |m| m.buffers[0].kind = BufferKind::Prepared,
+        "input \"x\" is not b0 of type f32[4]\nb0 has 1 arena slots",
     ),
-    (|m| step(m).outputs[0].layout.strides[0] = Dim::from(0), "%1 neg: writes several elements of b1 to one place"),
-    (|m| m.buffers[1].dtype = DType::F64, "%1 neg: b1 is f64, seen as f32"),
+    (|m| m.prepare = Some(Box::new(LirModule::default())), "prepare: alignment 0 is not a power of two"),
+    (|m| step(m).outputs[0].layout.strides.clear(), "%1 neg: a view of b1 has a stride too many or too few"),
+    (
+        |m| step(m).outputs[0].layout.strides[0] = Dim::from(0),
+        "%1 neg: writes several elements of b1 to one place",
+    ),
+    (
+        |m| m.buffers[1].dtype = DType::F64,
+        "%1 neg: b1 is f64, seen as f32\noutput \"y\" is not b1 of type f32[4]\nb1 needs 32 bytes, its slot has 16",
+    ),
     (
         |m| step(m).outputs[0].layout = Layout::dense(&Shape::from([3])),
         "%1 neg: epilogue input f32[4] is not over the domain [3]",
     ),
-    (
-        |m| step(m).outputs[0].dtype = DType::I32,
-        "%1 neg: stores [(i32, [4])], produces [(f32, [4])]",
-    ),
+    (|m| step(m).outputs[0].dtype = DType::I32, "%1 neg: stores i32[4], produces f32[4]"),
     (
         |m| step(m).epilogue.as_mut().unwrap().inputs[0] = EpilogueInput::Anchor,
         "%1 neg: the epilogue reads an anchor that is not there",
     ),
     (
         |m| program(m).inputs[0] = DType::F64,
-        "%1 neg: region inputs are [F32], its program takes [F64]\n\
-         %1 neg: value 1 (neg): operand dtypes [F64] do not give f32",
+        "%1 neg: region inputs are [f32], its program takes [f64]\n\
+         %1 neg: value 1 (neg): operand dtypes [f64] do not give f32",
     ),
+    (|m| program(m).outputs[0] = 5, "%1 neg: output 5 is not a value of the program"),
     (
-        |m| program(m).outputs[0] = 5,
-        "%1 neg: output 5 is not a value of the program",
-    ),
-    (
-        |m| program(m).instrs[0] = rlx_ir::scalar::ScalarInstr {
-            kind: rlx_ir::ScalarKind::Index(3),
-            args: vec![],
-            dtype: DType::I64,
+        |m| {
+            program(m).instrs[0] = rlx_ir::scalar::ScalarInstr {
+                kind: rlx_ir::ScalarKind::Index(3),
+                args: vec![],
+                dtype: DType::I64,
+            }
         },
         "%1 neg: the region asks for a coordinate beyond rank 1\n\
-         %1 neg: stores [(f32, [4])], produces [(i64, [4])]",
+         %1 neg: stores f32[4], produces i64[4]",
     ),
     (
         |m| {
             summing(m);
             step(m).anchor.as_mut().unwrap().results[0] = f32s(&[]);
         },
-        "%1 neg: results are [f32[]], inference gives [f32[1]]\n%1 neg: stores [(f32, [1])], produces [(f32, [])]",
+        "%1 neg: results are [f32[]], inference gives [f32[1]]\n%1 neg: stores f32[1], produces f32[]",
     ),
     (
         |m| {
             summing(m);
-            step(m).anchor.as_mut().unwrap().op = Reduce { kind: ReduceKind::Sum, axes: vec![1], keep_dims: true }.into();
+            step(m).anchor.as_mut().unwrap().op =
+                Reduce { kind: ReduceKind::Sum, axes: vec![1], keep_dims: true }.into();
         },
         "%1 neg: axis 1 is out of range for rank 1 (C1)",
     ),
@@ -334,14 +346,19 @@ const BROKEN: &[(Break, &str)] = &[
             step(m).anchor.as_mut().unwrap().operands[0] = Operand::Region(region);
         },
         "%1 neg: region input f32[4] is not over [2]\n\
-         %1 neg: region inputs are [F32], its program takes []\n\
+         %1 neg: region inputs are [f32], its program takes []\n\
          %1 neg: an operand region has one output",
     ),
     (
         |m| {
             summing(m);
             let ty = f32s(&[4]);
-            m.buffers.push(Buffer { name: "p".into(), dtype: DType::U8, shape: Shape::from([16]), kind: BufferKind::Temporary });
+            m.buffers.push(Buffer {
+                name: "p".into(),
+                dtype: DType::U8,
+                shape: Shape::from([16]),
+                kind: BufferKind::Temporary,
+            });
             let slot = LirBufferSlot { buffer: BufferId(2), size: Dim::from(16), first: 0, last: 1 };
             m.plan.slots.push(slot);
             step(m).anchor.as_mut().unwrap().operands[0] =
@@ -361,7 +378,7 @@ const BROKEN: &[(Break, &str)] = &[
             };
             m.steps.push(Step::Pack(Box::new(pack)));
         },
-        "pack \"k\" stands outside the prepare stage",
+        "pack \"k\" stands outside the prepare stage\nb0 is touched in 0..=2, its slot lives in 0..=1",
     ),
     (
         |m| {
@@ -378,7 +395,11 @@ const BROKEN: &[(Break, &str)] = &[
             let starts = Operand::View(View::whole(BufferId(2), &TensorType::new(DType::I64, [1usize])));
             let op = rlx_ir::ops::DynamicUpdateSlice { axes: vec![0] };
             let step = step(m);
-            step.anchor = Some(Anchor { op: op.into(), operands: vec![x.clone(), x, starts], results: vec![ty.clone()] });
+            step.anchor = Some(Anchor {
+                op: op.into(),
+                operands: vec![x.clone(), x, starts],
+                results: vec![ty.clone()],
+            });
             step.outputs[0] = View::whole(BufferId(1), &ty);
         },
         "%1 neg: an in-place op must write the view it reads",
@@ -388,12 +409,14 @@ const BROKEN: &[(Break, &str)] = &[
 #[test]
 fn plans_break_their_contract_in_words() {
     VerifiedLir::new(module()).unwrap();
-    for (index, (change, expected)) in BROKEN.iter().enumerate() {
+    let said = |change: &Break| {
         let mut broken = module();
         change(&mut broken);
-        let found = VerifiedLir::new(broken).map(drop).map_err(|error| error.to_string());
-        assert_eq!(found, Err(expected.to_string()), "case {index}");
-    }
+        VerifiedLir::new(broken).map_or_else(|error| error.to_string(), |_| "accepted".to_string())
+    };
+    let found: Vec<String> = BROKEN.iter().map(|(change, _)| said(change)).collect();
+    let expected: Vec<&str> = BROKEN.iter().map(|(_, expected)| *expected).collect();
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -405,7 +428,7 @@ fn prepared_buffers_come_from_the_prepare_stage() {
     stage.io.outputs[0].name = "other".into();
     broken.prepare = Some(Box::new(stage));
     let error = VerifiedLir::new(broken).unwrap_err().to_string();
-    assert_eq!(error, "b0 \"x\" is not an output of the prepare stage");
+    assert_eq!(error, "input \"x\" is not b0 of type f32[4]\nb0 \"x\" is not an output of the prepare stage");
 }
 
 #[test]
@@ -452,7 +475,7 @@ fn bindings_are_refused_where_views_leave_their_buffers() {
 #[test]
 fn bindings_are_refused_where_an_op_refuses_the_extents() {
     let mut module = module();
-    let symbolic = TensorType::new(DType::F32, [Dim::from("S")]);
+    let symbolic = TensorType::new(DType::F32, vec![Dim::from("S")]);
     let narrow = rlx_ir::ops::Narrow { axis: 0, start: Dim::from(2), len: Dim::from("S") };
     let check = |results: Vec<TensorType>| BindingCheck {
         op: narrow.clone().into(),

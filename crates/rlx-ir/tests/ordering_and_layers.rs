@@ -133,7 +133,7 @@ fn fused_layers_refuse_what_does_not_fit() {
     refuses("C1", block.clone(), &[f32s([3, 4]), f32s([4, 8]), f32s([4, 4])]);
     refuses("C2", block.clone(), &[f32s([2, 3, 4]), f32s([4, 9]), f32s([4, 4])]);
     refuses("C2", FusedAttentionBlock::heads(0, 0), &operands);
-    refuses("C4", FusedAttentionBlock::heads(usize::MAX, 1), &[f32s([2, 3, 4]), f32s([4, 0]), f32s([0, 4])]);
+    refuses("C2", FusedAttentionBlock::heads(usize::MAX, 1), &[f32s([2, 3, 4]), f32s([4, 0]), f32s([0, 4])]);
     let half_rotated = FusedAttentionBlock { cos: true, ..block.clone() };
     refuses("C3", half_rotated, &[f32s([2, 3, 4]), f32s([4, 8]), f32s([4, 4]), f32s([3, 1])]);
     let rotated = FusedAttentionBlock { cos: true, sin: true, ..block.clone() };

@@ -12,9 +12,7 @@ pub enum OptError {
     #[error(transparent)]
     Invalid(#[from] IrError),
     /// A pass broke the graph: a bug of ours, caught before it could do harm.
-    #[error(
-        "pass {pass} made an invalid graph: {error}; this is a fault of the compiler, please report it"
-    )]
+    #[error("pass {pass} made an invalid graph: {error}; this is a fault of the compiler, please report it")]
     Broken {
         /// The pass.
         pass: &'static str,
@@ -44,7 +42,8 @@ pub enum OptError {
 
 /// The pass that was meant, where one is close.
 fn near_pass(name: &str) -> String {
-    let near = crate::passes::ALL.iter().map(|pass| pass.name()).min_by_key(|known| text_distance(name, known));
+    let near =
+        crate::passes::ALL.iter().map(|pass| pass.name()).min_by_key(|known| text_distance(name, known));
     match near.filter(|known| text_distance(name, known) <= 3) {
         Some(known) => format!("; did you mean {known}?"),
         None => String::new(),

@@ -18,7 +18,11 @@ fn graph() -> Graph {
 
 /// A target that has no kernel at all.
 fn nothing() -> Capabilities {
-    Capabilities { name: "nothing", claim: |_| Claim::No("there is no kernel".into()), ..Capabilities::reference() }
+    Capabilities {
+        name: "nothing",
+        claim: |_| Claim::No("there is no kernel".into()),
+        ..Capabilities::reference()
+    }
 }
 
 fn refused(graph: Graph, capabilities: &Capabilities, options: &CompileOptions) -> OptError {
@@ -40,18 +44,19 @@ error_cases! { OptError in "../src/pass.rs":
         => "nothing cannot run this graph:\n\
             %1 softmax/reduce (head): there is no kernel; operands f32[4]\n\
             %1 softmax/reduce (head): there is no kernel; operands f32[4]\n\
-            %2 sort: there is no kernel; operands f32[4]";
+            %2 sort/top_k: there is no kernel; operands f32[4]";
     an_option_that_cannot_be_honoured: Option, {
         let options = CompileOptions { alignment: Some(100), ..CompileOptions::default() };
         refused(graph(), &Capabilities::reference(), &options)
-    } => "option alignment: 100 is not a power of two of at most 2 MiB";
+    } => "option alignment: 100 is not a power of two of at most 64, which is what reference aligns to";
     a_pass_that_nobody_wrote: NoSuchPass, "eliminate_dead_cod".parse::<Pipeline>().map(drop).unwrap_err()
         => "there is no pass eliminate_dead_cod; did you mean eliminate_dead_code?";
 }
 
 #[test]
 fn precisions_that_are_none_are_refused() {
-    let options = CompileOptions { precision: PrecisionPolicy::Always(DType::I32), ..CompileOptions::default() };
+    let options =
+        CompileOptions { precision: PrecisionPolicy::Always(DType::I32), ..CompileOptions::default() };
     let error = refused(graph(), &Capabilities::reference(), &options);
     assert!(matches!(error, OptError::Option { option: "precision", .. }), "{error}");
     assert!(error.to_string().contains("i32"), "{error}");

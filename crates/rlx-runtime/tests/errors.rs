@@ -16,24 +16,25 @@ fn compiled(budget: Option<u64>) -> CompiledGraph {
     let w = graph.param_f32("w", [2]);
     let y = graph.mul(x, w);
     graph.output("y", y);
-    let options = SessionOptions { memory_budget: budget, ..SessionOptions::default() };
+    let options = SessionOptions { memory_budget: budget, threads: Some(1), ..SessionOptions::default() };
     Session::with(Device::CPU, options).unwrap().compile(graph.finish().unwrap()).unwrap()
 }
 
 fn weights(name: &str, extent: usize) -> BytesWeightLoader {
-    BytesWeightLoader::from_pairs([(name, Literal::floats(DType::F32, &[extent], &vec![1.0; extent]))]).unwrap()
+    BytesWeightLoader::from_pairs([(name, Literal::floats(DType::F32, &[extent], &vec![1.0; extent]))])
+        .unwrap()
 }
 
 error_cases! { RuntimeError in "../src/error.rs":
     a_device_that_is_not_here: Driver, Session::new("cpu:3".parse().unwrap()).map(drop).unwrap_err()
-        => "device cpu:3 is not available: this machine has 1 of kind cpu";
+        => "device cpu:3 is not available: 1 of kind cpu can be opened";
     a_weight_that_nobody_registered: Weight,
         RuntimeError::from(WeightRegistry::new().lookup("w").map(drop).unwrap_err())
-        => "no weight is registered under the name \"w\"";
+        => "no weight `w` is registered; list the names to see what is there";
     weights_that_do_not_fit: Weights, compiled(None).bind_weights(&weights("W", 3)).map(drop).unwrap_err()
         => "memory does not fit the graph:\nparam \"w\": is missing; expected f32[2]; did you mean \"W\"?";
     more_memory_than_allowed: OverBudget, compiled(Some(40)).bind_weights(&weights("w", 2)).map(drop).unwrap_err()
-        => "the graph needs 136 bytes (weights 8, arena 128), more than the budget of 40 bytes; raise the budget, \
+        => "the graph needs 24712 bytes (weights 8, arena 128, workspace 24576), more than the budget of 40 bytes; raise the budget, \
             or use smaller extents or weights";
     an_option_of_another_device: Option,
         RuntimeError::Option { option: "threads", reason: "cuda:0 has no thread count; it is an option of the cpu".into() }

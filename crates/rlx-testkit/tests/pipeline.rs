@@ -240,7 +240,7 @@ fn the_bisector_finds_the_wrong_pass_and_a_small_graph() {
     let (capabilities, options) = (Capabilities::reference(), CompileOptions::default());
     let context = PassContext { capabilities: &capabilities, options: &options };
     let mut found = 0;
-    for seed in 0..40 {
+    for seed in 0..120 {
         let random = random_graph(seed);
         let bisection =
             bisect(&random.graph, &random.feeds, &pipeline, &context, &mut same_results(Accuracy::Exact))

@@ -58,7 +58,7 @@ pub struct ArenaLayout {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// A size cannot be computed.
-    #[error("the size of buffer b{} has no value: {1}", .0.0)]
+    #[error("the size of buffer b{number} has no value: {1}", number = .0.0)]
     Size(BufferId, DimError),
     /// The arena does not fit the address space.
     #[error("the arena does not fit the address space; use smaller extents")]

@@ -369,7 +369,9 @@ impl Checker<'_> {
                     }
                     dtypes.push(ty.dtype);
                 }
-                self.program(origin, &epilogue.program, &dtypes, domain.rank());
+                if !self.program(origin, &epilogue.program, &dtypes, domain.rank()) {
+                    return;
+                }
                 let outputs = epilogue.program.output_dtypes();
                 outputs.into_iter().map(|dtype| (dtype, domain.clone())).collect()
             }
@@ -379,7 +381,10 @@ impl Checker<'_> {
         let stored: Vec<_> =
             step.outputs.iter().map(|view| (view.dtype, view.layout.shape.clone())).collect();
         if produced != stored {
-            self.findings.push(format!("{origin}: stores {stored:?}, produces {produced:?}"));
+            let spell = |types: &[(crate::DType, Shape)]| {
+                join(types.iter().map(|(dtype, shape)| TensorType::new(*dtype, shape.clone())))
+            };
+            self.findings.push(format!("{origin}: stores {}, produces {}", spell(&stored), spell(&produced)));
         }
     }
 
@@ -394,21 +399,24 @@ impl Checker<'_> {
         }
     }
 
+    /// Checks a program; is it sound in itself?
     fn program(
         &mut self,
         origin: &str,
         program: &crate::ScalarProgram,
         dtypes: &[crate::DType],
         rank: usize,
-    ) {
+    ) -> bool {
         if program.inputs != dtypes {
             self.findings.push(format!(
-                "{origin}: region inputs are {dtypes:?}, its program takes {:?}",
-                program.inputs
+                "{origin}: region inputs are [{}], its program takes [{}]",
+                join(dtypes),
+                join(&program.inputs)
             ));
         }
         if let Err(problem) = program.check() {
             self.findings.push(format!("{origin}: {problem}"));
+            return false;
         }
         let outside = program
             .instrs
@@ -417,6 +425,7 @@ impl Checker<'_> {
         if outside {
             self.findings.push(format!("{origin}: the region asks for a coordinate beyond rank {rank}"));
         }
+        true
     }
 
     fn view(&mut self, origin: &str, view: &View, read: bool) {
@@ -442,4 +451,8 @@ impl Checker<'_> {
             self.findings.push(format!("{origin}: reads b{} before anything wrote it", view.buffer.0));
         }
     }
+}
+
+fn join(items: impl IntoIterator<Item: std::fmt::Display>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }

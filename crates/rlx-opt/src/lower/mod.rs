@@ -547,7 +547,6 @@ pub(crate) fn is_copies(op: &Op) -> bool {
     matches!(op, Op::Concat(_))
 }
 
-
 /// The node at whose place each value is last read: regions and anchors that
 /// merge into another step run where that step runs. Results of the graph are
 /// read after everything.
