@@ -105,7 +105,7 @@ mod driver_error {
             => "cannot convert q4_0 to f32: one of them packs several elements into a byte or block; dequantize it \
                 first";
         an_index_out_of_range: Fault, run(&mut *bound(), BOTH, &[0, 3])
-            => "%4 gather embed: index 3 at position 1 is outside 0..3";
+            => "%4 gather embed: index 3 at position 1 is outside [0, 3)";
         state_after_a_fault: Poisoned, {
             let mut executable = bound();
             run(&mut *executable, BOTH, &[7]);

@@ -439,17 +439,18 @@ combine_integers!(i8, u8, i16, u16, i32, u32, i64, u64);
 impl Window {
     fn run(&self, indices: &Indices, width: usize, call: Call<'_, '_>) -> Result<(), String> {
         let (reads, write) = (call.reads, &mut *call.writes[0]);
+        let from = reads[self.slot];
         for position in 0..indices.count {
             let (extent, len, _) = self.starts[if self.batch.is_some() { 0 } else { position }];
             let start = index_at(indices.dtype, reads[indices.slot], position);
             let end = usize::try_from(start).ok().and_then(|start| start.checked_add(len));
-            if end.is_none_or(|end| end > extent) {
+            // A window without elements touches nothing, wherever it starts.
+            if len > 0 && end.is_none_or(|end| end > extent) {
                 return Err(format!(
                     "start {start} at position {position} leaves no room for {len} elements in {extent}"
                 ));
             }
         }
-        let from = reads[self.slot];
         if write.is_empty() || (self.into && from.is_empty()) {
             return Ok(());
         }
