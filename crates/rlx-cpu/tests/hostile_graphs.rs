@@ -9,7 +9,7 @@
 use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
 use rlx_driver::{Backend, DriverError, TensorRef};
-use rlx_ir::accuracy::{Accuracy, compare};
+use rlx_ir::accuracy::{Accuracy, compare, epsilon};
 use rlx_ir::attr::Attr;
 use rlx_ir::interpret::{MOST_ELEMENTS, Tensors, evaluate};
 use rlx_ir::op::{Fill, Sample};
@@ -288,6 +288,21 @@ fn graph_of(op: &Op, types: &[TensorType]) -> Result<Graph, String> {
     graph.finish().map_err(|error| error.to_string())
 }
 
+/// Definitions over 16-bit floats round what they compute on the way: their results are as far apart as some
+/// roundings of the largest number, which may be an operand that cancels.
+fn halves_agree(found: &Literal, expected: &Literal, feeds: &Tensors) -> bool {
+    if !matches!(expected.dtype(), DType::F16 | DType::BF16) {
+        return false;
+    }
+    let unit = epsilon(expected.dtype());
+    let numbers = feeds.values().chain([expected]).flat_map(Literal::to_f64s);
+    let largest =
+        numbers.filter(|number| number.is_finite()).fold(1.0, |most: f64, number| most.max(number.abs()));
+    let near =
+        |(a, e): (f64, f64)| a == e || (a.is_nan() && e.is_nan()) || (a - e).abs() <= 8.0 * unit * largest;
+    found.to_f64s().into_iter().zip(expected.to_f64s()).all(near)
+}
+
 /// Binds the extents and, where they are small, compares a run with the interpreter. Says whether it ran.
 fn run(
     backend: &CpuBackend,
@@ -348,6 +363,7 @@ fn run(
                 let numbers = expected.to_f64s();
                 if is_ordinary && numbers.iter().all(|value| value.is_nan() || value.abs() < 1e30) {
                     compare(found, expected, accuracy, None)
+                        .or_else(|error| halves_agree(found, expected, &feeds).then_some(()).ok_or(error))
                         .map_err(|error| format!("output {name}: {error}\nfeeds {feeds:?}\n{lir}"))?;
                 }
             }
@@ -411,7 +427,7 @@ fn hostile_graphs_are_refused_or_run_right_in_little_memory() {
     let samples: Vec<Sample<Op>> = OpKind::ALL.iter().flat_map(|kind| kind.samples()).collect();
     let fuzz = Fuzz {
         fixed: 8_000,
-        known: &[91_413_557_829_341, 91_413_557_835_381],
+        known: &[91_413_557_829_341, 91_413_557_835_381, 248_481_286_856_224],
         fresh: Duration::from_secs(3),
     };
     let ran = fuzz.run(move |case| {
