@@ -53,16 +53,16 @@ unsafe impl GlobalAlloc for Limited {
         if Limited::allows(layout.size()) { unsafe { System.alloc(layout) } } else { std::ptr::null_mut() }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is the system's.
         if Limited::allows(layout.size()) {
+            // SAFETY: the caller's promise is the system's.
             unsafe { System.alloc_zeroed(layout) }
         } else {
             std::ptr::null_mut()
         }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise is the system's, and the pointer came from it.
         if Limited::allows(size) {
+            // SAFETY: the caller's promise is the system's, and the pointer came from it.
             unsafe { System.realloc(pointer, layout, size) }
         } else {
             std::ptr::null_mut()
