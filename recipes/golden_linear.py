@@ -1,4 +1,4 @@
-"""Golden data of general products. Oracle: NumPy einsum in float64 or in the integer type.
+"""Golden data of products. Oracle: NumPy einsum in float64 or in the integer type.
 
 python recipes/golden_linear.py   (numpy 2)
 """
@@ -35,4 +35,10 @@ for lhs, rhs in map(str.split, ["bc cd", "abcd abed", "abc cb", "cba dac", "abc 
             golden.case("dot_general", [x, y], expected, lhs_contracting=[lhs.index(label) for label in summed],
                         rhs_contracting=[rhs.index(label) for label in summed],
                         lhs_batch=[lhs.index(label) for label in batch], rhs_batch=[rhs.index(label) for label in batch])
+
+for shape, rank, transpose in (((3, 4), 2, False), ((2, 3, 4), 1, True), ((2, 4), 0, False), ((5, 7), 7, True)):
+    x, w, a, b = (rng.normal(size=size) for size in (shape, (shape[-1], 6), (shape[-1], rank), (rank, 6)))
+    scale = np.float64(rng.normal())
+    stored = [weight.T.copy() if transpose else weight for weight in (w, a, b)]
+    golden.case("lora_matmul", [x, *stored, scale], x @ (w + scale * a @ b), transpose_w=transpose)
 golden.write("crates/rlx-ir/tests/golden/linear.rlx")

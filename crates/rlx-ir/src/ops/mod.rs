@@ -143,6 +143,7 @@ ops! {
     }
     linear {
         matmul::MatMul,
+        lora_matmul::LoraMatMul,
         dot_general::DotGeneral,
     }
     norm {
