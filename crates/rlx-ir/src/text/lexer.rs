@@ -16,7 +16,9 @@ fn is_word_byte(byte: u8) -> bool {
 }
 
 impl<'a> Lexer<'a> {
+    /// A cursor at the start of `text`, after the byte order mark that some editors write.
     pub fn new(text: &'a str) -> Lexer<'a> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Lexer { text, position: 0, counted: Cell::new((0, 1)) }
     }
 

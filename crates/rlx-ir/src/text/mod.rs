@@ -42,6 +42,7 @@ mod tests {
              %1 = matmul %0, %0 {transpose_a = false, transpose_b = true} : f32[S, S]\n  output \"y\" = %1\n}\n"
         );
         assert_eq!(parse_graph(&printed).unwrap(), graph);
+        assert_eq!(parse_graph(&format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap(), graph);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::op::AttrProblem;
 use crate::ops::OpKind;
 use crate::scalar::{ScalarInstr, ScalarKind, ScalarOp, ScalarProgram};
 use crate::shape::{Shape, TensorType};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Deepest nesting of parentheses and lists.
@@ -171,12 +171,13 @@ impl<'a> Parser<'a> {
         }
         let mut graph = Graph::new(self.lexer.string()?);
         let mut values: HashMap<&'a str, NodeId> = HashMap::new();
+        let mut symbols = HashSet::new();
         self.lexer.expect("{")?;
         while !self.lexer.eat("}") {
             if self.lexer.eat("%") {
                 self.node(&mut graph, &mut values)?;
             } else if self.lexer.eat_word("symbol") {
-                self.symbol(&mut graph)?;
+                self.symbol(&mut graph, &mut symbols)?;
             } else if self.lexer.eat_word("output") {
                 let name = self.lexer.string()?;
                 self.lexer.expect("=")?;
@@ -194,9 +195,12 @@ impl<'a> Parser<'a> {
         Ok(graph)
     }
 
-    fn symbol(&mut self, graph: &mut Graph) -> Parsed<()> {
+    fn symbol(&mut self, graph: &mut Graph, declared: &mut HashSet<&'a str>) -> Parsed<()> {
         let Some(name) = self.lexer.word() else { return self.lexer.expected("a symbol name") };
         self.check_symbol(name)?;
+        if !declared.insert(name) {
+            return Err(self.lexer.error(format!("symbol {name}"), "is declared twice"));
+        }
         let mut bounds = SymbolBounds::default();
         if self.lexer.eat_word("in") {
             self.lexer.expect("[")?;
@@ -242,6 +246,9 @@ impl<'a> Parser<'a> {
             operands.push(self.value(graph, values)?);
             if !self.lexer.eat(",") {
                 break;
+            }
+            if self.lexer.peek() != Some(b'%') {
+                return self.lexer.expected("an operand such as %0");
             }
         }
         let mut attrs = self.attrs()?;
