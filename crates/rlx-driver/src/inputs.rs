@@ -26,9 +26,9 @@ pub fn match_inputs<'a>(
         let subject = format!("input \"{name}\"");
         let Some(index) = module.io.inputs.iter().position(|entry| entry.name == *name) else {
             let known: Vec<_> = module.io.inputs.iter().map(|entry| entry.name.as_str()).collect();
-            let near = known.iter().min_by_key(|known| rlx_ir::text_distance(name, known));
-            let hint = match near.filter(|near| rlx_ir::text_distance(name, near) <= 2) {
+            let hint = match rlx_ir::nearest_name(name, known.iter().copied()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
+                None if known.is_empty() => "the graph has none".into(),
                 None => format!("the inputs are: {}", known.join(", ")),
             };
             findings.push(Diagnostic::new(subject, "there is no such input").hint(hint));

@@ -111,9 +111,12 @@ impl Graph {
         self.param(name, TensorType::new(DType::F32, shape))
     }
 
-    /// The rank-0 constant `value` in `dtype` (rounded or truncated to it).
+    /// The rank-0 constant `value` in `dtype` (rounded or truncated to it), which has no block format.
     #[track_caller]
     pub fn scalar(&mut self, dtype: DType, value: f64) -> Value {
+        if dtype.block_elements() > 1 {
+            return self.reject("scalar", format!("{dtype} holds blocks, no single numbers"));
+        }
         self.constant(Literal::floats(dtype, &[], &[value]))
     }
 
@@ -260,5 +263,22 @@ impl Graph {
         let position = if axis < 0 { axis + rank } else { axis };
         let parts: Vec<Value> = parts.iter().map(|&part| self.unsqueeze(part, axis)).collect();
         self.concat(&parts, usize::try_from(position).unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_of_block_formats_are_refused() {
+        let mut graph = Graph::new("g");
+        let x = graph.input("x", TensorType::new(DType::Q4_0, [32usize]));
+        let y = graph.clip(x, 0.0, 1.0);
+        let z = graph.full(DType::Q4_0, [32usize], 1.0);
+        graph.output("y", y);
+        graph.output("z", z);
+        let error = graph.finish().unwrap_err().to_string();
+        assert_eq!(error.matches("q4_0 holds blocks, no single numbers").count(), 3, "{error}");
     }
 }

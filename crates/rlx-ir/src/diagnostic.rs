@@ -89,3 +89,57 @@ pub enum IrError {
 fn list(findings: &[Diagnostic]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
+
+/// Names longer than this are never suggested: comparing them would cost too much.
+const LONGEST_SUGGESTION: usize = 200;
+/// Names that are looked at for a suggestion.
+const MOST_SUGGESTIONS: usize = 10_000;
+
+/// The name of `known` that is most like `name`, for "did you mean" hints: a few edits away for its length,
+/// not all of it new, or the same but for its case.
+pub fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (name.len() / 4).clamp(1, 6);
+    let likely = |other: &&str| {
+        other.len().max(name.len()) <= LONGEST_SUGGESTION && other.len().abs_diff(name.len()) <= allowed
+    };
+    let distance = |other: &'a str| match other.eq_ignore_ascii_case(name) {
+        true => Some((0, other)),
+        false => Some((text_distance(name, other), other))
+            .filter(|(distance, _)| *distance <= allowed && *distance < name.len()),
+    };
+    let likely = known.into_iter().take(MOST_SUGGESTIONS).filter(likely);
+    likely.filter_map(distance).min().map(|(_, other)| other)
+}
+
+/// Insertions, deletions and replacements that turn `a` into `b`.
+fn text_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggestions_are_close_or_absent() {
+        let names =
+            ["layers.0.attn.q_proj.weight", "layers.0.attn.k_proj.weight", "norm.weight", "x", "rows"];
+        let suggest = |wanted| nearest_name(wanted, names);
+        assert_eq!(suggest("layers.0.attn.q_porj.weight"), Some(names[0]));
+        assert_eq!(suggest("layer.0.attn.k_proj.weight"), Some(names[1]));
+        assert_eq!((suggest("X"), suggest("row"), suggest("ROWS")), (Some("x"), Some("rows"), Some("rows")));
+        assert_eq!((suggest("y"), suggest(""), suggest("completely.different")), (None, None, None));
+        assert_eq!(suggest(&"x".repeat(1 << 20)), None);
+    }
+}

@@ -33,7 +33,7 @@ pub mod text;
 pub mod verify;
 
 pub use accuracy::Accuracy;
-pub use diagnostic::{Diagnostic, IrError};
+pub use diagnostic::{Diagnostic, IrError, nearest_name};
 pub use dim::{Bindings, Dim, DimError, Symbol};
 pub use dtype::{DType, DTypeClass};
 pub use graph::{Graph, Node, NodeId, Origin, Output, SymbolBounds, Value};
@@ -44,19 +44,3 @@ pub use number::Number;
 pub use ops::{Op, OpKind};
 pub use scalar::{ScalarKind, ScalarOp, ScalarProgram};
 pub use shape::{Shape, TensorType};
-
-/// Edits between two names, for "did you mean" hints.
-pub fn text_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}

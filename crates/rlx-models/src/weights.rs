@@ -73,8 +73,7 @@ impl ModelWeights {
         let file = || self.source().to_string();
         let expected = Shape::from(dims);
         let Some(tensor) = self.find(name) else {
-            let distance = |other: &&str| rlx_ir::text_distance(name, other);
-            let nearest = self.names().filter(|other| distance(other) <= 3).min_by_key(distance);
+            let nearest = rlx_ir::nearest_name(name, self.names());
             return Err(ModelError::MissingTensor {
                 file: file(),
                 tensor: name.into(),

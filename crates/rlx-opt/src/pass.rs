@@ -3,7 +3,7 @@
 use crate::capabilities::Capabilities;
 use crate::options::CompileOptions;
 use crate::rewrite::Rewritten;
-use rlx_ir::{Diagnostic, Graph, IrError, text_distance};
+use rlx_ir::{Diagnostic, Graph, IrError, nearest_name};
 
 /// Why a graph does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +42,7 @@ pub enum OptError {
 
 /// The pass that was meant, where one is close.
 fn near_pass(name: &str) -> String {
-    let near =
-        crate::passes::ALL.iter().map(|pass| pass.name()).min_by_key(|known| text_distance(name, known));
-    match near.filter(|known| text_distance(name, known) <= 3) {
+    match nearest_name(name, crate::passes::ALL.iter().map(|pass| pass.name())) {
         Some(known) => format!("; did you mean {known}?"),
         None => String::new(),
     }

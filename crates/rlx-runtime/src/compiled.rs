@@ -11,7 +11,7 @@ use rlx_driver::{
     SlotOutput, StateHandles, TensorRef, Timing, match_inputs,
 };
 use rlx_ir::lir::{BindingManifest, VerifiedLir};
-use rlx_ir::{Bindings, Graph};
+use rlx_ir::{Bindings, Graph, nearest_name};
 use rlx_opt::CompileReport;
 use rlx_weights::{WeightLoader, WeightRegistry, WeightTensor};
 use std::fmt;
@@ -117,7 +117,7 @@ impl CompiledGraph {
         rename: &dyn Fn(&str) -> String,
     ) -> Result<BoundWeights, RuntimeError> {
         self.bind(loader.source(), &|name| loader.find(&rename(name)).cloned(), &|name| {
-            weights::nearest(&rename(name), loader.names().into_iter())
+            nearest_name(&rename(name), loader.names()).map(str::to_string)
         })
     }
 

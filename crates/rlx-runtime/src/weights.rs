@@ -79,14 +79,3 @@ fn convert(tensor: &WeightTensor, to: DType) -> Result<Vec<u8>, DriverError> {
     host::convert(tensor.dtype(), tensor.bytes(), to, &mut bytes)?;
     Ok(bytes)
 }
-
-/// The known name closest to `name`, if it is close.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let limit = (name.len() / 4).clamp(1, 6);
-    known
-        .filter(|known| known.len().abs_diff(name.len()) <= limit)
-        .map(|known| (rlx_ir::text_distance(name, known), known))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, known)| known.to_string())
-}

@@ -18,7 +18,7 @@ mod table;
 pub use adapters::LoraHandles;
 pub use packed::{ContentHash, PackedForm};
 
-use crate::error::{WeightError, nearest};
+use crate::error::WeightError;
 use crate::tensor::{WeightTensor, type_text};
 use crate::weights::WeightLoader;
 use std::fmt;
@@ -147,7 +147,7 @@ impl WeightRegistry {
         let found = table.live_by_name(name).map(|(handle, _)| handle);
         found.ok_or_else(|| WeightError::UnknownWeight {
             name: name.into(),
-            nearest: nearest(name, table.names()),
+            nearest: rlx_ir::nearest_name(name, table.names()).map(str::to_string),
         })
     }
 

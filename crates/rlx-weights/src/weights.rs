@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::bytes::WeightBytes;
-use crate::error::{WeightError, nearest};
+use crate::error::WeightError;
 use crate::tensor::{TensorRef, WeightTensor};
 use crate::{npy, npz, safetensors};
 use rlx_ir::Literal;
@@ -37,7 +37,8 @@ pub trait WeightLoader: Send + Sync {
         self.find(name).map(WeightTensor::view).ok_or_else(|| WeightError::UnknownTensor {
             file: self.source().into(),
             tensor: name.into(),
-            nearest: nearest(name, self.tensors().iter().map(WeightTensor::name)),
+            nearest: rlx_ir::nearest_name(name, self.tensors().iter().map(WeightTensor::name))
+                .map(str::to_string),
         })
     }
 

@@ -286,13 +286,10 @@ impl<'a> Parser<'a> {
     }
 
     fn unknown_op(&mut self, mnemonic: &str) -> IrError {
-        let near = OpKind::ALL
-            .iter()
-            .map(|kind| kind.def().name)
-            .min_by_key(|name| crate::text_distance(mnemonic, name));
+        let near = crate::nearest_name(mnemonic, OpKind::ALL.iter().map(|kind| kind.def().name));
         let mut diagnostic =
             Diagnostic::new(mnemonic, format!("there is no op {mnemonic}")).line(self.lexer.line());
-        if let Some(name) = near.filter(|name| crate::text_distance(mnemonic, name) <= 3) {
+        if let Some(name) = near {
             diagnostic = diagnostic.hint(format!("did you mean {name}?"));
         }
         IrError::Syntax(diagnostic)

@@ -7,7 +7,7 @@
 
 use super::table::{Table, Value};
 use super::{WeightHandle, WeightKind, WeightRegistry};
-use crate::error::{WeightError, nearest};
+use crate::error::WeightError;
 use crate::lora::{LoraAdapter, LoraPair};
 use crate::tensor::WeightTensor;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Table {
     fn adapter(&self, name: &str) -> Result<&AttachedAdapter, WeightError> {
         self.adapters.get(name).ok_or_else(|| WeightError::UnknownAdapter {
             name: name.into(),
-            nearest: nearest(name, self.adapters.keys().map(String::as_str)),
+            nearest: rlx_ir::nearest_name(name, self.adapters.keys().map(String::as_str)).map(str::to_string),
         })
     }
 
