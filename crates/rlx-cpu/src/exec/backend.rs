@@ -9,6 +9,9 @@ use rlx_ir::lir::VerifiedLir;
 use rlx_opt::Capabilities;
 use std::sync::Arc;
 
+/// More threads than any machine has use for, and fewer than exhaust its mappings.
+const MAX_THREADS: usize = 1024;
+
 /// The host processor: an instruction set and a pool of threads.
 #[derive(Clone)]
 pub struct CpuBackend {
@@ -23,20 +26,24 @@ impl CpuBackend {
     /// Threads that cannot be started.
     pub fn new() -> Result<CpuBackend, DriverError> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        CpuBackend::with(threads, SimdLevel::detect())
+        CpuBackend::with(threads.min(MAX_THREADS), SimdLevel::detect())
     }
 
-    /// A given number of threads and instruction set.
+    /// A given number of threads, 1 to 1024, and instruction set.
     ///
     /// # Errors
-    /// Threads that cannot be started, an instruction set that the processor lacks.
+    /// Another number of threads, threads that cannot be started, an instruction set that the processor lacks.
     pub fn with(threads: usize, level: SimdLevel) -> Result<CpuBackend, DriverError> {
         let device = || Device::CPU.to_string();
         if !level.is_available() {
             let reason = format!("the processor lacks {level:?}");
             return Err(DriverError::Unavailable { device: device(), reason });
         }
-        let pool = Pool::new(threads.max(1)).map_err(|error| DriverError::Device {
+        if !(1..=MAX_THREADS).contains(&threads) {
+            let reason = format!("found {threads} threads, expected 1 to {MAX_THREADS}");
+            return Err(DriverError::Unavailable { device: device(), reason });
+        }
+        let pool = Pool::new(threads).map_err(|error| DriverError::Device {
             device: device(),
             message: format!("cannot start threads: {error}"),
         })?;
