@@ -40,8 +40,8 @@ pub enum InputValue {
     File(PathBuf),
     /// Random values: floats uniform in -1..1, integers and bools 0 or 1.
     Random(u64),
-    /// One number for every element.
-    Fill(f64),
+    /// One number for every element, or true or false.
+    Fill(String),
     /// Nested lists.
     List(Value),
 }
@@ -54,12 +54,14 @@ fn parse_input(text: &str) -> Result<InputSpec, String> {
     let value = if let Some(path) = value.strip_prefix('@') {
         InputValue::File(path.into())
     } else if let Some(seed) = value.strip_prefix("random:") {
-        InputValue::Random(seed.parse().map_err(|_| "expected random:SEED with an integer seed")?)
+        InputValue::Random(seed.parse().map_err(|_| "expected random:SEED with a seed of 0 or more")?)
     } else if value.starts_with('[') {
         InputValue::List(serde_json::from_str(value).map_err(|error| format!("malformed list: {error}"))?)
     } else {
-        let number = value.parse().or_else(|_| value.parse::<bool>().map(|b| f64::from(u8::from(b))));
-        InputValue::Fill(number.map_err(|_| "expected @FILE, random:SEED, a number or a list")?)
+        match number_of_text(DType::F64, value) {
+            Some(_) => InputValue::Fill(value.into()),
+            None => return Err("expected @FILE, random:SEED, a number or a list".into()),
+        }
     };
     Ok(InputSpec { name: name.into(), value })
 }
@@ -113,6 +115,8 @@ pub fn resolve(
             None => continue,
         }
     }
+    // What is wrong with an extent that was given is told already.
+    open.retain(|symbol| !dims.contains_key(symbol.as_str()));
     open.sort();
     open.dedup();
     findings
@@ -127,7 +131,8 @@ pub fn resolve(
         .collect())
 }
 
-fn bind_dims(module: &LirModule, dims: &BTreeMap<&str, i64>, findings: &mut Vec<String>) -> Bindings {
+/// The extents `dims`, as far as `module` takes them; what it does not take goes to `findings`.
+pub fn bind_dims(module: &LirModule, dims: &BTreeMap<&str, i64>, findings: &mut Vec<String>) -> Bindings {
     let mut bindings = Bindings::new();
     for (&symbol, &value) in dims {
         match module.symbols.get(symbol) {
@@ -158,9 +163,9 @@ fn match_names(
         match entries.iter().position(|entry| entry.name == spec.name) {
             None => {
                 let known: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
-                let near = known.iter().min_by_key(|known| rlx::ir::text_distance(&spec.name, known));
-                let hint = match near.filter(|near| rlx::ir::text_distance(&spec.name, near) <= 2) {
+                let hint = match rlx::ir::nearest_name(&spec.name, known.iter().copied()) {
                     Some(near) => format!("did you mean \"{near}\"?"),
+                    None if known.is_empty() => "the graph has none".into(),
                     None => format!("the inputs are: {}", known.join(", ")),
                 };
                 findings.push(format!("input \"{}\": there is no such input; {hint}", spec.name));
@@ -207,16 +212,40 @@ fn generate(entry: &IoEntry, value: &InputValue, dims: &[usize]) -> anyhow::Resu
     let ty = TensorType::new(entry.ty.dtype, dims);
     Ok(match value {
         InputValue::Random(seed) => random(&ty, *seed)?,
-        InputValue::Fill(number) => fill(&ty, *number)?,
+        InputValue::Fill(number) => fill(&ty, number)?,
         InputValue::File(_) | InputValue::List(_) => bail!("has extents of its own"),
     })
 }
 
-fn fill(ty: &TensorType, value: f64) -> anyhow::Result<Literal> {
-    let dims = ty.shape.as_static().context("has symbolic extents")?;
-    let number = number_of(ty.dtype, value)?;
-    let count = dims.iter().product();
+fn fill(ty: &TensorType, text: &str) -> anyhow::Result<Literal> {
+    let (dims, count) = room(ty)?;
+    let number = number_of_text(ty.dtype, text).context("expected a number")??;
     Ok(Literal::from_numbers(ty.dtype, &dims, std::iter::repeat_n(number, count))?)
+}
+
+/// Extents and elements of a tensor that is about to be made; refused where memory cannot hold it
+/// twice, which making it takes.
+fn room(ty: &TensorType) -> anyhow::Result<(Vec<usize>, usize)> {
+    let dims = ty.shape.as_static().context("has symbolic extents")?;
+    let count = dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
+    let bytes = count.and_then(|count| ty.dtype.byte_size(count)?.checked_mul(2));
+    let fits = bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+    match count {
+        Some(count) if fits => Ok((dims, count)),
+        _ => bail!("{ty} is more than memory holds"),
+    }
+}
+
+/// What `text` says as an element of `dtype`: integers keep every digit. `None` where it is no number.
+fn number_of_text(dtype: DType, text: &str) -> Option<anyhow::Result<Number>> {
+    if let Ok(truth) = text.parse::<bool>() {
+        return Some(number_of(dtype, f64::from(u8::from(truth))));
+    }
+    let float = text.parse().ok()?;
+    Some(match text.parse::<i128>() {
+        Ok(whole) if !dtype.is_float() && !dtype.is_complex() => integer(dtype, whole),
+        _ => number_of(dtype, float),
+    })
 }
 
 fn number_of(dtype: DType, value: f64) -> anyhow::Result<Number> {
@@ -238,9 +267,8 @@ fn integer(dtype: DType, value: i128) -> anyhow::Result<Number> {
 
 /// Random values: floats uniform in -1..1, integers and bools 0 or 1.
 pub fn random(ty: &TensorType, seed: u64) -> anyhow::Result<Literal> {
-    let dims = ty.shape.as_static().context("has symbolic extents")?;
+    let (dims, count) = room(ty)?;
     let mut generator = Generator::new(seed);
-    let count: usize = dims.iter().product();
     let float = ty.dtype.is_float() || ty.dtype.is_complex();
     let numbers = (0..count).map(|_| {
         if float {
@@ -299,8 +327,21 @@ mod tests {
         let value = |text: &str| parse_input(text).map(|spec| spec.value);
         assert_eq!(value("x=@a=b.npy"), Ok(InputValue::File("a=b.npy".into())));
         assert_eq!(value("x=random:7"), Ok(InputValue::Random(7)));
-        assert_eq!(value("x=true"), Ok(InputValue::Fill(1.0)));
+        assert_eq!(value("x=true"), Ok(InputValue::Fill("true".into())));
         assert!(value("x=random:").is_err() && value("x").is_err() && value("=1").is_err());
+        assert!(value("x=").is_err() && value("x=1a").is_err());
+        let filled = |text: &str, dtype| fill(&TensorType::new(dtype, [1usize]), text).map(|l| l.number(0));
+        assert_eq!(filled("9007199254740993", DType::I64).unwrap(), Number::Int(9007199254740993));
+        assert_eq!(filled("18446744073709551615", DType::U64).unwrap(), Number::Int(u64::MAX.into()));
+        assert_eq!(filled("1e3", DType::I16).unwrap(), Number::Int(1000));
+        assert_eq!(filled("true", DType::Bool).unwrap(), Number::Int(1));
+        assert!(matches!(filled("-0", DType::F32), Ok(Number::Float(zero)) if zero.is_sign_negative()));
+        assert_eq!(filled("inf", DType::I64).unwrap_err().to_string(), "inf is no i64");
+        let huge = TensorType::new(DType::F32, [1usize << 31, 1 << 31]);
+        assert_eq!(
+            random(&huge, 0).unwrap_err().to_string(),
+            "f32[2147483648, 2147483648] is more than memory holds"
+        );
         let list = |text: &str, dtype| literal_of_list(&serde_json::from_str(text).unwrap(), dtype);
         assert_eq!(list("[[1,2],[3,4.5]]", DType::F32).unwrap().dims(), [2, 2]);
         let wide = list("[9007199254740993]", DType::I64).unwrap();

@@ -53,8 +53,14 @@ impl Model {
         if path.is_dir() {
             return Model::read_folder(path);
         }
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let Ok(text) = String::from_utf8(bytes) else {
+            bail!(
+                "{} is no text; expected a graph or module in text form, or a model folder (weights are for \
+                 --weights and `rlx inspect`)",
+                path.display()
+            )
+        };
         let module = GraphModule::parse(&text).with_context(|| path.display().to_string())?;
         Ok(Model { module, weights: None })
     }

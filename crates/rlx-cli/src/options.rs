@@ -1,7 +1,9 @@
 //! Arguments that several commands share.
 
-use crate::Usage;
+use crate::{Usage, inputs};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
+use rlx::ir::lir::LirModule;
 use rlx::{
     Bindings, CompileOptions, DType, Device, KernelDispatch, PrecisionPolicy, Session, SessionOptions,
 };
@@ -133,11 +135,12 @@ impl DimArgs {
         Ok(map)
     }
 
-    /// `smallest` extents with those that were given in their place.
-    pub fn over(&self, mut bindings: Bindings) -> anyhow::Result<Bindings> {
-        for (symbol, value) in self.by_symbol()? {
+    /// `bindings` of the symbols of `module`, with the extents that were given in their place.
+    pub fn over(&self, mut bindings: Bindings, module: &LirModule) -> anyhow::Result<Bindings> {
+        let mut findings = vec![];
+        for (symbol, value) in inputs::bind_dims(module, &self.by_symbol()?, &mut findings).iter() {
             bindings.set(symbol, value);
         }
-        Ok(bindings)
+        if findings.is_empty() { Ok(bindings) } else { bail!("{}", findings.join("\n")) }
     }
 }

@@ -19,7 +19,7 @@ impl Table {
 
     /// Adds a row with as many cells as there are headings.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| line(&cell)).collect());
     }
 
     /// Prints it, two spaces between columns.
@@ -39,6 +39,20 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Text from a file, such as a name, that must stay on its line and must not drive the terminal.
+pub fn line(text: &str) -> String {
+    escaped(text, char::is_control)
+}
+
+/// As [`line`](fn@line), for text that may have several lines.
+pub fn plain(text: &str) -> String {
+    escaped(text, |c| c.is_control() && c != '\n')
+}
+
+fn escaped(text: &str, odd: impl Fn(char) -> bool) -> String {
+    text.chars().map(|c| if odd(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// Bytes for people: `12.5 MiB`.
@@ -77,10 +91,14 @@ mod tests {
     fn tables_align_and_units_are_chosen() {
         let mut table = Table::new(&["name", ">bytes"]);
         table.row(["a".into(), "10".into()]);
-        table.row(["long".into(), "9".into()]);
+        table.row(["lo\x1b\n".into(), "9".into()]);
         let mut text = vec![];
         table.print(&mut text).unwrap();
-        assert_eq!(String::from_utf8(text).unwrap(), "name  bytes\na        10\nlong      9\n");
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "name        bytes\na              10\nlo\\u{1b}\\n      9\n"
+        );
+        assert_eq!([plain("a\n\tb"), line("a\n")], ["a\n\\tb", "a\\n"]);
         assert_eq!([bytes(1023), bytes(1536), bytes(3 << 30)], ["1023 B", "1.5 KiB", "3.0 GiB"]);
         assert_eq!([seconds(2.5e-7), seconds(0.0015)], ["250.0 ns", "1.50 ms"]);
     }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{fails, json, succeeds};
+use rlx::weights::{TensorRef, safetensors};
 use std::fs;
 
 #[test]
@@ -65,7 +66,7 @@ fn stages_are_printed_as_text_that_parses() {
     assert!(succeeds(&["explain", "blocks.rlx", "--stage", "lir"]).starts_with("lir \"two layers\""));
     assert_eq!(
         fails(1, &["explain", "layer.rlx", "--stage", "hir"]),
-        "error: layer is a mir, it has no blocks\n"
+        "error: layer is one graph (mir), it has no named blocks\n"
     );
 }
 
@@ -101,8 +102,25 @@ fn graphs_and_weights_are_inspected() {
     assert_eq!(bytes("tensors"), bytes("blocks"));
     assert!(succeeds(&["inspect", stories]).contains(" tensors, "));
     let folder = tempfile::tempdir().unwrap();
+    let commented = folder.path().join("commented.rlx");
+    let text = fs::read_to_string(common::models().join("layer.rlx")).unwrap();
+    fs::write(&commented, format!("{0}\n{0}{text}", "; a long introduction".repeat(1000) + "\n")).unwrap();
+    assert!(succeeds(&["inspect", commented.to_str().unwrap()]).starts_with("mir \"layer\", 6 nodes\n"));
     let damaged = folder.path().join("damaged");
     fs::write(&damaged, "no weights").unwrap();
     let error = fails(1, &["inspect", damaged.to_str().unwrap()]);
     assert!(error.starts_with("error: ") && error.contains("damaged"), "{error}");
+}
+
+#[test]
+fn names_of_a_file_do_not_drive_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.safetensors");
+    let tensor = TensorRef { dtype: rlx::DType::U8, dims: &[0], bytes: &[] };
+    let metadata = [("note", "one\n\u{1b}[31mtwo")];
+    let mut file = fs::File::create(&path).unwrap();
+    safetensors::write("odd", &mut file, &[("w\u{1b}[2J", tensor)], &metadata).unwrap();
+    let text = succeeds(&["inspect", path.to_str().unwrap()]);
+    assert!(text.contains("w\\u{1b}[2J") && text.contains("metadata note: one\\n\\u{1b}[31mtwo\n"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
 }

@@ -21,6 +21,7 @@ fn the_bundled_model_tells_a_story() {
     assert_eq!(folder["text"], told["text"], "the bundled model is the one in the folder");
     let short = json(&["generate", PROMPT, "--max-tokens", "0", "--json"]);
     assert_eq!((&short["text"], &short["finish"]), (&Value::from(""), &Value::from("max tokens")));
+    assert_eq!(succeeds(&["generate", PROMPT, "--max-tokens", "0"]), format!("{PROMPT}\n"));
 }
 
 #[test]

@@ -26,6 +26,26 @@ fn wrong_usage_is_exit_code_two() {
 }
 
 #[test]
+fn no_option_is_taken_and_ignored() {
+    for arguments in [
+        &["bench", "run-slots", "--input", "x=1"][..],
+        &["bench", "run-slots", "--weights", "random:1"],
+        &["bench", "run-slots", "--dim", "B=2"],
+        &["explain", "layer.rlx", "--stage", "lir", "--html", "page.html"],
+        &["explain", "layer.rlx", "--stage", "lir", "--dim", "B=2"],
+        &["inspect", "layer.rlx", "--depth", "0"],
+    ] {
+        fails(2, arguments);
+    }
+    assert_eq!(
+        fails(1, &["explain", "layer.rlx", "--dim", "S=1", "--dim", "B=65"]),
+        "error: symbol B: is 65, outside [1, 64]\nsymbol S: the graph has no such symbol; it has B\n"
+    );
+    let error = fails(1, &["explain", "layer.rlx", "--memory-budget", "1"]);
+    assert!(error.contains("more than the budget of 1 bytes"), "{error}");
+}
+
+#[test]
 fn devices_name_the_cpu_and_say_why_others_are_not_there() {
     let list = json(&["devices", "--json"]);
     let list = list.as_array().unwrap();

@@ -114,10 +114,52 @@ fn everything_wrong_with_the_inputs_is_one_error() {
     let open = ["run", "sum.rlx", "--input", "left=0", "--input", "right=0", "--input", "count=0"];
     assert_eq!(fails(1, &open), "error: symbol N: has no extent; pass --dim N=N\n");
     let beyond = ["run", "layer.rlx", "--input", "x=0", "--dim", "B=65"];
+    assert_eq!(fails(1, &beyond), "error: symbol B: is 65, outside [1, 64]\n");
+}
+
+#[test]
+fn integers_keep_every_digit() {
+    let count = "count=9007199254740993";
+    let arguments = ["run", "sum.rlx", "--input", "left=[1]", "--input", "right=1", "--input", count];
+    assert!(succeeds(&arguments).ends_with("minus count : i64[] = [-9007199254740993]\n"));
+}
+
+#[test]
+fn what_no_memory_holds_is_refused() {
+    let extent = "N=100000000000000";
+    let arguments = [
+        "run",
+        "sum.rlx",
+        "--input",
+        "left=0",
+        "--input",
+        "right=[1]",
+        "--input",
+        "count=0",
+        "--dim",
+        extent,
+    ];
     assert_eq!(
-        fails(1, &beyond),
-        "error: symbol B: is 65, outside [1, 64]\nsymbol B: has no extent; pass --dim B=N\n"
+        fails(1, &arguments),
+        "error: input \"right\": expected f32[N] with N = 100000000000000, found f32[1]\n\
+         input \"left\": f32[100000000000000] is more than memory holds\n"
     );
+    let error = fails(1, &["run", "sum.rlx", "--threads", "100000"]);
+    assert_eq!(error, "error: device cpu is not available: found 100000 threads, expected 1 to 1024\n");
+}
+
+#[test]
+fn a_cause_is_told_once() {
+    let error = fails(1, &["run", "layer.rlx", "--input", "x=0", "--dim", "B=1", "--weights", "nowhere"]);
+    assert_eq!(error.matches("os error 2").count(), 1, "{error}");
+}
+
+#[test]
+fn a_model_is_text_or_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    let error = fails(1, &["run", &weights]);
+    assert!(error.contains("w.safetensors is no text; expected a graph or module in text form"), "{error}");
 }
 
 #[test]

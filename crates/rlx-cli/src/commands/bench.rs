@@ -60,7 +60,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     let session = args.device.session(args.compile.options())?;
     let mut result = if args.model == Path::new(RUN_SLOTS) {
-        run_slots(&session, args.runs)?
+        run_slots(args, &session)?
     } else {
         bench_model(args, &session)?
     };
@@ -108,17 +108,7 @@ fn bench_model(args: &Args, session: &Session) -> anyhow::Result<Value> {
     let start = Instant::now();
     compiled.run_raw(&feeds)?;
     let first = start.elapsed().as_secs_f64();
-    let bar = progress::bar("running", (args.warmup + args.runs) as u64);
-    let mut times = vec![];
-    for index in 0..args.warmup + args.runs {
-        let start = Instant::now();
-        compiled.run_raw(&feeds)?;
-        if index >= args.warmup {
-            times.push(start.elapsed().as_secs_f64());
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let times = measure(args, || Ok(compiled.run_raw(&feeds).map(drop)?))?;
     let bindings: rlx::Bindings = bindings(&compiled, &feeds)?;
     let memory = compiled.memory_estimate(&bindings)?;
     let mut result = summary(times);
@@ -137,6 +127,24 @@ fn bindings(compiled: &rlx::CompiledGraph, feeds: &[(&str, TensorRef<'_>)]) -> a
     Ok(bindings)
 }
 
+/// Seconds of each measured call of `run`, after those that warm up.
+fn measure(args: &Args, mut run: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Vec<f64>> {
+    let bar = progress::bar("running", (args.warmup as u64).saturating_add(args.runs as u64));
+    for _ in 0..args.warmup {
+        run()?;
+        bar.inc(1);
+    }
+    let mut times = vec![];
+    for _ in 0..args.runs {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed().as_secs_f64());
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(times)
+}
+
 /// Median, least and ninth decile.
 fn summary(mut times: Vec<f64>) -> Value {
     times.sort_by(f64::total_cmp);
@@ -147,8 +155,13 @@ fn summary(mut times: Vec<f64>) -> Value {
 }
 
 /// The overhead of one positional call: `y = exp(-x)` on 16 elements.
-fn run_slots(session: &Session, runs: usize) -> anyhow::Result<Value> {
+fn run_slots(args: &Args, session: &Session) -> anyhow::Result<Value> {
     const CALLS: u32 = 10_000;
+    if args.weights.weights.is_some() || !args.inputs.inputs.is_empty() || !args.dims.by_symbol()?.is_empty()
+    {
+        let message = "run-slots brings its own graph; expected no --weights, --input or --dim";
+        return Err(Usage(message.into()).into());
+    }
     let mut graph = Graph::new("two nodes");
     let x = graph.input_f32("x", [16]);
     let negative = graph.neg(x);
@@ -157,15 +170,9 @@ fn run_slots(session: &Session, runs: usize) -> anyhow::Result<Value> {
     let mut compiled = session.compile(graph.finish()?)?;
     compiled.run(&[("x", &[16], &[0.5; 16])])?;
     let bytes = [0u8; 64];
-    let mut times = vec![];
-    for _ in 0..runs {
-        let start = Instant::now();
-        for _ in 0..CALLS {
-            compiled.run_slots(&[&bytes])?;
-        }
-        times.push(start.elapsed().as_secs_f64() / f64::from(CALLS));
-    }
-    let mut result = summary(times);
+    let times =
+        measure(args, || (0..CALLS).try_for_each(|_| Ok(compiled.run_slots(&[&bytes]).map(drop)?)))?;
+    let mut result = summary(times.into_iter().map(|time| time / f64::from(CALLS)).collect());
     result["model"] = json!(RUN_SLOTS);
     result["calls_per_run"] = json!(CALLS);
     Ok(result)

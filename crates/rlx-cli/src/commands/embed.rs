@@ -20,12 +20,12 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Sentences
+    /// Sentences; one that is too long for the model is cut to its first tokens
     texts: Vec<String>,
     /// Folder with a BERT-class encoder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Take a sentence from every line of this file too; - is stdin
+    /// Take a sentence from every line of this file that is not blank, too; - is stdin
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Sentences that run together

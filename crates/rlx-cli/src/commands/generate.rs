@@ -93,6 +93,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         write(piece)
     })?;
+    if !shown {
+        // A break is kept in `written`.
+        let _ = write(&args.prompt);
+    }
     written?;
     if args.json {
         let finish = match generated.finish {

@@ -1,5 +1,6 @@
 //! `rlx inspect`: what a weights or graph file holds.
 
+use crate::Usage;
 use crate::model::Model;
 use crate::report::{self, Table};
 use anyhow::Context;
@@ -8,7 +9,7 @@ use rlx::{Graph, GraphModule, MappedWeights, WeightLoader};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -33,6 +34,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.depth == 0 {
+        return Err(Usage("--depth 0: expected at least one name part".into()).into());
+    }
     if is_text(&args.file)? {
         let model = Model::read(&args.file)?;
         let value = described_graph(&model)?;
@@ -50,12 +54,19 @@ fn is_text(path: &Path) -> anyhow::Result<bool> {
     if path.is_dir() {
         return Ok(false);
     }
-    let mut head = vec![];
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    file.take(4096).read_to_end(&mut head).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = String::from_utf8_lossy(&head);
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with(';'));
-    Ok(first.is_some_and(|line| line.starts_with("rlx ")))
+    let told = || format!("cannot read {}", path.display());
+    let mut file = BufReader::new(File::open(path).with_context(told)?);
+    loop {
+        let mut line = vec![];
+        file.by_ref().take(4096).read_until(b'\n', &mut line).with_context(told)?;
+        let text = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line).trim_ascii_start();
+        if line.is_empty() || !(text.is_empty() || text.starts_with(b";")) {
+            return Ok(text.starts_with(b"rlx "));
+        }
+        if text.starts_with(b";") && !text.ends_with(b"\n") {
+            file.skip_until(b'\n').with_context(told)?;
+        }
+    }
 }
 
 struct Block {
@@ -66,7 +77,7 @@ struct Block {
 fn blocks(weights: &MappedWeights, depth: usize) -> BTreeMap<String, Block> {
     let mut blocks: BTreeMap<String, Block> = BTreeMap::new();
     for tensor in weights.tensors() {
-        let prefix = tensor.name().split('.').take(depth.max(1)).collect::<Vec<_>>().join(".");
+        let prefix = tensor.name().split('.').take(depth).collect::<Vec<_>>().join(".");
         let block = blocks.entry(prefix).or_insert(Block { tensors: 0, bytes: 0 });
         block.tensors += 1;
         block.bytes += tensor.bytes().len() as u64;
@@ -110,7 +121,7 @@ fn print_weights(weights: &MappedWeights, depth: usize, out: &mut dyn Write) -> 
     }
     table.print(out)?;
     for (key, value) in weights.metadata() {
-        writeln!(out, "metadata {key}: {value}")?;
+        writeln!(out, "metadata {}: {}", report::line(key), report::line(value))?;
     }
     let (tensors, files) = (weights.tensors().len(), weights.files().len());
     Ok(writeln!(out, "{tensors} tensors, {}, {files} file(s)", report::bytes(total(weights)))?)

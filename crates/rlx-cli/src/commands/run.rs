@@ -69,6 +69,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         return report::json(out, &json!({ "device": session.device().to_string(), "outputs": list }));
     }
     for ((name, literal), file) in outputs.iter().zip(&files) {
+        let name = report::line(name);
         match file {
             Some(path) => writeln!(out, "{name} : {} -> {}", literal.ty(), path.display())?,
             None => writeln!(out, "{name} : {} = {}", literal.ty(), preview(literal))?,

@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "NODE", value_parser = parse_node)]
     why: Option<u32>,
     /// Print the model's text at one stage instead
-    #[arg(long, value_enum, conflicts_with_all = ["why", "json"])]
+    #[arg(long, value_enum, conflicts_with_all = ["why", "json", "html", "svg", "dims"])]
     stage: Option<Stage>,
     /// Write a page with pictures and tables, complete in one file
     #[arg(long, value_name = "FILE")]
@@ -96,11 +96,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     match args.why {
         Some(node) => {
-            let nodes = story.nodes.len();
             let Some(node) = story.nodes.get(node as usize) else {
-                return Err(
-                    Usage(format!("--why {node}: the graph has nodes 0 to {}", nodes.max(1) - 1)).into()
-                );
+                let nodes = match story.nodes.len() {
+                    0 => "no nodes".into(),
+                    count => format!("nodes 0 to {}", count - 1),
+                };
+                return Err(Usage(format!("--why {node}: the graph has {nodes}")).into());
             };
             if args.json { report::json(out, &node.json()) } else { print::why(node, out) }
         }
@@ -112,6 +113,6 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 fn print_hir(module: &rlx::GraphModule, out: &mut dyn Write) -> anyhow::Result<()> {
     match module {
         rlx::GraphModule::Hir(module) => Ok(write!(out, "{}", rlx::ir::text::print_module(module))?),
-        other => anyhow::bail!("{} is a {}, it has no blocks", other.name(), other.stage()),
+        other => anyhow::bail!("{} is one graph ({}), it has no named blocks", other.name(), other.stage()),
     }
 }

@@ -4,7 +4,7 @@ use crate::options::DimArgs;
 use rlx::ir::NodeId;
 use rlx::ir::lir::{BufferKind, KernelStep, LirModule, Operand, Step};
 use rlx::opt::{Compiled, DispatchReport, PassSummary, Placement};
-use rlx::{Bindings, Graph, GraphModule, MemoryUse, OpKind, Session};
+use rlx::{Bindings, Graph, GraphModule, MemoryUse, OpKind, RuntimeError, Session};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -98,9 +98,12 @@ pub fn tell(
     dims: &DimArgs,
 ) -> anyhow::Result<Story> {
     let lir = &*compiled.module;
-    let bindings = dims.over(default_extents(lir))?;
+    let bindings = dims.over(default_extents(lir), lir)?;
     let layout = lir.plan.layout(&bindings)?;
     let memory = session.compile_module(compiled.module.clone())?.memory_estimate(&bindings)?;
+    if let Some(budget) = session.options().memory_budget.filter(|&budget| memory.total() > budget) {
+        return Err(RuntimeError::OverBudget { needed: memory, budget }.into());
+    }
     let mut slots: Vec<ArenaSlot> = lir
         .plan
         .slots
