@@ -45,6 +45,9 @@ pub struct Args {
     /// Runs before those
     #[arg(long, default_value_t = 3)]
     warmup: usize,
+    /// Then take the time of every step, over as many runs
+    #[arg(long)]
+    profile: bool,
     /// Append the result to this file, one line of JSON per measurement
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -73,7 +76,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     if args.json {
         return report::json(out, &result);
     }
-    for (name, value) in result.as_object().into_iter().flatten() {
+    for (name, value) in result.as_object().into_iter().flatten().filter(|(_, value)| !value.is_array()) {
         let text = match value {
             Value::Number(number) if name.ends_with("seconds") => {
                 report::seconds(number.as_f64().unwrap_or_default())
@@ -89,6 +92,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "{}: {text}",
             name.trim_end_matches("_seconds").trim_end_matches("_bytes").replace('_', " ")
         )?;
+    }
+    for step in result["steps"].as_array().into_iter().flatten() {
+        let [seconds, share] = ["seconds", "share"].map(|name| step[name].as_f64().unwrap_or_default());
+        let name = step["step"].as_str().unwrap_or_default();
+        writeln!(out, "{:>10} {:>5.1} %  {name}", report::seconds(seconds), 100.0 * share)?;
     }
     Ok(())
 }
@@ -118,7 +126,28 @@ fn bench_model(args: &Args, session: &Session) -> anyhow::Result<Value> {
     result["first_run_seconds"] = json!(first);
     result["kernels"] = json!(compiled.lir().kernel_count());
     result["memory_bytes"] = json!(memory.total());
+    if args.profile {
+        result["steps"] = profile(&mut compiled, &feeds, args.runs)?;
+    }
     Ok(result)
+}
+
+/// Seconds of each step per run, in step order, and its share of all.
+fn profile(
+    compiled: &mut rlx::CompiledGraph,
+    feeds: &[(&str, TensorRef<'_>)],
+    runs: usize,
+) -> anyhow::Result<Value> {
+    let unable = "--profile: this device takes no times of steps; leave it out or choose --device cpu";
+    compiled.timing().ok_or_else(|| Usage(unable.into()))?.set_timing(true);
+    for _ in 0..runs {
+        compiled.run_raw(feeds)?;
+    }
+    let times = compiled.timing().map(|timing| timing.step_times()).unwrap_or_default();
+    let seconds = |time: &rlx::driver::StepTime| time.total.as_secs_f64() / time.runs.max(1) as f64;
+    let all: f64 = times.iter().map(seconds).sum();
+    let line = |time: &rlx::driver::StepTime| json!({ "step": time.step, "seconds": seconds(time), "share": seconds(time) / all });
+    Ok(times.iter().map(line).collect())
 }
 
 fn bindings(compiled: &rlx::CompiledGraph, feeds: &[(&str, TensorRef<'_>)]) -> anyhow::Result<rlx::Bindings> {

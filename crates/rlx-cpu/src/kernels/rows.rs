@@ -140,7 +140,7 @@ impl RowFunction for Softmax {
 }
 
 /// `row[i] = exp(scale * row[i] - top)`, where no exponent exceeds zero by more than rounding;
-/// yields the sum.
+/// yields the sum. What would be subnormal beside the largest, which is 1, is zero.
 #[inline(always)]
 pub(crate) fn replace_by_exp<S: Simd>(simd: S, row: &mut [f32], scale: f32, top: f32) -> f32 {
     let mut total = 0.0;
@@ -150,14 +150,14 @@ pub(crate) fn replace_by_exp<S: Simd>(simd: S, row: &mut [f32], scale: f32, top:
         let mut vectors = block.chunks_exact_mut(S::F32::LANES);
         for vector in vectors.by_ref() {
             let x = S::F32::read(simd, vector).mul_add(scale, top);
-            let x = math::exp_up_to_89(simd, x);
+            let x = math::exp_or_zero(simd, x);
             x.write(vector);
             sum = sum + x;
         }
         let tail = vectors.into_remainder();
         if !tail.is_empty() {
             let x = S::F32::read_partial(simd, tail, f32::NEG_INFINITY);
-            let x = math::exp_up_to_89(simd, x.mul_add(scale, top));
+            let x = math::exp_or_zero(simd, x.mul_add(scale, top));
             x.write_partial(tail);
             sum = sum + x;
         }

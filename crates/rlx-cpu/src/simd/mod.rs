@@ -21,6 +21,7 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use portable::Portable;
+pub(crate) use vector::MAX_LANES;
 pub use vector::{Float32, Int32, Mask, Simd, Vector};
 
 use std::sync::OnceLock;

@@ -7,7 +7,7 @@ use super::{Kernel, SimdLevel};
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Neg, Sub};
 
 /// The largest number of lanes of any vector type.
-const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 16;
 
 /// A token that proves the presence of an instruction set.
 pub trait Simd: Copy + Send + Sync + 'static {

@@ -3,7 +3,7 @@
 use super::super::rows::{Scale, change, replace_by_exp};
 use super::super::{map::UnaryFunction, math, reduce::largest_of};
 use super::Mask;
-use crate::simd::{Float32, Simd, Vector};
+use crate::simd::{Float32, MAX_LANES, Simd, Vector};
 
 /// Where one query's row stands.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Place {
     pub first_key: usize,
 }
 
-/// Turns raw products into masked scores, in place.
+/// Turns raw products into masked scores, in place; yields the positive factor that they still lack.
 #[inline(always)]
 pub(super) fn finish_scores<S: Simd>(
     simd: S,
@@ -24,8 +24,11 @@ pub(super) fn finish_scores<S: Simd>(
     softcap: Option<f32>,
     mask: Mask<'_>,
     place: Place,
-) {
+) -> f32 {
+    // What hides keys needs no scaled scores: the weights take the factor on the way.
+    let late = scale > 0.0 && softcap.is_none() && !matches!(mask, Mask::Bias { .. });
     match softcap {
+        None if late => {}
         None => change(simd, row, Scale(scale)),
         Some(cap) => change(simd, row, Softcap { scale: scale / cap, cap }),
     }
@@ -38,9 +41,11 @@ pub(super) fn finish_scores<S: Simd>(
         Mask::Keep { data, strides } => {
             let data = &data[start(strides)..];
             if strides[3] == 1 {
-                row.iter_mut().zip(data).for_each(|(x, &keep)| hide(x, keep));
+                hide(simd, row, data);
             } else {
-                row.iter_mut().enumerate().for_each(|(j, x)| hide(x, data[j * strides[3]]));
+                let hidden = |j: usize| data[j * strides[3]] == 0;
+                let hidden = row.iter_mut().enumerate().filter(|(j, _)| hidden(*j));
+                hidden.for_each(|(_, x)| *x = f32::NEG_INFINITY);
             }
         }
         Mask::Bias { data, strides } => {
@@ -52,11 +57,27 @@ pub(super) fn finish_scores<S: Simd>(
             }
         }
     }
+    if late { scale } else { 1.0 }
 }
 
+/// Scores where `keep` is zero become minus infinity.
 #[inline(always)]
-fn hide(score: &mut f32, keep: u8) {
-    *score = if keep == 0 { f32::NEG_INFINITY } else { *score };
+fn hide<S: Simd>(simd: S, row: &mut [f32], keep: &[u8]) {
+    let keep = &keep[..row.len()];
+    if !keep.contains(&0) {
+        return;
+    }
+    let (zero, hidden) = (S::F32::splat(simd, 0.0), S::F32::splat(simd, f32::NEG_INFINITY));
+    for (scores, keep) in row.chunks_mut(S::F32::LANES).zip(keep.chunks(S::F32::LANES)) {
+        let mut flags = [0.0; MAX_LANES];
+        flags.iter_mut().zip(keep).for_each(|(flag, &keep)| *flag = f32::from(keep));
+        let mask = S::F32::read(simd, &flags).same(zero);
+        if scores.len() == S::F32::LANES {
+            S::F32::select(mask, hidden, S::F32::read(simd, scores)).write(scores);
+        } else {
+            S::F32::select(mask, hidden, S::F32::read_partial(simd, scores, 0.0)).write_partial(scores);
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! One task of an attention: a block of queries of the query heads that share a key head.
 
 use super::score::{Place, add_weighted, dot, finish_scores, weigh};
-use super::{Alignment, Attention, Blocks, Buffers, Mask, TALLEST, cast_bytes_mut};
+use super::{Alignment, Attention, Blocks, Buffers, TALLEST, cast_bytes_mut};
 use crate::kernels::gemm::micro::{MicroKernel, Straight, Table};
 use crate::kernels::rows::{Scale, change};
 use crate::kernels::transpose::Transpose;
@@ -198,14 +198,10 @@ impl Task<'_> {
             let line = &mut line[from..to];
             let place = Place { batch: self.batch, head, query, first_key: low + from };
             let Attention { scale, softcap, mask, .. } = *self.attention;
-            // Without bends and masks, the weights take the scale on the way.
-            let plain = scale > 0.0 && softcap.is_none() && matches!(mask, Mask::None);
-            if !plain {
-                finish_scores(simd, line, scale, softcap, mask, place);
-            }
+            let scale = finish_scores(simd, line, scale, softcap, mask, place);
             let state = first_row + row;
             let (top, sum) = (&mut self.buffers.tops[state], &mut self.buffers.sums[state]);
-            let factor = weigh(simd, line, if plain { scale } else { 1.0 }, top, sum);
+            let factor = weigh(simd, line, scale, top, sum);
             if factor != 1.0 {
                 let running = &mut self.buffers.running[state * padded..(state + 1) * padded];
                 change(simd, running, Scale(factor));

@@ -5,7 +5,7 @@
 //! tiles. After the last k, the finished rows of the block go to the epilogue while they are hot.
 //! The blocks of k are the same for every task, so the bits of C do not depend on the threads.
 
-use super::micro::{MicroKernel, Table, Tile};
+use super::micro::{Ahead, MicroKernel, Table, Tile};
 use super::pack::{Feeds, PanelShape, pack_panel, pack_rows};
 use super::{Epilogue, TileMut};
 use crate::kernels::{Context, KernelError, Matrix, MatrixMut, cast_bytes_mut};
@@ -16,6 +16,12 @@ use std::ops::Range;
 const DEPTH: usize = 512;
 /// Bytes of a block of B.
 const B_BLOCK: usize = 640 << 10;
+/// Bytes of a block of packed B where A is near: while one block is used, the next is asked for.
+const PACKED_BLOCK: usize = 256 << 10;
+/// Bytes of A that stay near while the blocks of B pass by.
+const NEAR_A: usize = 384 << 10;
+/// Passes over a block from which on they have the time to ask for the next.
+const PASSES_AHEAD: usize = 3;
 /// Rows of A that are packed together.
 const A_ROWS: usize = 96;
 /// Padding of a packed row of A, so that rows do not share cache sets.
@@ -173,7 +179,9 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
         let column_block = if b_in_place || (packed && thin) {
             THIN_COLUMNS
         } else {
-            let fits = B_BLOCK / (depth_block * size_of::<M::B>()).max(1);
+            let a_is_near = rows * depth_block * size_of::<M::A>() <= NEAR_A;
+            let bytes = if packed && a_is_near { PACKED_BLOCK } else { B_BLOCK };
+            let fits = bytes / (depth_block * size_of::<M::B>()).max(1);
             (fits / shape.columns * shape.columns).max(shape.columns)
         };
         let c_row = c.row_stride;
@@ -208,18 +216,40 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
             b: cast_bytes_mut(SCRATCH, b_scratch).expect("parts of the scratch are aligned"),
         };
         let column_block = even_block(columns.len(), self.column_block, self.shape.columns);
+        let blocks = |first: usize| first..columns.end.min(first + column_block);
         for first in columns.clone().step_by(column_block) {
-            let block = first..columns.end.min(first + column_block);
             let mut k = 0;
             loop {
                 let ks = k..self.depth.min(k + self.depth_block);
                 k = ks.end;
-                self.block(rows.clone(), block.clone(), ks, &mut buffers);
+                let next = if k < self.depth { (first, k) } else { (first + column_block, 0) };
+                let next = (blocks(next.0), next.1..self.depth.min(next.1 + self.depth_block));
+                self.block(rows.clone(), blocks(first), ks, &next, &mut buffers);
                 if k == self.depth {
                     break;
                 }
             }
         }
+    }
+
+    /// What pass `pass` of `passes` over panel `number` of a block asks for: its share of that panel of the
+    /// next block.
+    fn ahead(
+        &self,
+        number: usize,
+        [pass, passes]: [usize; 2],
+        (columns, ks): &(Range<usize>, Range<usize>),
+    ) -> Option<Ahead> {
+        let column = columns.start + number * self.shape.columns;
+        let Panels::Packed(_) = self.product.b else { return None };
+        if column >= columns.end || passes < PASSES_AHEAD {
+            return None;
+        }
+        let (panel, _) = self.panel(column, columns, ks, &[]);
+        let bytes = ks.len() * self.shape.columns * size_of::<M::B>();
+        let part = bytes.div_ceil(passes);
+        let step = part.div_ceil(self.depth_block).min(64);
+        Some(Ahead { from: panel.cast::<u8>().wrapping_add(pass * part), step })
     }
 
     fn a_row_length(&self) -> usize {
@@ -232,9 +262,12 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
         rows: Range<usize>,
         columns: Range<usize>,
         ks: Range<usize>,
+        next: &(Range<usize>, Range<usize>),
         buffers: &mut Buffers<'_, M>,
     ) {
         self.pack_block(&columns, &ks, buffers.b);
+        let passes = rows.len().div_ceil(self.table.tiles.len());
+        let mut pass = 0;
         let group = if self.pack_a { A_ROWS.min(self.product.a.rows()) } else { rows.len() };
         for first in rows.clone().step_by(group.max(1)) {
             let group = first..rows.end.min(first + group);
@@ -255,7 +288,9 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
                     let at = self.product.a.pointer(short.start, ks.start);
                     (at.cast::<M::A>(), self.product.a.row_stride())
                 };
-                self.rows(short, &columns, &ks, (a, a_row), buffers.b);
+                let ahead = |number| self.ahead(number, [pass, passes], next);
+                self.rows(short, &columns, &ks, (a, a_row), (buffers.b, &ahead));
+                pass += 1;
             }
         }
     }
@@ -316,15 +351,17 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
         columns: &Range<usize>,
         ks: &Range<usize>,
         (a, a_row): (*const M::A, isize),
-        packed: &[M::B],
+        (packed, ahead): (&[M::B], &dyn Fn(usize) -> Option<Ahead>),
     ) {
         let tile_function = self.table.tiles[rows.len() - 1];
         let c = self.c.as_ptr().wrapping_add(rows.start * self.c_row);
         let accumulate = self.product.accumulate || ks.start > 0;
-        for column in columns.clone().step_by(self.shape.columns) {
+        for (number, column) in columns.clone().step_by(self.shape.columns).enumerate() {
             let (b, b_step) = self.panel(column, columns, ks, packed);
             let c = c.wrapping_add(column);
-            let mut tile = Tile { depth: ks.len(), a, a_row, b, b_step, c, c_row: self.c_row, accumulate };
+            let ahead = ahead(number).unwrap_or(Ahead::nothing(a));
+            let (depth, c_row) = (ks.len(), self.c_row);
+            let mut tile = Tile { depth, a, a_row, b, b_step, c, c_row, accumulate, ahead };
             let valid = self.shape.columns.min(columns.end - column);
             if valid == self.shape.columns {
                 // SAFETY: the table fits the processor; A, the panel and C (all columns of the

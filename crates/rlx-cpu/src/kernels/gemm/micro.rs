@@ -34,6 +34,22 @@ pub(crate) struct Tile<A, B, C> {
     pub c_row: usize,
     /// Whether to add to C rather than overwrite it.
     pub accumulate: bool,
+    /// What a tall tile asks for on the way, for tiles to come.
+    pub ahead: Ahead,
+}
+
+/// Memory to ask for: an address, and the bytes to move on with every k. Any address is fine.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    pub from: *const u8,
+    pub step: usize,
+}
+
+impl Ahead {
+    /// Nothing to ask for; `hot` is memory that is near anyway.
+    pub fn nothing<T>(hot: *const T) -> Ahead {
+        Ahead { from: hot.cast(), step: 0 }
+    }
 }
 
 /// Computes one tile.
@@ -72,7 +88,8 @@ impl Table<Straight<f32, f32>> {
         assert!(reach(depth, b_step, self.columns) <= b.len(), "the panel lies in the slice");
         assert!(reach(rows, c_row, self.columns) <= c.len(), "the tile of C lies in the slice");
         let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
-        let tile = Tile { depth, a, a_row: a_row as isize, b, b_step, c, c_row, accumulate };
+        let ahead = Ahead::nothing(a);
+        let tile = Tile { depth, a, a_row: a_row as isize, b, b_step, c, c_row, accumulate, ahead };
         // SAFETY: the operands were just checked, and tables are made for this processor.
         unsafe { self.tiles[rows - 1](&tile) }
     }
@@ -171,7 +188,7 @@ impl<T: Real, B: Widens<T>> Generic for Straight<T, B> {
         let lanes = T::V::<S>::LANES;
         let mut b = tile.b;
         for k in 0..tile.depth {
-            ask_ahead::<_, ROWS>(b, tile.b_step, lanes);
+            ask_ahead::<_, ROWS>(b, tile.b_step, lanes, (tile.ahead, k));
             // SAFETY: the panel has `depth` steps of two vectors.
             let left = unsafe { B::load(simd, b) };
             // SAFETY: as above.
@@ -272,7 +289,7 @@ impl Generic for BrainWiden {
         let high = S::I32::splat(simd, -0x1_0000);
         let mut b: *const i32 = tile.b.cast();
         for k in (0..tile.depth).step_by(2) {
-            ask_ahead::<_, ROWS>(b, tile.b_step / 2, lanes);
+            ask_ahead::<_, ROWS>(b, tile.b_step / 2, lanes, (tile.ahead, k));
             // SAFETY: the panel has `depth` rounded up to pairs of two vectors.
             let left = unsafe { S::I32::load(simd, b) };
             // SAFETY: as above.
@@ -314,13 +331,16 @@ unsafe fn add_products<S: Simd, const ROWS: usize>(
     }
 }
 
-/// Asks for the two vectors of a later step of a thin tile's panel.
+/// Asks for the two vectors of a later step of a thin tile's panel, or for what a tall tile has ahead at
+/// step `k`.
 #[inline(always)]
-fn ask_ahead<T, const ROWS: usize>(b: *const T, step: usize, lanes: usize) {
+fn ask_ahead<T, const ROWS: usize>(b: *const T, step: usize, lanes: usize, (ahead, k): (Ahead, usize)) {
     if ROWS <= PREFETCH_ROWS {
         let ahead = b.wrapping_add(PREFETCH_STEPS * step);
         prefetch(ahead);
         prefetch(ahead.wrapping_add(lanes));
+    } else {
+        prefetch(ahead.from.wrapping_add(k * ahead.step));
     }
 }
 
