@@ -5,7 +5,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use rlx::ir::lir::LirModule;
 use rlx::{
-    Bindings, CompileOptions, DType, Device, KernelDispatch, PrecisionPolicy, Session, SessionOptions,
+    Bindings, Checks, CompileOptions, DType, Device, KernelDispatch, PrecisionPolicy, Session, SessionOptions,
 };
 use std::collections::BTreeMap;
 
@@ -53,6 +53,15 @@ pub enum Dispatch {
     ForceNative,
 }
 
+/// What becomes of values that an op does not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ValueChecks {
+    /// The run fails and names the op
+    On,
+    /// The nearest legal value is taken
+    Clamp,
+}
+
 /// How to compile.
 #[derive(Args)]
 pub struct CompileArgs {
@@ -62,6 +71,9 @@ pub struct CompileArgs {
     /// Kernels or decompositions
     #[arg(long, value_enum, default_value_t = Dispatch::PreferNative)]
     pub dispatch: Dispatch,
+    /// Values that ops do not take, such as an index out of range
+    #[arg(long, value_enum, default_value_t = ValueChecks::On)]
+    pub checks: ValueChecks,
     /// Leave elementwise ops as steps of their own
     #[arg(long)]
     pub no_fusion: bool,
@@ -84,6 +96,10 @@ impl CompileArgs {
                 Dispatch::PreferNative => KernelDispatch::PreferNative,
                 Dispatch::ForceDecomposed => KernelDispatch::ForceDecomposed,
                 Dispatch::ForceNative => KernelDispatch::ForceNative,
+            },
+            checks: match self.checks {
+                ValueChecks::On => Checks::On,
+                ValueChecks::Clamp => Checks::Clamp,
             },
             fusion: !self.no_fusion,
             ..CompileOptions::default()

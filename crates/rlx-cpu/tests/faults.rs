@@ -9,7 +9,8 @@ use rlx_ir::op::Fill;
 use rlx_ir::ops::*;
 use rlx_ir::sample::{Generator, fill_literal};
 use rlx_ir::{DType, Graph, Literal, Op, TensorType};
-use rlx_opt::CompileOptions;
+use rlx_opt::{CompileOptions, KernelDispatch};
+use rlx_testkit::backend_suite::{check_fault_words, check_values};
 
 /// `op` on floats of the extents in `floats` and the integers `indices` of extents `dims` as
 /// operand `slot`: the last one is made `bad`, and `message` is expected.
@@ -70,4 +71,17 @@ fn windows_that_do_not_fit_are_refused() {
         refuses(DynamicUpdateSlice { axes: vec![0] }, &[&[4, 3], &[2, 3]], (2, &[1]), bad, &message);
         refuses(KvAppend { axis: 1 }, &[&[1, 4, 3], &[1, 2, 3]], (2, &[1]), bad, &message);
     }
+}
+
+#[test]
+fn every_kernel_refuses_exactly_what_its_op_does_not_take() {
+    let backend = CpuBackend::with(2, SimdLevel::detect()).unwrap();
+    for dispatch in [KernelDispatch::PreferNative, KernelDispatch::ForceDecomposed] {
+        check_values(&backend, &CompileOptions { dispatch, ..CompileOptions::default() }, 1000);
+    }
+}
+
+#[test]
+fn words_of_a_module_are_faults() {
+    check_fault_words(&CpuBackend::with(1, SimdLevel::detect()).unwrap()).unwrap();
 }

@@ -1,6 +1,6 @@
 //! What goes wrong between a caller and a device.
 
-use rlx_ir::lir::{LirError, PlanError};
+use rlx_ir::lir::{FaultWords, LirError, PlanError};
 use rlx_ir::{DType, Diagnostic, DimError};
 use rlx_opt::OptError;
 
@@ -105,4 +105,16 @@ pub enum DriverError {
         /// The driver's message.
         message: String,
     },
+}
+
+impl DriverError {
+    /// The fault that the words of a run tell, if one; `bytes` are those of the words.
+    ///
+    /// # Errors
+    /// [`DriverError::Fault`] with the node, the operand and the position.
+    pub fn from_words(words: &FaultWords, bytes: &[u8]) -> Result<(), DriverError> {
+        let Some((check, position)) = words.first(bytes) else { return Ok(()) };
+        let fault = format!("{} is out of range, first at element {position}", check.operand);
+        Err(DriverError::Fault { node: check.node.clone(), fault })
+    }
 }

@@ -47,6 +47,7 @@ impl<D: GpuDevice + 'static> Backend for GpuBackend<D> {
             name: self.backend,
             fingerprint: if long { "int64".into() } else { String::new() },
             alignment: 256,
+            checks_values: true,
             claim: if long { |view| claims::claim(view, LONG) } else { |view| claims::claim(view, WORDS) },
             scalar: match long {
                 true => |op, dtype| claims::scalar(op, dtype, LONG),

@@ -236,10 +236,23 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
             let (buffer, offset) = self.memory.place(entry.buffer, &bound.layout);
             parts.push(ReadBack { buffer, offset, bytes });
         }
+        let mut checks =
+            vec![0u8; shared.module.io.faults.as_ref().map_or(0, |words| 8 * words.checks.len())];
+        if let Some(words) = &shared.module.io.faults {
+            let (buffer, offset) = self.memory.place(words.entry.buffer, &bound.layout);
+            parts.push(ReadBack { buffer, offset, bytes: &mut checks });
+        }
         shared.device.read(&mut parts).map_err(&failed)?;
         let mut faults =
             words.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-        let Some(word) = faults.clone().position(|word| word != u32::MAX) else { return Ok(()) };
+        let Some(word) = faults.clone().position(|word| word != u32::MAX) else {
+            return shared
+                .module
+                .io
+                .faults
+                .as_ref()
+                .map_or(Ok(()), |words| DriverError::from_words(words, &checks));
+        };
         let position = faults.nth(word).unwrap_or(0);
         self.memory.faults =
             Arc::new(no_faults(&*shared.device, shared.stage.fault_words()).map_err(&failed)?);

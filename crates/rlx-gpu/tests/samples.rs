@@ -4,7 +4,7 @@ use rlx_driver::Device;
 use rlx_gpu::GpuBackend;
 use rlx_gpu::checked::Checked;
 use rlx_opt::CompileOptions;
-use rlx_testkit::backend_suite::run_samples;
+use rlx_testkit::backend_suite::{check_fault_words, check_values, run_samples};
 use rlx_testkit::decoder::check_decoder;
 
 /// All that kernels cannot do, and nothing else: dtypes.
@@ -45,4 +45,11 @@ fn products_of_any_number_of_rows_agree() {
 fn small_floats_round_as_by_the_interpreter() {
     let backend = GpuBackend::new(Checked, Device::GPU, "checked");
     rlx_testkit::small_floats::check_small_floats(&backend).expect("casts agree with the interpreter");
+}
+
+#[test]
+fn values_that_ops_do_not_take_are_faults() {
+    let backend = GpuBackend::new(Checked, Device::GPU, "checked");
+    check_values(&backend, &CompileOptions::default(), 1000);
+    check_fault_words(&backend).expect("the words of a module are heeded");
 }

@@ -30,6 +30,7 @@ pub mod scalar;
 pub mod shape;
 pub mod special;
 pub mod text;
+pub mod value_range;
 pub mod verify;
 
 pub use accuracy::Accuracy;
@@ -44,3 +45,4 @@ pub use number::Number;
 pub use ops::{Op, OpKind};
 pub use scalar::{ScalarKind, ScalarOp, ScalarProgram};
 pub use shape::{Shape, TensorType};
+pub use value_range::{UsedPart, ValueRange, ValueWindow};

@@ -11,6 +11,7 @@ use crate::layout::Layout;
 use crate::literal::Literal;
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
+use crate::value_range::ValueRange;
 use std::fmt;
 
 /// Names and prose of an op, filled in by [`op!`](crate::op!).
@@ -91,6 +92,9 @@ pub type EvalRule<O> = fn(&O, &[&Literal]) -> Evaluated;
 /// Definition in terms of other ops; builds into the graph and returns the results.
 pub type DecomposeRule<O> = fn(&O, &mut Graph, &[Value]) -> Vec<Value>;
 
+/// The values that the op takes, from its operand types, which have passed inference.
+pub type RangeRule<O> = fn(&O, &[&TensorType]) -> Vec<ValueRange>;
+
 /// Where an op's meaning comes from. Exactly one of the constructors below
 /// applies; a composite may add its own evaluation, which generic tests then
 /// compare with the decomposition.
@@ -103,6 +107,8 @@ pub struct Meaning<O> {
     pub eval: Option<EvalRule<O>>,
     /// Decomposition.
     pub decompose: Option<DecomposeRule<O>>,
+    /// The values of integer operands outside which the op faults.
+    pub ranges: Option<RangeRule<O>>,
     /// The result is the first operand but for a part, so a backend may write that part in place.
     pub updates_first: bool,
 }
@@ -110,17 +116,15 @@ pub struct Meaning<O> {
 impl<O> Meaning<O> {
     /// Input, parameter, state: the environment gives the value.
     pub const fn leaf() -> Self {
-        Meaning { scalar: None, view: None, eval: None, decompose: None, updates_first: false }
+        Meaning { scalar: None, view: None, eval: None, decompose: None, ranges: None, updates_first: false }
     }
     /// The same meaning, of an op that changes a part of its first operand.
     pub const fn in_place(self) -> Self {
-        Meaning {
-            scalar: self.scalar,
-            view: self.view,
-            eval: self.eval,
-            decompose: self.decompose,
-            updates_first: true,
-        }
+        Meaning { updates_first: true, ..self }
+    }
+    /// The same meaning, of an op that faults on values outside these ranges.
+    pub const fn checked(self, rule: RangeRule<O>) -> Self {
+        Meaning { ranges: Some(rule), ..self }
     }
     /// An elementwise op.
     pub const fn scalar(rule: ScalarRule<O>) -> Self {

@@ -77,12 +77,12 @@ fn values_outside_their_range_are_faults() {
     let [q, kv] = [f32(&[2, 1, 1, 2]), f32(&[2, 1, 4, 2])].map(|ty| fill(&ty, 1));
     let lengths = Literal::ints(DType::I32, &[2], &[4, 5]);
     let fault = evaluate_op(&op.clone().into(), &[&q, &kv, &kv, &lengths]).unwrap_err();
-    assert_eq!(fault.0, "kv_lengths[1] is 5, outside 0 ..= 4");
+    assert_eq!(fault.0, "kv_lengths[1] is 5, outside [0, 5)");
     let paged = Attention { block_table: true, ..op };
     let lengths = Literal::ints(DType::I32, &[2], &[3, 8]);
     let table = Literal::ints(DType::I32, &[2, 2], &[0, -1, 1, 2]);
     let fault = evaluate_op(&paged.into(), &[&q, &kv, &kv, &lengths, &table]).unwrap_err();
-    assert_eq!(fault.0, "block_table[1, 1] is 2, outside 0 .. 2");
+    assert_eq!(fault.0, "block_table[1, 1] is 2, outside [0, 2)");
 }
 
 #[test]
@@ -144,5 +144,5 @@ fn rope_names_what_it_refuses() {
     let [x, table] = [x, table].map(|ty| fill(&ty, 7));
     let positions = Literal::ints(DType::I32, &[3], &[0, 1, 3]);
     let fault = evaluate_op(&placed.into(), &[&x, &table, &table, &positions]).unwrap_err();
-    assert_eq!(fault.0, "positions element 2 is 3, outside 0 .. 3");
+    assert_eq!(fault.0, "positions[2] is 3, outside [0, 3)");
 }

@@ -51,7 +51,7 @@ mod ir_error {
         a_text_that_is_none: Syntax, parse_graph("rlx 1\ngraph \"g\" {\n  node\n}").unwrap_err()
             => "line 3: text: expected `%`, `symbol`, `output`, `update` or `}`, found `node`";
         values_that_an_op_refuses: Fault, evaluate(&gathering(), &feeds(7)).unwrap_err()
-            => "%2 gather: index 7 at position [0] is outside [0, 3)";
+            => "%2 gather: indices[0] is 7, outside [0, 3)";
         inputs_that_do_not_fit: Inputs, {
             let mut feeds = feeds(0);
             feeds.remove("table");

@@ -167,41 +167,33 @@ fn indices_out_of_range_are_faults() {
     let table = Literal::floats(DType::F32, &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     let ints = |dims: &[usize], values: &[i128]| Literal::ints(DType::I64, dims, values);
     let gather = Gather { axis: 1 };
-    faults(
-        gather.clone(),
-        &[table.clone(), ints(&[2], &[2, 3])],
-        "index 3 at position [1] is outside [0, 3)",
-    );
-    faults(gather, &[table.clone(), ints(&[1, 1], &[-1])], "index -1 at position [0, 0] is outside [0, 3)");
+    faults(gather.clone(), &[table.clone(), ints(&[2], &[2, 3])], "indices[1] is 3, outside [0, 3)");
+    faults(gather, &[table.clone(), ints(&[1, 1], &[-1])], "indices[0, 0] is -1, outside [0, 3)");
     let nothing = Literal::floats(DType::F32, &[0, 3], &[]);
-    faults(Gather { axis: 0 }, &[nothing, ints(&[1], &[0])], "index 0 at position [0] is outside [0, 0)");
+    faults(Gather { axis: 0 }, &[nothing, ints(&[1], &[0])], "indices[0] is 0, outside [0, 0)");
     faults(
         GatherElements { axis: 0 },
         &[table.clone(), ints(&[1, 2], &[0, 2])],
-        "index 2 at position [0, 1] is outside [0, 2)",
+        "indices[0, 1] is 2, outside [0, 2)",
     );
     let vector = ints(&[2], &[0, 5]);
-    faults(
-        GatherNd { batch_dims: 0 },
-        &[table.clone(), vector.clone()],
-        "index 5 at position [1] is outside [0, 3)",
-    );
+    faults(GatherNd { batch_dims: 0 }, &[table.clone(), vector.clone()], "indices[1] is 5, outside [0, 3)");
     let one = Literal::floats(DType::F32, &[], &[1.0]);
     faults(
         ScatterNd { kind: ScatterKind::Add },
         &[table.clone(), vector, one],
-        "index 5 at position [1] is outside [0, 3)",
+        "indices[1] is 5, outside [0, 3)",
     );
     let column = Literal::floats(DType::F32, &[2, 1], &[1.0, 2.0]);
     faults(
         ScatterAdd { axis: 1 },
         &[table.clone(), ints(&[1], &[i128::from(i64::MIN)]), column.clone()],
-        "index -9223372036854775808 at position [0] is outside [0, 3)",
+        "indices[0] is -9223372036854775808, outside [0, 3)",
     );
     faults(
         ScatterElements { axis: 1, kind: ScatterKind::None },
         &[table.clone(), ints(&[2, 1], &[0, 3]), column],
-        "index 3 at position [1, 0] is outside [0, 3)",
+        "indices[1, 0] is 3, outside [0, 3)",
     );
 }
 
@@ -212,14 +204,14 @@ fn windows_out_of_range_are_faults() {
     for (dtype, start) in
         [(DType::I32, 2), (DType::I64, -1), (DType::U32, (1 << 32) - 1), (DType::I64, i128::from(i64::MAX))]
     {
-        let message = format!("start {start} at position 0 leaves no room for 2 elements in 3");
+        let message = |name: &str| format!("{name}[0] is {start}, outside [0, 2)");
         let starts = Literal::ints(dtype, &[1], &[start]);
         let window = DynamicSlice { axes: vec![1], sizes: dims([2]) };
-        faults(window, &[base.clone(), starts.clone()], &message);
+        faults(window, &[base.clone(), starts.clone()], &message("starts"));
         let write = DynamicUpdateSlice { axes: vec![1] };
-        faults(write, &[base.clone(), update.clone(), starts], &message);
+        faults(write, &[base.clone(), update.clone(), starts], &message("starts"));
         let positions = Literal::ints(dtype, &[2], &[start, 0]);
-        faults(KvAppend { axis: 1 }, &[base.clone(), update.clone(), positions], &message);
+        faults(KvAppend { axis: 1 }, &[base.clone(), update.clone(), positions], &message("positions"));
     }
 }
 

@@ -64,6 +64,9 @@ pub struct Capabilities {
     pub fingerprint: String,
     /// Alignment of every buffer in the arena, in bytes; a power of two.
     pub alignment: usize,
+    /// Do kernels refuse integer operands with values that their op does not take? Where they do not,
+    /// `insert_checks` makes the checks nodes of the graph.
+    pub checks_values: bool,
     /// Does the backend have a kernel for this op? Not asked for elementwise
     /// and movement ops, which every backend runs through regions and views.
     pub claim: fn(&OpView<'_>) -> Claim,
@@ -89,6 +92,7 @@ impl Capabilities {
             name: "reference",
             fingerprint: String::new(),
             alignment: 64,
+            checks_values: true,
             claim: |view| {
                 Claim::when(view.op.meaning().decompose.is_none(), || "composite ops are decomposed".into())
             },

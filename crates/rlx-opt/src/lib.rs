@@ -24,7 +24,7 @@ pub use legalize::{
     format_legalize_error, legalize_for_backend, prepare_graph_for_backend_with_report, rewrite_for_backend,
 };
 pub use lower::{Lowered, Placement, lower_to_lir};
-pub use options::{CompileOptions, KernelDispatch, PrecisionPolicy};
+pub use options::{Checks, CompileOptions, KernelDispatch, PrecisionPolicy};
 pub use pass::{OptError, Pass, PassContext};
 pub use pipeline::{Compiled, Pipeline, compile, compile_with};
 pub use report::{CompileReport, DispatchCounts, DispatchReport, Fusion, PassSummary};

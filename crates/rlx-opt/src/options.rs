@@ -31,15 +31,15 @@ pub enum KernelDispatch {
     ForceNative,
 }
 
-/// Whether run-time value checks are compiled in.
+/// What becomes of values that an op does not take, such as an index out of range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Checks {
-    /// Faults are reported.
+    /// The run is a fault that names the op and the position.
     #[default]
     On,
-    /// No check: out-of-range indices are undefined but memory-safe.
+    /// No check, and undefined results; refused where kernels check in any case.
     Off,
-    /// Out-of-range indices are clamped, and reported.
+    /// The nearest legal value is taken; where there is none, as `On`.
     Clamp,
 }
 

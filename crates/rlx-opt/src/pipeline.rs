@@ -6,12 +6,12 @@
 
 use crate::capabilities::Capabilities;
 use crate::lower::{Placement, lower_to_lir};
-use crate::options::{Checks, CompileOptions};
+use crate::options::CompileOptions;
 use crate::pass::{OptError, Pass, PassContext};
 use crate::passes::ALL;
 use crate::report::CompileReport;
-use crate::rewrite::Rewritten;
-use rlx_ir::lir::{BindingCheck, VerifiedLir};
+use crate::rewrite::{Remark, Rewritten};
+use rlx_ir::lir::{BindingCheck, FaultCheck, FaultWords, LirModule, VerifiedLir};
 use rlx_ir::{Diagnostic, Graph, IrError, NodeId};
 use std::collections::HashSet;
 use std::fmt;
@@ -19,7 +19,7 @@ use std::str::FromStr;
 
 /// The passes of the standard pipeline, in order.
 pub const STANDARD: &str = "assign_precision, simplify_algebra, fold_constants, merge_common_subexpressions, \
-    eliminate_dead_code, fuse_named, decompose_unclaimed, simplify_algebra, fold_constants, \
+    eliminate_dead_code, fuse_named, insert_checks, decompose_unclaimed, simplify_algebra, fold_constants, \
     merge_common_subexpressions, eliminate_dead_code, fuse_elementwise, eliminate_dead_code";
 
 /// The pass called `name`.
@@ -142,22 +142,24 @@ pub fn compile_with(
     watch: &mut dyn FnMut(&'static dyn Pass, &Rewritten),
 ) -> Result<Compiled, OptError> {
     rlx_ir::verify::verify(&graph)?;
-    if options.checks != Checks::On {
-        let reason = "kernels check values always; leave it on".to_owned();
-        return Err(OptError::Option { option: "checks", reason });
-    }
     let context = PassContext { capabilities, options };
     let mut report = CompileReport::new(&graph, capabilities.name);
     // What a definition is built of may demand less of its extents than the op that it defines.
     let is_defined = |id: &NodeId| graph.node(*id).op.meaning().decompose.is_some();
     let defined = graph.iter().map(|(id, _)| id).filter(is_defined);
     let checks: Vec<BindingCheck> = defined.filter_map(|id| BindingCheck::of(&graph, id)).collect();
+    let mut words: Vec<FaultCheck> = vec![];
     let graph = pipeline.run(graph, &context, &mut |pass, rewritten| {
+        words.extend(rewritten.notes.iter().filter_map(|note| match &note.remark {
+            Remark::Checked(check) => Some(check.clone()),
+            _ => None,
+        }));
         report.follow(pass, rewritten);
         watch(pass, rewritten);
     })?;
     let mut lowered = lower_to_lir(&graph, &context)?;
     report.place(&lowered.placements);
+    set_faults(&mut lowered.module, words);
     let mut known = HashSet::new();
     let all = checks.into_iter().chain(std::mem::take(&mut lowered.module.checks));
     lowered.module.checks =
@@ -167,4 +169,11 @@ pub fn compile_with(
         OptError::Broken { pass: "lower_to_lir", error: Box::new(IrError::Invalid(findings)) }
     })?;
     Ok(Compiled { module, graph, placements: lowered.placements, report })
+}
+
+/// Makes the last output, which `insert_checks` added, the fault words of the module.
+fn set_faults(module: &mut LirModule, checks: Vec<FaultCheck>) {
+    if !checks.is_empty() {
+        module.io.faults = module.io.outputs.pop().map(|entry| FaultWords { entry, checks });
+    }
 }

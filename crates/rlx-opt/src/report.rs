@@ -141,6 +141,7 @@ impl CompileReport {
                     }
                     // What happens after the target was asked happens to its kernels.
                     Remark::Simplified(_) | Remark::Fused(_) => rewritten[node] |= outcomes[node].is_none(),
+                    Remark::Clamped(_) | Remark::Checked(_) => {}
                 }
             }
         }

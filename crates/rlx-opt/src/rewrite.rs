@@ -7,6 +7,7 @@
 //! the whole pipeline. Nothing here decides what to rewrite.
 
 use crate::pass::OptError;
+use rlx_ir::lir::FaultCheck;
 use rlx_ir::{Diagnostic, Graph, IrError, Node, NodeId, Op, OpKind, Value};
 use std::fmt;
 
@@ -26,6 +27,10 @@ pub enum Remark {
     Simplified(&'static str),
     /// It became part of an op of this kind.
     Fused(OpKind),
+    /// The values of the operand of this name are moved into their range.
+    Clamped(&'static str),
+    /// A word of the graph's last output tells whether values are in range.
+    Checked(FaultCheck),
     /// What the target does with it, or with part of its definition.
     Dispatched {
         /// The op, after the composite ops that it is part of the definition of.
@@ -40,6 +45,8 @@ impl fmt::Display for Remark {
         match self {
             Remark::Simplified(rule) => write!(f, "simplified by rule \"{rule}\""),
             Remark::Fused(kind) => write!(f, "fused into {kind}"),
+            Remark::Clamped(operand) => write!(f, "values of {operand} are clamped"),
+            Remark::Checked(check) => write!(f, "values of {} are checked", check.operand),
             Remark::Dispatched { path, dispatch } => {
                 let path: Vec<_> = path.iter().map(ToString::to_string).collect();
                 write!(f, "{}: {dispatch}", path.join("/"))

@@ -27,4 +27,4 @@ pub use rlx_driver::{
     ActiveExtent, Device, DeviceInfo, DeviceKind, ExecutableGraph, MemoryUse, Outputs, Pipelined, RawOutput,
     SharedBytes, SlotOutput, StateHandles, StepTime, TensorRef, Timing,
 };
-pub use rlx_opt::{CompileOptions, CompileReport, KernelDispatch, PrecisionPolicy};
+pub use rlx_opt::{Checks, CompileOptions, CompileReport, KernelDispatch, PrecisionPolicy};

@@ -3,12 +3,14 @@
 //! Invariants: a sample whose op and dtypes the backend claims must run; any other may be refused, by a typed error
 //! when it is compiled, never by a wrong result. Nothing here names a backend.
 
-use rlx_driver::{Backend, DriverError, TensorRef};
+use crate::value_cases::{ValueCase, value_cases};
+use rlx_driver::{Backend, DriverError, ExecutableGraph, TensorRef};
 use rlx_ir::accuracy::{Accuracy, compare, epsilon};
 use rlx_ir::interpret::evaluate;
+use rlx_ir::lir::{FaultCheck, FaultWords, LirModule, VerifiedLir};
 use rlx_ir::op::Sample;
-use rlx_ir::{DType, Diagnostic, Literal, Op, OpKind, ScalarOp};
-use rlx_opt::{Capabilities, CompileOptions, OpView, OptError};
+use rlx_ir::{DType, Diagnostic, Graph, Literal, Op, OpKind, ScalarOp, TensorType};
+use rlx_opt::{Capabilities, Checks, CompileOptions, OpView, OptError};
 use std::collections::BTreeSet;
 
 /// What became of the samples.
@@ -91,20 +93,103 @@ fn run_sample(backend: &dyn Backend, options: &CompileOptions, sample: &Sample<O
     let inputs: Vec<(&str, TensorRef<'_>)> =
         feeds.iter().map(|(name, literal)| (name.as_str(), literal.into())).collect();
     let outputs = executable.run_typed(&inputs).map_err(|error| failed(error.to_string()))?;
+    agree(&outputs, &expected.outputs, sample.op.accuracy()).map_err(failed)
+}
+
+/// Are the results of a backend within the op's accuracy of the interpreter's?
+fn agree(
+    outputs: &[(String, Literal)],
+    expected: &[(String, Literal)],
+    accuracy: Accuracy,
+) -> Result<(), String> {
     // Kernels may keep excess precision, or round between the ops of a decomposition.
-    let accuracy = match sample.op.accuracy() {
+    let accuracy = match accuracy {
         Accuracy::Rounding => Accuracy::Approx { ulp: 2.0 },
         accuracy => accuracy,
     };
-    for ((name, actual), (_, reference)) in outputs.iter().zip(&expected.outputs) {
+    for ((name, actual), (_, reference)) in outputs.iter().zip(expected) {
         match compare(actual, reference, accuracy, None) {
             Err(_) if accuracy_is_summed(accuracy) && within_a_rounding(actual, reference) => {}
-            result => result.map_err(|error| failed(format!("output {name}: {error}")))?,
+            result => result.map_err(|error| format!("output {name}: {error}"))?,
         }
     }
-    match outputs.len() == expected.outputs.len() {
+    match outputs.len() == expected.len() {
         true => Ok(()),
-        false => Err(failed(format!("{} outputs, expected {}", outputs.len(), expected.outputs.len()))),
+        false => Err(format!("{} outputs, expected {}", outputs.len(), expected.len())),
+    }
+}
+
+/// Runs every sample with integers at and beyond their bounds: with checks on, the backend must fault exactly where
+/// the op declares it; with clamps, give what the interpreter gives for the nearest legal value.
+///
+/// # Panics
+/// As a test fails: where a backend does not do so, or runs fewer than `least` cases.
+pub fn check_values(backend: &dyn Backend, options: &CompileOptions, least: usize) {
+    let (mut ran, mut failed) = (0, vec![]);
+    let clamping = CompileOptions { checks: Checks::Clamp, ..options.clone() };
+    let mut compiled: Option<(Sample<Op>, Vec<Box<dyn ExecutableGraph>>)> = None;
+    for case in value_cases() {
+        let same = |(sample, _): &(Sample<Op>, _)| {
+            (&sample.op, &sample.operands) == (&case.sample.op, &case.sample.operands)
+        };
+        if !compiled.as_ref().is_some_and(same) {
+            let executables = [options, &clamping].map(|options| backend.compile(case.graph(), options));
+            let Ok(executables) = executables.into_iter().collect() else { continue };
+            compiled = Some((case.sample.clone(), executables));
+        }
+        let Some((_, executables)) = &mut compiled else { continue };
+        let feeds = ValueCase::feeds(&case.operands);
+        let inputs: Vec<(&str, TensorRef<'_>)> =
+            feeds.iter().map(|(name, literal)| (name.as_str(), literal.into())).collect();
+        let legal =
+            case.clamped.as_ref().map(|operands| evaluate(&case.graph(), &ValueCase::feeds(operands)));
+        for (executable, faults) in executables.iter_mut().zip([case.faults, legal.is_none()]) {
+            let found = match (executable.run_typed(&inputs), &legal) {
+                (Err(DriverError::Fault { .. }), _) if faults => Ok(()),
+                (Ok(outputs), Some(Ok(expected))) if !faults => {
+                    agree(&outputs, &expected.outputs, case.sample.op.accuracy())
+                }
+                (Err(error), _) => Err(error.to_string()),
+                (Ok(_), _) => Err("ran".to_string()),
+            };
+            failed.extend(found.err().map(|error| format!("{} (fault: {faults}): {error}", case.label)));
+            ran += 1;
+        }
+    }
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(ran >= least, "only {ran} cases ran, expected {least}");
+}
+
+/// Runs a module that tells its faults by words, as graphs for targets that check no values do.
+///
+/// # Errors
+/// A word that is not heeded, in words.
+pub fn check_fault_words(backend: &dyn Backend) -> Result<(), String> {
+    let words = |error: &dyn std::fmt::Display| error.to_string();
+    let mut graph = Graph::new("words");
+    let word = graph.input("word", TensorType::new(DType::I64, [1usize]));
+    let state = graph.state("state", TensorType::new(DType::F32, [2usize]));
+    let next = graph.exp(state);
+    graph.update_state("state", next);
+    graph.output("next", next);
+    graph.output("faults", word);
+    let compiled = rlx_opt::compile(graph, &backend.capabilities(), &CompileOptions::default());
+    let mut module = LirModule::clone(&compiled.map_err(|error| words(&error))?.module);
+    let checks = vec![FaultCheck { node: "%9 gather".into(), operand: "indices".into() }];
+    module.io.faults = module.io.outputs.pop().map(|entry| FaultWords { entry, checks });
+    let module = VerifiedLir::new(module).map_err(|error| words(&error))?;
+    let mut executable = backend.compile_lir(module).map_err(|error| words(&error))?;
+    let mut run = |word: i64| {
+        let word = Literal::ints(DType::I64, &[1], &[i128::from(word)]);
+        executable.run_typed(&[("word", (&word).into())])
+    };
+    let outputs = run(i64::MAX).map_err(|error| words(&error))?;
+    let faulted = run(5).map(|_| ()).map_err(|error| error.to_string());
+    let after = run(i64::MAX).map(|_| ());
+    let expected = "%9 gather: indices is out of range, first at element 5".to_string();
+    match (outputs.len(), faulted == Err(expected), after) {
+        (1, true, Err(DriverError::Poisoned(_))) => Ok(()),
+        (outputs, faulted, after) => Err(format!("{outputs} outputs, fault {faulted}, then {after:?}")),
     }
 }
 

@@ -14,6 +14,7 @@ mod not_run;
 pub mod products;
 mod random_graph;
 pub mod small_floats;
+pub mod value_cases;
 
 pub use filetest::filetest_main;
 pub use fuzz::{Fuzz, Ran};

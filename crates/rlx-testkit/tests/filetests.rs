@@ -11,7 +11,7 @@ use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::lir::print_lir;
 use rlx_ir::text::{parse_graph, parse_module, print_graph, print_module};
 use rlx_ir::{DType, Graph, IrError, Op};
-use rlx_opt::{Capabilities, Claim, CompileOptions, Packing, PassContext, PrecisionPolicy};
+use rlx_opt::{Capabilities, Checks, Claim, CompileOptions, Packing, PassContext, PrecisionPolicy};
 use rlx_testkit::filetest::{Input, filetest_main};
 
 fn main() -> ExitCode {
@@ -99,7 +99,8 @@ fn compile(input: &Input) -> Result<String, String> {
 }
 
 /// The graph after one pass, or why the pass refuses it; for the reference capabilities, or with `native` for a
-/// target that has a kernel for everything. `always`, `mixed` or `conservative` and a dtype choose a precision.
+/// target that has a kernel for everything, with `unchecked` for one whose kernels check no values. `clamp` and `off`
+/// choose what becomes of values out of range; `always`, `mixed` or `conservative` and a dtype choose a precision.
 fn pass(input: &Input) -> Result<String, String> {
     let graph = parse_graph(&input.text).map_err(words)?;
     let mut words_left = input.arguments.iter().map(String::as_str);
@@ -111,6 +112,9 @@ fn pass(input: &Input) -> Result<String, String> {
             || DType::parse(words_left.next().unwrap_or_default()).ok_or("the run line lacks a dtype");
         match word {
             "native" => capabilities.claim = |_| Claim::Native,
+            "unchecked" => capabilities.checks_values = false,
+            "clamp" => options.checks = Checks::Clamp,
+            "off" => options.checks = Checks::Off,
             "always" => options.precision = PrecisionPolicy::Always(dtype()?),
             "mixed" => options.precision = PrecisionPolicy::Mixed(dtype()?),
             "conservative" => options.precision = PrecisionPolicy::MixedConservative(dtype()?),

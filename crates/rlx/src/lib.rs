@@ -41,7 +41,7 @@ pub use rlx_ir::{
     Value,
 };
 pub use rlx_runtime::{
-    CompileOptions, CompiledGraph, Device, DeviceInfo, DeviceKind, KernelDispatch, MemoryUse, Outputs,
-    PrecisionPolicy, RawOutput, RuntimeError, Session, SessionOptions, TensorRef, devices,
+    Checks, CompileOptions, CompiledGraph, Device, DeviceInfo, DeviceKind, KernelDispatch, MemoryUse,
+    Outputs, PrecisionPolicy, RawOutput, RuntimeError, Session, SessionOptions, TensorRef, devices,
 };
 pub use rlx_weights::{BytesWeightLoader, MappedWeights, WeightLoader, WeightRegistry};

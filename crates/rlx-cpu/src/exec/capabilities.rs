@@ -18,6 +18,7 @@ pub fn capabilities(level: SimdLevel) -> Capabilities {
         name: "cpu",
         fingerprint: format!("{level:?}"),
         alignment: 64,
+        checks_values: true,
         claim,
         scalar,
         accept,

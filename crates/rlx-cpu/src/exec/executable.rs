@@ -333,7 +333,19 @@ impl CpuExecutable {
                 return Err(DriverError::Fault { node, fault });
             }
         }
-        Ok(())
+        self.check_words()
+    }
+
+    /// What the fault words of a module say, where it has them.
+    fn check_words(&mut self) -> Result<(), DriverError> {
+        let Some(words) = &self.shared.module.io.faults else { return Ok(()) };
+        let place = self.kept[0].layout.places.get(words.entry.buffer.0 as usize).copied().flatten();
+        let (offset, len) = place.unwrap_or((0, 0));
+        let faulted = DriverError::from_words(words, &self.arena.bytes()[offset..offset + len]);
+        if faulted.is_err() {
+            self.poison();
+        }
+        faulted
     }
 
     /// Marks every state that the module writes.

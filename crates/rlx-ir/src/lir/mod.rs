@@ -356,6 +356,35 @@ pub struct LirIoManifest {
     pub states: Vec<IoEntry>,
     /// Read after a run.
     pub outputs: Vec<IoEntry>,
+    /// Tells after a run whether it faulted, where the steps do not.
+    pub faults: Option<FaultWords>,
+}
+
+/// One check of the values of an operand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FaultCheck {
+    /// The node, as [`node_origin`] calls it.
+    pub node: String,
+    /// Name of the operand.
+    pub operand: String,
+}
+
+/// A result that tells whether the values of a run were such that ops take them: `i64[n]`, a word per check, which is
+/// the position of the first element that is not, or `i64::MAX`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FaultWords {
+    /// Where the words are.
+    pub entry: IoEntry,
+    /// What each word checks.
+    pub checks: Vec<FaultCheck>,
+}
+
+impl FaultWords {
+    /// The first check that failed and the position of the element, from the bytes of the words.
+    pub fn first(&self, bytes: &[u8]) -> Option<(&FaultCheck, i64)> {
+        let words = bytes.as_chunks::<8>().0.iter().map(|word| i64::from_le_bytes(*word));
+        self.checks.iter().zip(words).find(|(_, word)| *word != i64::MAX)
+    }
 }
 
 /// A compiled module.

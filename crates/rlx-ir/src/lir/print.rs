@@ -31,6 +31,9 @@ pub fn print_lir(module: &LirModule) -> String {
     for entry in &module.io.outputs {
         let _ = writeln!(out, "  return {:?} = b{}", entry.name, entry.buffer.0);
     }
+    if let Some(faults) = &module.io.faults {
+        let _ = writeln!(out, "  check {:?} = b{}", faults.entry.name, faults.entry.buffer.0);
+    }
     if let Some(prepare) = &module.prepare {
         let _ = write!(out, "prepare {}", print_lir(prepare));
     }

@@ -5,6 +5,7 @@ use super::{
     PlanError, Region, Step, View,
 };
 use crate::dim::{Bindings, Dim, DimError};
+use crate::dtype::DType;
 use crate::scalar::ScalarKind;
 use crate::shape::{Shape, TensorType};
 use std::collections::HashSet;
@@ -162,7 +163,8 @@ impl Checker<'_> {
             }
         }
         self.steps(&self.module.steps);
-        for entry in &self.module.io.outputs {
+        let io = &self.module.io;
+        for entry in io.outputs.iter().chain(io.faults.iter().map(|faults| &faults.entry)) {
             if !self.written.contains(&entry.buffer) {
                 self.findings.push(format!("output {:?} is never written", entry.name));
             }
@@ -200,12 +202,20 @@ impl Checker<'_> {
 
     fn io(&mut self) {
         let io = &self.module.io;
-        let lists: [(&str, &[IoEntry], BufferKind); 4] = [
+        let faults = io.faults.as_ref().map_or(&[][..], |faults| std::slice::from_ref(&faults.entry));
+        let lists: [(&str, &[IoEntry], BufferKind); 5] = [
             ("input", &io.inputs, BufferKind::Input),
             ("param", &io.params, BufferKind::Param),
             ("state", &io.states, BufferKind::State),
             ("output", &io.outputs, BufferKind::Output),
+            ("output", faults, BufferKind::Output),
         ];
+        if let Some(words) = &io.faults {
+            let expected = TensorType::new(DType::I64, [words.checks.len()]);
+            if words.entry.ty != expected {
+                self.findings.push(format!("fault words are {}, expected {expected}", words.entry.ty));
+            }
+        }
         for (what, entries, kind) in lists {
             for entry in entries {
                 let buffer = self.module.buffers.get(entry.buffer.0 as usize);
@@ -381,7 +391,7 @@ impl Checker<'_> {
         let stored: Vec<_> =
             step.outputs.iter().map(|view| (view.dtype, view.layout.shape.clone())).collect();
         if produced != stored {
-            let spell = |types: &[(crate::DType, Shape)]| {
+            let spell = |types: &[(DType, Shape)]| {
                 join(types.iter().map(|(dtype, shape)| TensorType::new(*dtype, shape.clone())))
             };
             self.findings.push(format!("{origin}: stores {}, produces {}", spell(&stored), spell(&produced)));
@@ -404,7 +414,7 @@ impl Checker<'_> {
         &mut self,
         origin: &str,
         program: &crate::ScalarProgram,
-        dtypes: &[crate::DType],
+        dtypes: &[DType],
         rank: usize,
     ) -> bool {
         if program.inputs != dtypes {

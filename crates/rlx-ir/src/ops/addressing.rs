@@ -1,5 +1,5 @@
 //! What the movement and indexing ops share: extents that symbols may leave
-//! open, checked indices, and copies of whole elements.
+//! open, and copies of whole elements.
 //!
 //! An inequality between extents is refused at build time only where it fails
 //! for every binding of the symbols (which are never negative); what symbols
@@ -42,53 +42,6 @@ pub fn check_addressable(label: &'static str, operands: &[&TensorType]) -> Resul
         packed.map_or(DType::Bool, |ty| ty.dtype)
     );
     Ok(())
-}
-
-/// All of `indices`, each checked against the bound for its coordinate.
-///
-/// # Errors
-/// The first index that is negative or not below its bound, with its position.
-pub fn read_indices(indices: &Literal, bound: impl Fn(&[usize]) -> usize) -> Result<Vec<usize>, Fault> {
-    let mut out = vec![];
-    let mut fault = None;
-    for_each_index(indices.dims(), |coordinate| {
-        let (value, bound) = (integer(indices, out.len()), bound(coordinate));
-        let inside = usize::try_from(value).ok().filter(|&value| value < bound);
-        if inside.is_none() && fault.is_none() {
-            fault = Some(Fault(format!("index {value} at position {coordinate:?} is outside [0, {bound})")));
-        }
-        out.push(inside.unwrap_or(0));
-    });
-    fault.map_or(Ok(out), Err)
-}
-
-/// Start positions of windows of `len` elements along an axis of `extent`. A window without elements touches
-/// nothing, wherever it starts: its position is given as 0.
-///
-/// # Errors
-/// The first window that does not lie inside the axis.
-pub fn read_starts(starts: &Literal, window: impl Fn(usize) -> (usize, usize)) -> Result<Vec<usize>, Fault> {
-    (0..starts.len())
-        .map(|position| {
-            let (value, (len, extent)) = (integer(starts, position), window(position));
-            if len == 0 {
-                return Ok(0);
-            }
-            let start = usize::try_from(value).ok();
-            start.filter(|start| start.checked_add(len).is_some_and(|end| end <= extent)).ok_or_else(|| {
-                Fault(format!(
-                    "start {value} at position {position} leaves no room for {len} elements in {extent}"
-                ))
-            })
-        })
-        .collect()
-}
-
-fn integer(literal: &Literal, position: usize) -> i128 {
-    match literal.number(position) {
-        crate::number::Number::Int(value) => value,
-        _ => -1,
-    }
 }
 
 /// A literal of extents `dims` whose elements are those of `source` at the

@@ -8,11 +8,12 @@ use crate::graph::{Graph, Value};
 use crate::layout::Layout;
 use crate::literal::Literal;
 use crate::op::{
-    AttrProblem, DecomposeRule, EvalRule, Evaluated, Inferred, Meaning, OpDef, OpSpec, Sample, ScalarRule,
-    ViewRule,
+    AttrProblem, DecomposeRule, EvalRule, Evaluated, Inferred, Meaning, OpDef, OpSpec, RangeRule, Sample,
+    ScalarRule, ViewRule,
 };
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
+use crate::value_range::ValueRange;
 
 mod addressing;
 mod cumulative;
@@ -33,7 +34,7 @@ pub use elementwise::binary::BinaryKind;
 pub use elementwise::compare::CompareKind;
 pub use fused::fused_transformer_layer::NormPosition;
 pub use index::dynamic_update_slice::axes_to_front;
-pub use index::scatter_nd::{ScatterKind, check_vectors};
+pub use index::scatter_nd::{ScatterKind, check_vectors, vector_range};
 pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
 pub use shape::pad::PadMode;
@@ -277,6 +278,8 @@ pub type BoundScalar<'a> = Box<dyn Fn(&mut ScalarProgram, &[ScalarValue]) -> Vec
 pub type BoundView<'a> = Box<dyn Fn(&Layout, &TensorType) -> Option<Layout> + 'a>;
 /// An [`EvalRule`] bound to an op.
 pub type BoundEval<'a> = Box<dyn Fn(&[&Literal]) -> Evaluated + 'a>;
+/// A [`RangeRule`] bound to an op.
+pub type BoundRanges<'a> = Box<dyn Fn(&[&TensorType]) -> Vec<ValueRange> + 'a>;
 /// A [`DecomposeRule`] bound to an op.
 pub type BoundDecompose<'a> = Box<dyn Fn(&mut Graph, &[Value]) -> Vec<Value> + 'a>;
 
@@ -290,15 +293,19 @@ pub struct BoundMeaning<'a> {
     pub eval: Option<BoundEval<'a>>,
     /// Decomposition.
     pub decompose: Option<BoundDecompose<'a>>,
+    /// The values of integer operands outside which the op faults.
+    pub ranges: Option<BoundRanges<'a>>,
     /// The result is the first operand but for a part.
     pub updates_first: bool,
 }
 
 impl<'a> BoundMeaning<'a> {
     fn of<O: OpSpec>(op: &'a O) -> BoundMeaning<'a> {
-        let Meaning { scalar, view, eval, decompose, updates_first } = O::MEANING;
+        let Meaning { scalar, view, eval, decompose, ranges, updates_first } = O::MEANING;
         BoundMeaning {
             updates_first,
+            ranges: ranges
+                .map(|rule: RangeRule<O>| Box::new(move |types: &[&TensorType]| rule(op, types)) as _),
             scalar: scalar.map(|rule: ScalarRule<O>| {
                 Box::new(move |program: &mut ScalarProgram, args: &[ScalarValue]| rule(op, program, args))
                     as _

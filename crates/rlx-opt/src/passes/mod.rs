@@ -6,6 +6,7 @@ pub mod eliminate_dead_code;
 pub mod fold_constants;
 pub mod fuse_elementwise;
 pub mod fuse_named;
+pub mod insert_checks;
 pub mod merge_common_subexpressions;
 pub mod simplify_algebra;
 
@@ -15,6 +16,7 @@ pub use eliminate_dead_code::EliminateDeadCode;
 pub use fold_constants::FoldConstants;
 pub use fuse_elementwise::FuseElementwise;
 pub use fuse_named::FuseNamed;
+pub use insert_checks::InsertChecks;
 pub use merge_common_subexpressions::MergeCommonSubexpressions;
 pub use simplify_algebra::SimplifyAlgebra;
 
@@ -28,6 +30,7 @@ pub const ALL: &[&dyn Pass] = &[
     &MergeCommonSubexpressions,
     &AssignPrecision,
     &FuseNamed,
+    &InsertChecks,
     &DecomposeUnclaimed,
     &FuseElementwise,
 ];

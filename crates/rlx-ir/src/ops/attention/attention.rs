@@ -12,6 +12,7 @@ use crate::graph::{Graph, Value};
 use crate::op::{Inferred, Meaning, OpSpec, Sample, Violation};
 use crate::ops::check_index_dtype;
 use crate::shape::{Shape, TensorType};
+use crate::value_range::{UsedPart, ValueRange};
 use crate::{attr_enum, op, require};
 
 mod decompose;
@@ -189,6 +190,20 @@ struct HeadDims {
 }
 
 impl Attention {
+    /// Lengths of at most the keys, and numbers of blocks in the part of the table that the lengths use.
+    fn ranges(&self, operands: &[&TensorType]) -> Vec<ValueRange> {
+        let Ok(extents) = self.extents(operands) else { return vec![] };
+        let lengths = self.operand_index("kv_lengths");
+        let mut ranges = vec![];
+        ranges.extend(lengths.map(|index| ValueRange::below(index, extents.keys + Dim::from(1))));
+        let block = extents.block_size.as_ref().and_then(Dim::as_static).unwrap_or(1) as usize;
+        ranges.extend(self.operand_index("block_table").map(|index| ValueRange {
+            used: lengths.map(|lengths| UsedPart { lengths, step: block }),
+            ..ValueRange::below(index, operands[1].shape[0].clone())
+        }));
+        ranges
+    }
+
     /// Attention over `bhsd` operands with nothing masked and the default scale.
     pub fn heads(num_heads: usize, num_kv_heads: usize) -> Attention {
         Attention {
@@ -352,7 +367,7 @@ impl Attention {
 }
 
 impl OpSpec for Attention {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(decompose::decompose, eval::eval);
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(decompose::decompose, eval::eval).checked(Self::ranges);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let dtype = operands[0].dtype;

@@ -9,6 +9,7 @@ use crate::number::Number;
 use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
 use crate::ops::{check_index_dtype, for_each_index};
 use crate::shape::TensorType;
+use crate::value_range::{ValueRange, read_values};
 use crate::{attr_enum, op, require};
 
 attr_enum! {
@@ -53,7 +54,10 @@ op! {
 }
 
 impl OpSpec for Rope {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).checked(|op, types| {
+        let positions = op.operand_index("positions");
+        positions.map(|index| ValueRange::below(index, types[1].shape[0].clone())).into_iter().collect()
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, cos, sin) = (operands[0], operands[1], operands[2]);
@@ -121,7 +125,7 @@ impl Rope {
         let positions = operands.get(3);
         let batched = self.is_batched(operands[1].dims().len(), positions.map(|p| p.dims().len()));
         let rows = match positions {
-            Some(positions) => Some(read_positions(positions, operands[1].dims()[0])?),
+            Some(_) => Some(read_values(self, operands, 3)?),
             None => None,
         };
         let (cos, sin, input) = (operands[1].to_f64s(), operands[2].to_f64s(), x.to_f64s());
@@ -238,16 +242,6 @@ impl Rope {
         shape[dims.len() - 1] = Dim::from(self.n_rot / 2);
         g.reshape(table, shape)
     }
-}
-
-fn read_positions(positions: &Literal, rows: usize) -> Result<Vec<usize>, Fault> {
-    let check = |(index, value): (usize, i128)| {
-        usize::try_from(value)
-            .ok()
-            .filter(|&row| row < rows)
-            .ok_or_else(|| Fault(format!("positions element {index} is {value}, outside 0 .. {rows}")))
-    };
-    positions.to_ints().into_iter().enumerate().map(check).collect()
 }
 
 fn samples() -> Vec<Sample<Rope>> {

@@ -7,10 +7,11 @@ use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
 use crate::ops::{
-    check_addressable, check_at_most, check_axes, check_not_negative, check_starts, read_starts, row_major,
+    check_addressable, check_at_most, check_axes, check_not_negative, check_starts, row_major,
     select_elements, wide_index,
 };
 use crate::shape::{Shape, TensorType};
+use crate::value_range::{ValueRange, read_values};
 use crate::{op, require};
 
 op! {
@@ -31,7 +32,11 @@ op! {
 }
 
 impl OpSpec for DynamicSlice {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).checked(|op, types| {
+        let windows = op.axes.iter().zip(&op.sizes);
+        let windows = windows.map(|(&axis, size)| (types[0].shape[axis].clone(), size.clone()));
+        vec![ValueRange::windows(1, windows)]
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, starts) = (operands[0], operands[1]);
@@ -75,15 +80,12 @@ impl OpSpec for DynamicSlice {
 
 impl DynamicSlice {
     fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let (x, starts) = (operands[0], operands[1]);
+        let x = operands[0];
         let mut dims = x.dims().to_vec();
         for (&axis, size) in self.axes.iter().zip(&self.sizes) {
             dims[axis] = size.as_static().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
         }
-        let starts = read_starts(starts, |position| {
-            let axis = self.axes[position];
-            (dims[axis], x.dims()[axis])
-        })?;
+        let starts = read_values(self, operands, 1)?;
         select_elements(x, &dims, |index| {
             let mut source = index.to_vec();
             for (&axis, start) in self.axes.iter().zip(&starts) {

@@ -6,10 +6,11 @@ use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
 use crate::ops::{
-    ScatterKind, check_addressable, check_at_most, check_axes, check_starts, overwrite_elements, read_starts,
+    ScatterKind, check_addressable, check_at_most, check_axes, check_starts, overwrite_elements,
     row_major, same_dtype, window_vectors,
 };
 use crate::shape::TensorType;
+use crate::value_range::{ValueRange, read_values};
 use crate::{op, require};
 
 op! {
@@ -29,7 +30,11 @@ op! {
 }
 
 impl OpSpec for DynamicUpdateSlice {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place();
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place().checked(|op, types| {
+            let axes = op.axes.iter();
+            let windows = axes.map(|&axis| (types[0].shape[axis].clone(), types[1].shape[axis].clone()));
+            vec![ValueRange::windows(2, windows)]
+        });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, update, starts) = (operands[0], operands[1], operands[2]);
@@ -77,11 +82,8 @@ impl OpSpec for DynamicUpdateSlice {
 
 impl DynamicUpdateSlice {
     fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let (base, update, starts) = (operands[0], operands[1], operands[2]);
-        let starts = read_starts(starts, |position| {
-            let axis = self.axes[position];
-            (update.dims()[axis], base.dims()[axis])
-        })?;
+        let (base, update) = (operands[0], operands[1]);
+        let starts = read_values(self, operands, 2)?;
         overwrite_elements(base, update, |index| {
             let mut target = index.to_vec();
             for (&axis, start) in self.axes.iter().zip(&starts) {

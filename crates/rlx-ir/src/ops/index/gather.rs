@@ -6,9 +6,10 @@ use crate::literal::Literal;
 use crate::op;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
 use crate::ops::{
-    check_addressable, check_axis, check_index_dtype, read_indices, row_major, select_elements,
+    check_addressable, check_axis, check_index_dtype, row_major, select_elements,
 };
 use crate::shape::{Shape, TensorType};
+use crate::value_range::{ValueRange, read_values};
 
 op! {
     /// Slices of `table` along `axis`: the result's shape is `table[:axis] ++ indices ++ table[axis + 1:]`,
@@ -25,7 +26,8 @@ op! {
 }
 
 impl OpSpec for Gather {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
+        .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
@@ -63,7 +65,7 @@ impl Gather {
     fn eval(&self, operands: &[&Literal]) -> Evaluated {
         let (table, indices) = (operands[0], operands[1]);
         let (axis, rank) = (self.axis, indices.dims().len());
-        let rows = read_indices(indices, |_| table.dims()[axis])?;
+        let rows = read_values(self, operands, 1)?;
         let dims = [&table.dims()[..axis], indices.dims(), &table.dims()[axis + 1..]].concat();
         select_elements(table, &dims, |index| {
             let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];

@@ -7,9 +7,10 @@ use crate::literal::Literal;
 use crate::op;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
 use crate::ops::{
-    check_addressable, check_element_indices, element_vectors, read_indices, row_major, select_elements,
+    check_addressable, check_element_indices, element_vectors, row_major, select_elements,
 };
 use crate::shape::TensorType;
+use crate::value_range::{ValueRange, read_values};
 
 op! {
     /// `y[..i..] = table[..indices[..i..]..]`: each result element replaces its coordinate along `axis` by
@@ -28,7 +29,8 @@ op! {
 }
 
 impl OpSpec for GatherElements {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval)
+        .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
@@ -60,7 +62,7 @@ impl OpSpec for GatherElements {
 impl GatherElements {
     fn eval(&self, operands: &[&Literal]) -> Evaluated {
         let (table, indices) = (operands[0], operands[1]);
-        let rows = read_indices(indices, |_| table.dims()[self.axis])?;
+        let rows = read_values(self, operands, 1)?;
         select_elements(table, indices.dims(), |index| {
             let mut source = index.to_vec();
             source[self.axis] = rows[row_major(indices.dims(), index)];

@@ -4,8 +4,9 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::literal::Literal;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{check_addressable, check_vectors, read_indices, row_major, select_elements};
+use crate::ops::{check_addressable, check_vectors, row_major, select_elements, vector_range};
 use crate::shape::{Shape, TensorType};
+use crate::value_range::read_values;
 use crate::{op, require};
 
 op! {
@@ -25,7 +26,8 @@ op! {
 }
 
 impl OpSpec for GatherNd {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
+        .checked(|op, types| vec![vector_range(types[0], types[1], op.batch_dims)]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
@@ -68,7 +70,7 @@ impl GatherNd {
         let (table, indices) = (operands[0], operands[1]);
         let lead = indices.dims().len() - 1;
         let depth = indices.dims()[lead];
-        let coordinates = read_indices(indices, |at| table.dims()[self.batch_dims + at[lead]])?;
+        let coordinates = read_values(self, operands, 1)?;
         let dims = [&indices.dims()[..lead], &table.dims()[self.batch_dims + depth..]].concat();
         select_elements(table, &dims, |index| {
             let row = row_major(&indices.dims()[..lead], &index[..lead]) * depth;

@@ -7,9 +7,10 @@ use crate::literal::Literal;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
 use crate::ops::{
     ScatterKind, axes_to_front, check_addressable, check_at_most, check_axis, check_starts,
-    overwrite_elements, read_starts, row_major, same_dtype, wide_index,
+    overwrite_elements, row_major, same_dtype, wide_index,
 };
 use crate::shape::{Shape, TensorType};
+use crate::value_range::{ValueRange, read_values};
 use crate::{op, require};
 
 op! {
@@ -30,7 +31,10 @@ op! {
 }
 
 impl OpSpec for KvAppend {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place();
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place().checked(|op, types| {
+            let [capacity, len] = [0, 1].map(|operand: usize| types[operand].shape[op.axis].clone());
+            vec![ValueRange::windows(2, [(capacity, len)])]
+        });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (state, update, positions) = (operands[0], operands[1], operands[2]);
@@ -80,9 +84,8 @@ impl OpSpec for KvAppend {
 
 impl KvAppend {
     fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let (state, update, positions) = (operands[0], operands[1], operands[2]);
-        let window = (update.dims()[self.axis], state.dims()[self.axis]);
-        let starts = read_starts(positions, |_| window)?;
+        let (state, update) = (operands[0], operands[1]);
+        let starts = read_values(self, operands, 2)?;
         overwrite_elements(state, update, |index| {
             let mut target = index.to_vec();
             target[self.axis] += starts[index[0]];

@@ -5,8 +5,9 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{ScatterKind, axes_to_front, check_axis, check_index_dtype, read_indices, row_major};
+use crate::ops::{ScatterKind, axes_to_front, check_axis, check_index_dtype, row_major};
 use crate::shape::{Shape, TensorType};
+use crate::value_range::{ValueRange, read_values};
 use crate::{op, require};
 
 op! {
@@ -26,7 +27,8 @@ op! {
 }
 
 impl OpSpec for ScatterAdd {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place();
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place()
+        .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -74,7 +76,7 @@ impl ScatterAdd {
     fn eval(&self, operands: &[&Literal]) -> Evaluated {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
         let (axis, rank) = (self.axis, indices.dims().len());
-        let rows = read_indices(indices, |_| base.dims()[axis])?;
+        let rows = read_values(self, operands, 1)?;
         ScatterKind::Add.apply(base, updates, |index| {
             let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];
             row_major(base.dims(), &[&index[..axis], &[row], &index[axis + rank..]].concat())

@@ -5,8 +5,9 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{ScatterKind, check_element_indices, element_vectors, read_indices, row_major};
+use crate::ops::{ScatterKind, check_element_indices, element_vectors, row_major};
 use crate::shape::TensorType;
+use crate::value_range::{ValueRange, read_values};
 use crate::{op, require};
 
 op! {
@@ -31,7 +32,8 @@ op! {
 }
 
 impl OpSpec for ScatterElements {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place();
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place()
+        .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -73,7 +75,7 @@ impl OpSpec for ScatterElements {
 impl ScatterElements {
     fn eval(&self, operands: &[&Literal]) -> Evaluated {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
-        let rows = read_indices(indices, |_| base.dims()[self.axis])?;
+        let rows = read_values(self, operands, 1)?;
         self.kind.apply(base, updates, |index| {
             let mut target = index.to_vec();
             target[self.axis] = rows[row_major(indices.dims(), index)];

@@ -1,15 +1,17 @@
 //! `scatter_nd`: updates of slices named by coordinate vectors.
 
 use crate::accuracy::Accuracy;
+use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::literal::{Literal, element_count};
 use crate::number::{Number, wrap};
 use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample, Violation};
 use crate::ops::{
-    check_addressable, check_index_dtype, for_each_index, overwrite_elements, read_indices, row_major,
+    check_addressable, check_index_dtype, for_each_index, overwrite_elements, row_major,
     same_dtype,
 };
 use crate::shape::{Shape, TensorType};
+use crate::value_range::{ValueRange, read_values};
 use crate::{attr_enum, op, require};
 
 attr_enum! {
@@ -45,7 +47,8 @@ op! {
 }
 
 impl OpSpec for ScatterNd {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval).in_place();
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval).in_place()
+        .checked(|_, types| vec![vector_range(types[0], types[1], 0)]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -98,7 +101,7 @@ impl ScatterNd {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
         let lead = indices.dims().len() - 1;
         let depth = indices.dims()[lead];
-        let coordinates = read_indices(indices, |at| base.dims()[at[lead]])?;
+        let coordinates = read_values(self, operands, 1)?;
         let target = |index: &[usize]| {
             let row = row_major(&indices.dims()[..lead], &index[..lead]) * depth;
             row_major(base.dims(), &[&coordinates[row..row + depth], &index[lead..]].concat())
@@ -136,6 +139,13 @@ pub fn check_vectors(
             ),
         }),
     }
+}
+
+/// The range of coordinate vectors `indices` (operand 1) into `base`, after `batch` shared leading axes.
+pub fn vector_range(base: &TensorType, indices: &TensorType, batch: usize) -> ValueRange {
+    let depth = indices.shape.dims().last().and_then(Dim::as_static).unwrap_or(0) as usize;
+    let axes = base.shape.dims().iter().skip(batch).take(depth);
+    ValueRange::windows(1, axes.map(|extent| (extent.clone(), Dim::from(1))))
 }
 
 impl ScatterKind {

@@ -5,6 +5,7 @@ use crate::dtype::DType;
 use crate::literal::{Literal, element_count};
 use crate::number::Number;
 use crate::op::{Evaluated, Fault};
+use crate::value_range::read_values;
 use crate::ops::broadcast_position;
 
 /// `q`, `k` or `v` as numbers, read by batch (or block), head, row and column.
@@ -91,12 +92,12 @@ pub(super) fn eval(op: &Attention, operands: &[&Literal]) -> Evaluated {
     if element_count(&scores).is_none_or(|scores| scores > MOST_SCORES) {
         return Err(Fault(format!("{} is not evaluated: it has over {MOST_SCORES} scores", inferred[0])));
     }
-    let lengths = match op.operand(operands, "kv_lengths") {
-        Some(lengths) => read_lengths(lengths, keys)?,
+    let lengths = match op.operand_index("kv_lengths") {
+        Some(index) => read_values(op, operands, index)?,
         None => vec![keys; batch],
     };
-    let table = match op.operand(operands, "block_table") {
-        Some(table) => Some(read_table(table, &lengths, k.dims()[0], keys)?),
+    let table = match op.operand_index("block_table") {
+        Some(index) => Some((read_values(op, operands, index)?, operands[index].dims()[1])),
         None => None,
     };
     let run = Run {
@@ -138,40 +139,6 @@ pub(super) fn eval(op: &Attention, operands: &[&Literal]) -> Evaluated {
             Literal::from_numbers(ty.dtype, &dims, numbers).map_err(|error| Fault(error.to_string()))
         })
         .collect()
-}
-
-/// The lengths, each in `0 ..= keys`.
-fn read_lengths(lengths: &Literal, keys: usize) -> Result<Vec<usize>, Fault> {
-    let check = |(batch, value): (usize, i128)| {
-        usize::try_from(value)
-            .ok()
-            .filter(|&length| length <= keys)
-            .ok_or_else(|| Fault(format!("kv_lengths[{batch}] is {value}, outside 0 ..= {keys}")))
-    };
-    lengths.to_ints().into_iter().enumerate().map(check).collect()
-}
-
-/// The block numbers and the number of blocks per batch; what no key of a
-/// batch uses is left as 0.
-fn read_table(
-    table: &Literal,
-    lengths: &[usize],
-    num_blocks: usize,
-    keys: usize,
-) -> Result<(Vec<usize>, usize), Fault> {
-    let blocks = table.dims()[1];
-    let block_size = keys.checked_div(blocks).unwrap_or(0);
-    let check = |(position, value): (usize, i128)| {
-        let (batch, block) = (position / blocks, position % blocks);
-        if block * block_size >= lengths[batch] {
-            return Ok(0);
-        }
-        usize::try_from(value).ok().filter(|&number| number < num_blocks).ok_or_else(|| {
-            Fault(format!("block_table[{batch}, {block}] is {value}, outside 0 .. {num_blocks}"))
-        })
-    };
-    let numbers = table.to_ints().into_iter().enumerate().map(check).collect::<Result<_, _>>()?;
-    Ok((numbers, blocks))
 }
 
 impl Run<'_> {
