@@ -174,6 +174,6 @@ pub fn compile_with(
 /// Makes the last output, which `insert_checks` added, the fault words of the module.
 fn set_faults(module: &mut LirModule, checks: Vec<FaultCheck>) {
     if !checks.is_empty() {
-        module.io.faults = module.io.outputs.pop().map(|entry| FaultWords { entry, checks });
+        module.io.faults = module.io.outputs.pop().map(|entry| Box::new(FaultWords { entry, checks }));
     }
 }

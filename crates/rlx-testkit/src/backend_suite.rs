@@ -119,6 +119,8 @@ fn agree(
     }
 }
 
+type Executables = Vec<Box<dyn ExecutableGraph>>;
+
 /// Runs every sample with integers at and beyond their bounds: with checks on, the backend must fault exactly where
 /// the op declares it; with clamps, give what the interpreter gives for the nearest legal value.
 ///
@@ -127,7 +129,7 @@ fn agree(
 pub fn check_values(backend: &dyn Backend, options: &CompileOptions, least: usize) {
     let (mut ran, mut failed) = (0, vec![]);
     let clamping = CompileOptions { checks: Checks::Clamp, ..options.clone() };
-    let mut compiled: Option<(Sample<Op>, Vec<Box<dyn ExecutableGraph>>)> = None;
+    let mut compiled: Option<(Sample<Op>, Executables)> = None;
     for case in value_cases() {
         let same = |(sample, _): &(Sample<Op>, _)| {
             (&sample.op, &sample.operands) == (&case.sample.op, &case.sample.operands)
@@ -176,7 +178,7 @@ pub fn check_fault_words(backend: &dyn Backend) -> Result<(), String> {
     let compiled = rlx_opt::compile(graph, &backend.capabilities(), &CompileOptions::default());
     let mut module = LirModule::clone(&compiled.map_err(|error| words(&error))?.module);
     let checks = vec![FaultCheck { node: "%9 gather".into(), operand: "indices".into() }];
-    module.io.faults = module.io.outputs.pop().map(|entry| FaultWords { entry, checks });
+    module.io.faults = module.io.outputs.pop().map(|entry| Box::new(FaultWords { entry, checks }));
     let module = VerifiedLir::new(module).map_err(|error| words(&error))?;
     let mut executable = backend.compile_lir(module).map_err(|error| words(&error))?;
     let mut run = |word: i64| {

@@ -357,7 +357,7 @@ pub struct LirIoManifest {
     /// Read after a run.
     pub outputs: Vec<IoEntry>,
     /// Tells after a run whether it faulted, where the steps do not.
-    pub faults: Option<FaultWords>,
+    pub faults: Option<Box<FaultWords>>,
 }
 
 /// One check of the values of an operand.

@@ -15,16 +15,34 @@ fn view<'a>(e: &Emitter<'_>, operand: &'a Operand) -> Result<&'a View, KernelErr
     }
 }
 
+/// `dims` with 1 in place of 0, so that an index is looked at where it leads to no element.
+fn padded(dims: &[Dim]) -> Vec<Dim> {
+    dims.iter().map(|dim| dim.maximum(&Dim::from(1))).collect()
+}
+
+/// `inside`, where extents of `dims` that the kernel pads are not 0.
+fn and_filled(e: &mut Emitter<'_>, inside: Value, dims: &[Dim]) -> Result<Value, KernelError> {
+    if padded(dims) == dims {
+        return Ok(inside);
+    }
+    let (zero, count) = (e.b.u32(0), e.dim(&product(dims))?);
+    let filled = e.b.lt(zero, count);
+    Ok(e.b.and(inside, filled))
+}
+
 pub(super) fn gather(e: &mut Emitter<'_>, anchor: &Anchor, op: &Gather) -> Result<Dim, KernelError> {
     let (table, indices) = (view(e, &anchor.operands[0])?, view(e, &anchor.operands[1])?);
-    let dims = anchor.results[0].shape.dims().to_vec();
     let (axis, rank) = (op.axis, indices.layout.shape.rank());
+    let (result, looked_up) = (anchor.results[0].shape.dims(), indices.layout.shape.dims());
+    let slice = [&result[..axis], &result[axis + rank..]].concat();
+    let dims = [&padded(&result[..axis]), looked_up, &padded(&result[axis + rank..])].concat();
     e.each(&dims, |e, id| {
         let coordinates = e.coordinates(id, &dims)?;
         let index = e.load(indices, &coordinates[axis..axis + rank])?;
         let extent = e.dim(&table.layout.shape[axis])?;
         let (row, inside) = e.check_index(index, extent);
-        e.when(inside, |e| {
+        let reads = and_filled(e, inside, &slice)?;
+        e.when(reads, |e| {
             let place = [&coordinates[..axis], &[row], &coordinates[axis + rank..]].concat();
             let value = e.load(table, &place)?;
             e.results(&coordinates, &[value])
@@ -39,13 +57,15 @@ pub(super) fn gather(e: &mut Emitter<'_>, anchor: &Anchor, op: &Gather) -> Resul
 
 pub(super) fn gather_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &GatherNd) -> Result<Dim, KernelError> {
     let (table, indices) = (view(e, &anchor.operands[0])?, view(e, &anchor.operands[1])?);
-    let dims = anchor.results[0].shape.dims().to_vec();
     let lead = indices.layout.shape.rank() - 1;
+    let (vectors, slice) = anchor.results[0].shape.dims().split_at(lead);
+    let dims = [vectors, &padded(slice)].concat();
     let depth = depth(e, indices)?;
     e.each(&dims, |e, id| {
         let coordinates = e.coordinates(id, &dims)?;
         let (vector, inside) = read_vector(e, indices, &coordinates[..lead], table, op.batch_dims, depth)?;
-        e.when(inside, |e| {
+        let reads = and_filled(e, inside, slice)?;
+        e.when(reads, |e| {
             let place = [&coordinates[..op.batch_dims], &vector, &coordinates[lead..]].concat();
             let value = e.load(table, &place)?;
             e.results(&coordinates, &[value])
@@ -96,14 +116,16 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &ScatterNd) -
     let depth = depth(e, indices)?;
     let slice = base.layout.shape.dims()[depth..].to_vec();
     let ty = e.register(base.dtype)?;
-    e.each(&slice, |e, id| {
-        let inner = e.coordinates(id, &slice)?;
+    let elements = padded(&slice);
+    e.each(&elements, |e, id| {
+        let inner = e.coordinates(id, &elements)?;
         let vectors = e.dim(&product(lead))?;
         e.upto(vectors, |e, vector| {
             let outer = e.coordinates(vector, lead)?;
             let (mut place, inside) = read_vector(e, indices, &outer, base, 0, depth)?;
             place.extend(&inner);
-            e.when(inside, |e| {
+            let writes = and_filled(e, inside, &slice)?;
+            e.when(writes, |e| {
                 let update = e.load(updates, &[outer.as_slice(), &inner].concat())?;
                 let value = match op.kind {
                     ScatterKind::None => update,
