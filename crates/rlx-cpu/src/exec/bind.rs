@@ -187,6 +187,9 @@ impl Binder<'_> {
         origin: &str,
     ) -> Result<(), DriverError> {
         let outputs = outputs.iter().map(|view| self.view(view)).collect::<Result<Vec<_>, _>>()?;
+        if outputs.iter().all(|view| view.dims.contains(&0)) {
+            return Ok(());
+        }
         let mut reads = vec![];
         let inputs = self.region_inputs(epilogue, anchor, &outputs, &mut reads)?;
         let writes = outputs.iter().map(|view| view.span).collect();
