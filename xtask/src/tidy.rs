@@ -81,15 +81,10 @@ pub fn check(files: &[File]) -> Report {
     let mut allow = AllowList::parse(allow_text, &mut report.findings);
     let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let rust = |file: &&File| file.path.ends_with(".rs");
-    let test_modules: Vec<String> = files.iter().filter(rust).flat_map(rules::test_modules).collect();
     for file in files {
         pages::machine_paths(file, &mut report.findings);
         if rust(&file) {
-            let covers = |place: &String| {
-                file.path == *place || (place.ends_with('/') && file.path.starts_with(place))
-            };
-            let test_file = test_modules.iter().any(covers);
-            let unsafe_uses = rules::check(file, test_file, &mut allow, &mut report.findings);
+            let unsafe_uses = rules::check(file, &mut allow, &mut report.findings);
             let count = report.counts.entry(package_of(&file.path).to_owned()).or_default();
             count.files += 1;
             count.lines += file.text.lines().count();

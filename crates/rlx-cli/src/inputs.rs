@@ -331,10 +331,16 @@ mod tests {
         assert!(value("x=random:").is_err() && value("x").is_err() && value("=1").is_err());
         assert!(value("x=").is_err() && value("x=1a").is_err());
         let filled = |text: &str, dtype| fill(&TensorType::new(dtype, [1usize]), text).map(|l| l.number(0));
-        assert_eq!(filled("9007199254740993", DType::I64).unwrap(), Number::Int(9007199254740993));
-        assert_eq!(filled("18446744073709551615", DType::U64).unwrap(), Number::Int(u64::MAX.into()));
-        assert_eq!(filled("1e3", DType::I16).unwrap(), Number::Int(1000));
-        assert_eq!(filled("true", DType::Bool).unwrap(), Number::Int(1));
+        assert_eq!(
+            filled("9007199254740993", DType::I64).expect("the number fits the dtype"),
+            Number::Int(9007199254740993)
+        );
+        assert_eq!(
+            filled("18446744073709551615", DType::U64).expect("the number fits the dtype"),
+            Number::Int(u64::MAX.into())
+        );
+        assert_eq!(filled("1e3", DType::I16).expect("the number fits the dtype"), Number::Int(1000));
+        assert_eq!(filled("true", DType::Bool).expect("the number fits the dtype"), Number::Int(1));
         assert!(matches!(filled("-0", DType::F32), Ok(Number::Float(zero)) if zero.is_sign_negative()));
         assert_eq!(filled("inf", DType::I64).unwrap_err().to_string(), "inf is no i64");
         let huge = TensorType::new(DType::F32, [1usize << 31, 1 << 31]);
@@ -342,9 +348,11 @@ mod tests {
             random(&huge, 0).unwrap_err().to_string(),
             "f32[2147483648, 2147483648] is more than memory holds"
         );
-        let list = |text: &str, dtype| literal_of_list(&serde_json::from_str(text).unwrap(), dtype);
-        assert_eq!(list("[[1,2],[3,4.5]]", DType::F32).unwrap().dims(), [2, 2]);
-        let wide = list("[9007199254740993]", DType::I64).unwrap();
+        let list = |text: &str, dtype| {
+            literal_of_list(&serde_json::from_str(text).expect("the text is JSON"), dtype)
+        };
+        assert_eq!(list("[[1,2],[3,4.5]]", DType::F32).expect("the number fits the dtype").dims(), [2, 2]);
+        let wide = list("[9007199254740993]", DType::I64).expect("the number fits the dtype");
         assert_eq!(wide.number(0), Number::Int(9007199254740993));
         for (text, dtype, message) in [
             ("[[1],[2,3]]", DType::F32, "the lists are ragged"),

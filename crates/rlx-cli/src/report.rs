@@ -93,9 +93,9 @@ mod tests {
         table.row(["a".into(), "10".into()]);
         table.row(["lo\x1b\n".into(), "9".into()]);
         let mut text = vec![];
-        table.print(&mut text).unwrap();
+        table.print(&mut text).expect("a vector takes all bytes");
         assert_eq!(
-            String::from_utf8(text).unwrap(),
+            String::from_utf8(text).expect("the text is UTF-8"),
             "name        bytes\na              10\nlo\\u{1b}\\n      9\n"
         );
         assert_eq!([plain("a\n\tb"), line("a\n")], ["a\n\\tb", "a\\n"]);

@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn every_task_runs_once() {
         for threads in [1, 2, 3, 5] {
-            let pool = Pool::new(threads).unwrap();
+            let pool = Pool::new(threads).expect("threads start");
             for tasks in [0, 1, 2, 7, 1000] {
                 let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
                 pool.run_with_slot(tasks, |place, index| {
@@ -426,7 +426,7 @@ mod tests {
 
     #[test]
     fn many_short_jobs_and_sleeping_workers() {
-        let pool = Pool::new(3).unwrap();
+        let pool = Pool::new(3).expect("threads start");
         let total = AtomicUsize::new(0);
         for round in 0..2000 {
             pool.run(4, |index| {
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn pieces_have_scratch_of_their_own() {
-        let pool = Pool::new(3).unwrap();
+        let pool = Pool::new(3).expect("threads start");
         let (mut data, mut scratch) = (vec![0usize; 100], vec![0usize; 3 * 7 + 2]);
         pool.run_pieces_with(&mut data, 7, &mut scratch, |index, piece, scratch| {
             assert_eq!(scratch.len(), 7);
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn nested_calls_run_inline() {
-        let pool = Pool::new(4).unwrap();
+        let pool = Pool::new(4).expect("threads start");
         let total = AtomicUsize::new(0);
         pool.run(8, |_| {
             let here = std::thread::current().id();
@@ -468,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_survives() {
-        let pool = Pool::new(3).unwrap();
+        let pool = Pool::new(3).expect("threads start");
         for bad in [0, 17, 63] {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 pool.run(64, |index| assert_ne!(index, bad, "the task that fails"));
@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn several_callers_share_the_workers() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let total = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..12 {
@@ -502,7 +502,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_the_slice() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let mut data = vec![0usize; 1003];
         pool.run_pieces(&mut data, 10, |number, piece| piece.fill(number + 1));
         assert!(data.iter().enumerate().all(|(i, &x)| x == i / 10 + 1));

@@ -155,18 +155,41 @@ mod tests {
     use super::*;
 
     fn arena() -> HostArena {
-        HostArena::new(ArenaLayout { places: vec![Some((0, 8)), None, Some((64, 4))], size: 128 }).unwrap()
+        HostArena::new(ArenaLayout { places: vec![Some((0, 8)), None, Some((64, 4))], size: 128 })
+            .expect("the extents agree")
     }
 
     #[test]
     fn slots_are_typed_and_exact() {
         let mut arena = arena();
-        arena.write(BufferId(0), DType::F32, TensorRef::f32(&[2], &[1.5, -2.0]).unwrap()).unwrap();
+        arena
+            .write(
+                BufferId(0),
+                DType::F32,
+                TensorRef::f32(&[2], &[1.5, -2.0]).expect("the bytes fit the shape"),
+            )
+            .expect("the bytes fit the shape");
         let mut halves = [0; 4];
-        arena.read(BufferId(0), DType::F32, DType::F16, &mut halves).unwrap();
+        arena.read(BufferId(0), DType::F32, DType::F16, &mut halves).expect("the extents agree");
         assert_eq!(halves, [0x00, 0x3e, 0x00, 0xc0]);
-        assert!(arena.write(BufferId(2), DType::F32, TensorRef::f32(&[2], &[1.0, 2.0]).unwrap()).is_err());
-        assert!(arena.write(BufferId(1), DType::F32, TensorRef::f32(&[1], &[1.0]).unwrap()).is_err());
+        assert!(
+            arena
+                .write(
+                    BufferId(2),
+                    DType::F32,
+                    TensorRef::f32(&[2], &[1.0, 2.0]).expect("the bytes fit the shape")
+                )
+                .is_err()
+        );
+        assert!(
+            arena
+                .write(
+                    BufferId(1),
+                    DType::F32,
+                    TensorRef::f32(&[1], &[1.0]).expect("the bytes fit the shape")
+                )
+                .is_err()
+        );
         assert!(!arena.has_buffer(BufferId(1)) && arena.has_buffer(BufferId(2)));
         assert_eq!(arena.bytes().as_ptr() as usize % 64, 0);
     }

@@ -108,7 +108,7 @@ mod tests {
         for &kind in DeviceKind::ALL {
             for ordinal in [0, 3] {
                 let device = Device { kind, ordinal };
-                assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
+                assert_eq!(device.to_string().parse::<Device>().expect("the text parses"), device);
             }
         }
         let error = "cudaa:1".parse::<Device>().unwrap_err().to_string();

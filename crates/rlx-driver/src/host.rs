@@ -165,11 +165,12 @@ mod tests {
             DType::ALL.iter().copied().filter(|d| !d.is_storage_only() && *d != DType::F8E8M0).collect();
         for &from in &dtypes {
             for &to in &dtypes {
-                let source = Literal::from_numbers(from, &[2], [Number::Int(0), Number::Int(1)]).unwrap();
-                let mut there = vec![0; 2 * to.size_of().unwrap()];
-                convert(from, source.bytes(), to, &mut there).unwrap();
+                let source = Literal::from_numbers(from, &[2], [Number::Int(0), Number::Int(1)])
+                    .expect("the extents agree");
+                let mut there = vec![0; 2 * to.size_of().expect("the dtype has whole bytes")];
+                convert(from, source.bytes(), to, &mut there).expect("the extents agree");
                 let mut back = vec![0; source.bytes().len()];
-                convert(to, &there, from, &mut back).unwrap();
+                convert(to, &there, from, &mut back).expect("the extents agree");
                 assert_eq!(back, source.bytes(), "{from} to {to} and back");
             }
         }
@@ -179,7 +180,7 @@ mod tests {
     fn wide_integers_do_not_pass_through_floats() {
         let value = (1i64 << 62) + 1;
         let mut out = [0; 8];
-        convert(DType::I64, &value.to_le_bytes(), DType::U64, &mut out).unwrap();
+        convert(DType::I64, &value.to_le_bytes(), DType::U64, &mut out).expect("the extents agree");
         assert_eq!(u64::from_le_bytes(out), value as u64);
     }
 

@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn one_allocation_is_bound_once() {
-        let bound =
-            bind(&[argument(0, 400, 10), argument(1, 0, 8), argument(0, 64, 32)], &limits(4096)).unwrap();
+        let bound = bind(&[argument(0, 400, 10), argument(1, 0, 8), argument(0, 64, 32)], &limits(4096))
+            .expect("the arguments fit the limits");
         assert_eq!(bound.layout.slots, [0, 1, 0]);
         assert_eq!(bound.ranges[0], BoundRange { allocation: 0, start: 64, length: 348 });
         assert_eq!(bound.bases, [84, 0, 0]);
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn far_ranges_get_bindings_of_their_own() {
         let far = [argument(0, 0, 64), argument(0, 4096, 64)];
-        let bound = bind(&far, &limits(1024)).unwrap();
+        let bound = bind(&far, &limits(1024)).expect("the arguments fit the limits");
         assert_eq!((bound.layout.slots, bound.bases), (vec![0, 1], vec![0, 0]));
         let three = [far[0], far[1], argument(0, 8192, 64)];
         let error = bind(&three, &limits(1024)).unwrap_err().to_string();

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn grids_cover_and_keep_to_the_limit() {
         for groups in [0u64, 1, 65535, 65536, 100_000, 65535 * 65535] {
-            let [x, y, z] = fold_groups(groups, 65535).unwrap().map(u64::from);
+            let [x, y, z] = fold_groups(groups, 65535).expect("the arguments fit the limits").map(u64::from);
             assert!(
                 x * y * z >= groups && x <= 65535 && y <= 65535 && x * y < groups + y.max(1),
                 "{groups}: {x} {y}"

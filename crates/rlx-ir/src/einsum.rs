@@ -265,7 +265,7 @@ mod tests {
     use crate::shape::TensorType;
 
     fn extent(label: char) -> usize {
-        "_abcdef".find(label).unwrap()
+        "_abcdef".find(label).expect("the label stands there")
     }
 
     /// The definition: a loop over every label.
@@ -276,7 +276,8 @@ mod tests {
         let dims: Vec<usize> = labels.iter().map(|&label| extent(label)).collect();
         let position = |term: &str, index: &[usize]| {
             term.chars().fold(0, |at, label| {
-                at * extent(label) + index[labels.iter().position(|&other| other == label).unwrap()]
+                at * extent(label)
+                    + index[labels.iter().position(|&other| other == label).expect("the label stands there")]
             })
         };
         let mut sums = vec![0.0; result.chars().map(extent).product()];
@@ -307,7 +308,7 @@ mod tests {
             "abcb,bd->ad",
             "ab,c->a",
         ] {
-            let (left, result) = equation.split_once("->").unwrap();
+            let (left, result) = equation.split_once("->").expect("the equation has an arrow");
             let terms: Vec<&str> = left.split(',').collect();
             let mut graph = Graph::new("einsum");
             let (mut inputs, mut feeds, mut literals) = (vec![], Tensors::new(), vec![]);
@@ -322,8 +323,8 @@ mod tests {
             }
             let y = graph.einsum(equation, &inputs);
             graph.output("y", y);
-            let graph = graph.finish().unwrap_or_else(|error| panic!("{equation}: {error}"));
-            let found = evaluate(&graph, &feeds).unwrap().outputs[0].1.to_f64s();
+            let graph = graph.finish().expect(equation);
+            let found = evaluate(&graph, &feeds).expect("the graph evaluates").outputs[0].1.to_f64s();
             let expected = naive(&terms, result, &literals);
             assert_eq!(found.len(), expected.len(), "{equation}");
             for (a, b) in found.iter().zip(&expected) {

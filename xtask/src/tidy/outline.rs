@@ -57,15 +57,6 @@ pub struct Name<'a> {
     pub line: usize,
 }
 
-/// A `mod name;` whose code stands in another file.
-#[derive(Debug)]
-pub struct Module<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Index of the keyword token.
-    pub token: usize,
-}
-
 /// What the rules ask about a file.
 #[derive(Debug, Default)]
 pub struct Outline<'a> {
@@ -77,18 +68,9 @@ pub struct Outline<'a> {
     pub traits: Vec<Trait<'a>>,
     /// Names of functions, types, traits, modules, constants and macros.
     pub names: Vec<Name<'a>>,
-    /// Modules declared here whose code stands in other files.
-    pub modules: Vec<Module<'a>>,
-    /// Token ranges compiled only in tests.
-    pub test_regions: Vec<Range<usize>>,
 }
 
 impl Outline<'_> {
-    /// Whether token `index` is compiled only in tests.
-    pub fn is_test(&self, index: usize) -> bool {
-        self.test_regions.iter().any(|region| region.contains(&index))
-    }
-
     /// The innermost function whose body holds token `index`.
     pub fn enclosing(&self, index: usize) -> Option<&Function<'_>> {
         self.functions.iter().rfind(|function| function.body.contains(&index))
@@ -102,14 +84,7 @@ pub fn outline<'a>(source: &Source<'a>) -> Outline<'a> {
     let mut test_attribute = false;
     for index in 0..tokens.len() {
         let token = &tokens[index];
-        if let Some(attribute) = attribute_at(tokens, index) {
-            match attribute.scope(tokens) {
-                Scope::File => found.test_regions.push(0..tokens.len()),
-                Scope::Item => found.test_regions.push(index..item_end(tokens, attribute.tokens.end + 1)),
-                Scope::None => {}
-            }
-            test_attribute |= attribute.is_test_function(tokens);
-        }
+        test_attribute |= is_test_attribute(tokens, index);
         if token.kind != Kind::Word {
             continue;
         }
@@ -122,9 +97,6 @@ pub fn outline<'a>(source: &Source<'a>) -> Outline<'a> {
                 test_attribute = false;
             }
             "match" => found.matches.extend(match_at(tokens, index)),
-            "mod" if tokens.get(index + 2).is_some_and(|token| token.text == ";") => {
-                found.modules.push(Module { name: tokens[index + 1].text, token: index });
-            }
             "trait" => found.traits.extend(trait_at(tokens, index)),
             _ => {}
         }
@@ -146,63 +118,10 @@ fn item_name<'a>(tokens: &[Token<'a>], keyword: usize) -> Option<Name<'a>> {
     (name.kind == Kind::Word && !keyword_again).then_some(Name { text: name.text, line: name.line })
 }
 
-struct Attribute {
-    inner: bool,
-    tokens: Range<usize>,
-}
-
-enum Scope {
-    None,
-    Item,
-    File,
-}
-
-impl Attribute {
-    fn scope(&self, tokens: &[Token<'_>]) -> Scope {
-        let words: Vec<&str> = tokens[self.tokens.clone()]
-            .iter()
-            .filter(|token| token.kind == Kind::Word)
-            .map(|token| token.text)
-            .collect();
-        let only_tests = match words.first() {
-            Some(&"cfg") => words.contains(&"test") && !words.contains(&"not") && !words.contains(&"any"),
-            Some(&"test") => words.len() == 1,
-            _ => false,
-        };
-        match (only_tests, self.inner) {
-            (false, _) => Scope::None,
-            (true, false) => Scope::Item,
-            (true, true) => Scope::File,
-        }
-    }
-
-    fn is_test_function(&self, tokens: &[Token<'_>]) -> bool {
-        self.tokens.len() == 1 && tokens[self.tokens.start].text == "test"
-    }
-}
-
-fn attribute_at(tokens: &[Token<'_>], index: usize) -> Option<Attribute> {
-    if tokens[index].text != "#" {
-        return None;
-    }
-    let inner = tokens.get(index + 1)?.text == "!";
-    let open = index + 1 + usize::from(inner);
-    let bracket = tokens.get(open)?;
-    (bracket.text == "[").then(|| Attribute { inner, tokens: open + 1..bracket.partner })
-}
-
-/// The token after the item that starts at `index`: its first brace group or its semicolon.
-fn item_end(tokens: &[Token<'_>], mut index: usize) -> usize {
-    while let Some(token) = tokens.get(index) {
-        if token.text == ";" || token.kind == Kind::Close {
-            return index + 1;
-        }
-        if token.text == "{" {
-            return token.partner + 1;
-        }
-        index = token.partner + 1;
-    }
-    tokens.len()
+/// Whether `#[test]` starts at token `index`.
+fn is_test_attribute(tokens: &[Token<'_>], index: usize) -> bool {
+    ["#", "[", "test", "]"].iter().zip(&tokens[index..]).filter(|(want, token)| **want == token.text).count()
+        == 4
 }
 
 /// Walks a run of tokens at one nesting level, telling the depth of angle brackets before each token.
@@ -342,21 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn test_regions_cover_items_and_files() {
-        let text = "fn a() { x }\n#[cfg(test)]\nmod tests { fn b() { y } }\n#[cfg(not(test))]\nfn c() { z }\n#[test]\nfn d() { w }";
-        with_outline(text, |outline, source| {
-            let is_test = |word| {
-                let index =
-                    source.tokens.iter().position(|token| token.text == word).expect("the word is there");
-                outline.is_test(index)
-            };
-            assert_eq!(["x", "y", "z", "w"].map(is_test), [false, true, false, true]);
-            assert_eq!(
-                outline.functions.iter().map(|f| f.is_test).collect::<Vec<_>>(),
-                [false, false, false, true]
-            );
+    fn tests_are_functions_under_the_attribute() {
+        let text =
+            "fn a() {}\n#[cfg(test)]\nmod tests { fn b() {} #[test]\n#[cfg(unix)]\nfn c() {} fn d() {} }";
+        with_outline(text, |outline, _| {
+            let tests: Vec<_> = outline.functions.iter().map(|function| function.is_test).collect();
+            assert_eq!(tests, [false, false, true, false]);
         });
-        with_outline("#![cfg(test)] fn a() { x }", |outline, _| assert!(outline.is_test(9)));
     }
 
     #[test]

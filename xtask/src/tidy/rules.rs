@@ -62,30 +62,16 @@ const FORBIDDEN_MARKS: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 const JUDGES: [&str; 8] =
     ["assert", "prop_assert", "expect", "unwrap", "check", "panic", "compare", "unreachable"];
 
-/// The files and folders that modules declared under `cfg(test)` in `file` may stand in.
-pub fn test_modules(file: &File) -> Vec<String> {
-    let Ok(source) = lex(&file.text) else { return Vec::new() };
-    let outline = outline(&source);
-    let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
-    let inner = match name {
-        "lib.rs" | "main.rs" | "mod.rs" => folder.to_owned(),
-        name => format!("{folder}/{}", name.trim_end_matches(".rs")),
-    };
-    let test_only = outline.modules.iter().filter(|module| outline.is_test(module.token));
-    test_only.flat_map(|module| [".rs", "/"].map(|end| format!("{inner}/{}{end}", module.name))).collect()
-}
-
 struct Check<'a> {
     file: &'a File,
-    test_file: bool,
     source: &'a Source<'a>,
     outline: &'a Outline<'a>,
     allow: &'a mut AllowList,
     findings: &'a mut Vec<Finding>,
 }
 
-/// Runs the rules on one Rust file, which may be compiled only in tests; returns how often it uses `unsafe`.
-pub fn check(file: &File, test_file: bool, allow: &mut AllowList, findings: &mut Vec<Finding>) -> usize {
+/// Runs the rules on one Rust file; returns how often it uses `unsafe`.
+pub fn check(file: &File, allow: &mut AllowList, findings: &mut Vec<Finding>) -> usize {
     let source = match lex(&file.text) {
         Ok(source) => source,
         Err(message) => {
@@ -94,7 +80,7 @@ pub fn check(file: &File, test_file: bool, allow: &mut AllowList, findings: &mut
         }
     };
     let outline = outline(&source);
-    let mut check = Check { file, test_file, source: &source, outline: &outline, allow, findings };
+    let mut check = Check { file, source: &source, outline: &outline, allow, findings };
     check.opening_doc();
     check.sizes();
     check.crate_root();
@@ -237,41 +223,40 @@ impl Check<'_> {
         }
     }
 
-    /// Whether token `index` is part of what users link: not a test, example, benchmark or chore.
-    fn is_library(&self, index: usize) -> bool {
-        let path = &self.file.path;
-        path.starts_with("crates/")
-            && path.contains("/src/")
-            && !self.test_file
-            && !self.outline.is_test(index)
+    /// Whether the file is part of a crate's sources, the tests inside them included.
+    fn is_library(&self) -> bool {
+        self.file.path.starts_with("crates/") && self.file.path.contains("/src/")
     }
 
     /// Library code returns errors; `expect("why it holds")` is for our own broken invariants.
     fn library_panics(&mut self) {
+        if !self.is_library() {
+            return;
+        }
         for index in 0..self.source.tokens.len() {
             let found = match self.texts(index) {
-                [".", "unwrap", "("] => "unwrap()",
-                ["panic", "!", _] => "panic!",
+                [".", name @ "unwrap", "("] => name,
+                [name @ "panic", "!", _] => name,
                 _ => continue,
             };
-            if self.is_library(index) {
-                let message = format!(
-                    "`{found}` in library code: return an error value, or `expect(\"why it holds\")`"
-                );
-                self.find("panic", self.source.tokens[index].line, message);
-            }
+            let message =
+                format!("`{found}` in library code: return an error value, or `expect(\"why it holds\")`");
+            self.find("panic", self.source.tokens[index].line, message);
         }
     }
 
     /// Environment variables are few and stand in one table; everything else is an option.
     fn environment(&mut self) {
+        if !self.is_library() {
+            return;
+        }
         for index in 0..self.source.tokens.len() {
             let reads = match self.texts(index) {
                 ["env", "::", name] => name.starts_with("var") || name.starts_with("set_var"),
                 [name, "!", _] => name == "option_env",
                 _ => false,
             };
-            if reads && self.is_library(index) && !self.allow.allows("environment", &self.file.path) {
+            if reads && !self.allow.allows("environment", &self.file.path) {
                 let message =
                     "the environment is read outside the listed places: make it an option".to_owned();
                 self.find("environment", self.source.tokens[index].line, message);

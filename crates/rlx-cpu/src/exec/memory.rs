@@ -203,14 +203,15 @@ mod tests {
         memory.set_shared(Shared::Arena, &mut arena);
         memory.set_read(BufferId(1), &weights);
         let span = |buffer, start, len| Span { buffer: BufferId(buffer), start, len };
-        let step = StepSpans::new(vec![span(1, 1, 2)], vec![span(0, 2, 2)]).unwrap();
+        let step = StepSpans::new(vec![span(1, 1, 2)], vec![span(0, 2, 2)]).expect("the spans are apart");
         // SAFETY: both buffers live until the end of the test and nobody else uses them.
-        unsafe { memory.with(&step, |reads, writes| writes[0].copy_from_slice(reads[0])) }.unwrap();
+        unsafe { memory.with(&step, |reads, writes| writes[0].copy_from_slice(reads[0])) }
+            .expect("the operands are valid");
         assert_eq!(&arena[10..12], &[7, 7]);
-        let outside = StepSpans::new(vec![span(1, 3, 2)], vec![]).unwrap();
+        let outside = StepSpans::new(vec![span(1, 3, 2)], vec![]).expect("the spans are apart");
         // SAFETY: as above.
         assert!(unsafe { memory.with(&outside, |_, _| ()) }.is_err());
-        let read_only = StepSpans::new(vec![], vec![span(1, 0, 2)]).unwrap();
+        let read_only = StepSpans::new(vec![], vec![span(1, 0, 2)]).expect("the spans are apart");
         // SAFETY: as above.
         assert!(unsafe { memory.with(&read_only, |_, _| ()) }.is_err());
     }

@@ -154,7 +154,8 @@ mod tests {
     use rlx_ir::{Layout, Shape};
 
     fn view(layout: Layout) -> BoundView {
-        BoundView::new(&View { buffer: BufferId(0), dtype: DType::I32, layout }, &Bindings::new()).unwrap()
+        BoundView::new(&View { buffer: BufferId(0), dtype: DType::I32, layout }, &Bindings::new())
+            .expect("the extents agree")
     }
 
     #[test]
@@ -163,7 +164,7 @@ mod tests {
         let bound = view(layout);
         assert_eq!((bound.offset, bound.span.start, bound.span.len), (4, 4, 20));
         let bytes: Vec<u8> = (1..6i32).flat_map(i32::to_le_bytes).collect();
-        assert_eq!(bound.read(&bytes).unwrap().to_ints(), vec![5, 3, 1]);
+        assert_eq!(bound.read(&bytes).expect("the extents agree").to_ints(), vec![5, 3, 1]);
     }
 
     #[test]

@@ -109,18 +109,18 @@ mod tests {
 
     #[test]
     fn conversions_match_the_scalar_ones() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let mut noise = Noise::new(17);
         let mut input: Vec<f32> = (0..70_000).map(|_| f32::from_bits(noise.bits() as u32)).collect();
         input.extend([0.0, -0.0, 65_504.0, 65_520.0, 1e-8, 6e-8, f32::MAX, f32::INFINITY]);
         at_every_level(&pool, |context| {
             let mut brains = vec![bf16::ZERO; input.len()];
             let mut halves = vec![f16::ZERO; input.len()];
-            narrow(context, &input, &mut brains).unwrap();
-            narrow(context, &input, &mut halves).unwrap();
+            narrow(context, &input, &mut brains).expect("the operands are valid");
+            narrow(context, &input, &mut halves).expect("the operands are valid");
             let (mut wide, mut wide_halves) = (vec![0.0; input.len()], vec![0.0; input.len()]);
-            widen(context, &brains, &mut wide).unwrap();
-            widen(context, &halves, &mut wide_halves).unwrap();
+            widen(context, &brains, &mut wide).expect("the operands are valid");
+            widen(context, &halves, &mut wide_halves).expect("the operands are valid");
             for (index, &x) in input.iter().enumerate() {
                 let (brain, half) = (bf16::from_f32(x), f16::from_f32(x));
                 let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());

@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn check<T: Plain + PartialEq + std::fmt::Debug>(make: fn(u64) -> T) {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let mut noise = Noise::new(13);
         at_every_level(&pool, |context| {
             for _ in 0..60 {
@@ -317,7 +317,7 @@ mod tests {
                 let from: Vec<T> = (0..=source_length).map(|_| make(noise.bits())).collect();
                 let mut to = vec![make(3); reach];
                 let mut expected = to.clone();
-                copy_elements(context, &axes, (&from, offset), &mut to).unwrap();
+                copy_elements(context, &axes, (&from, offset), &mut to).expect("the operands are valid");
                 let total: usize = axes.iter().map(|a| a.extent).product();
                 for index in 0..total {
                     let (mut rest, mut source, mut target) = (index, offset as isize, 0);
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn large_transposes_and_permutations_match() {
-        let pool = Pool::new(3).unwrap();
+        let pool = Pool::new(3).expect("threads start");
         at_every_level(&pool, |context| {
             let (a, b, c) = (37, 130, 75);
             let from: Vec<u32> = (0..a * b * c).map(|i| i as u32).collect();
@@ -355,7 +355,8 @@ mod tests {
                 let extents = [a, b, c];
                 let axis = |i: usize| Axis { extent: extents[i], from: steps[i] as isize, to: strides[i] };
                 let mut to = vec![0u32; from.len()];
-                copy_elements(context, &[axis(0), axis(1), axis(2)], (&from, 0), &mut to).unwrap();
+                copy_elements(context, &[axis(0), axis(1), axis(2)], (&from, 0), &mut to)
+                    .expect("the operands are valid");
                 for (index, &x) in from.iter().enumerate() {
                     let place = [index / (b * c), index / c % b, index % c];
                     let at: usize = place.iter().zip(strides).map(|(i, s)| i * s).sum();
@@ -381,17 +382,17 @@ mod tests {
         assert!(attempt(&[axis(2, 0, usize::MAX), axis(2, 0, usize::MAX)], 0).is_err());
         let mut bytes = [0u8; 8];
         assert!(copy_strided(context, 3, &[], (&[0; 8], 0), &mut bytes).is_err());
-        copy_strided(context, 1, &[axis(8, 0, 1)], (&[7; 1], 0), &mut bytes).unwrap();
+        copy_strided(context, 1, &[axis(8, 0, 1)], (&[7; 1], 0), &mut bytes).expect("the operands are valid");
         assert_eq!(bytes, [7; 8]);
     }
 
     #[test]
     fn rows_are_gathered_and_bad_indices_refused() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let context = Context::new(&pool);
         let table: Vec<u8> = (0..30).collect();
         let mut output = [0; 9];
-        gather_rows(context, 3, &table, &[9i64, 0, 4], &mut output).unwrap();
+        gather_rows(context, 3, &table, &[9i64, 0, 4], &mut output).expect("the operands are valid");
         assert_eq!(output, [27, 28, 29, 0, 1, 2, 12, 13, 14]);
         for bad in [10i32, -1] {
             let found = gather_rows(context, 3, &table, &[0, bad, 1], &mut output);

@@ -305,7 +305,7 @@ mod tests {
         one: impl Fn(T) -> T::Total,
         close: impl Fn(T, T) -> bool,
     ) {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let mut noise = Noise::new(4);
         at_every_level(&pool, |context| {
             for shape @ [outer, extent, inner] in
@@ -314,7 +314,7 @@ mod tests {
                 let input: Vec<T> = (0..outer * extent * inner).map(|_| make(&mut noise)).collect();
                 for &reduction in reductions {
                     let mut output = vec![T::default(); outer * inner];
-                    fold(context, reduction, shape, &input, &mut output).unwrap();
+                    fold(context, reduction, shape, &input, &mut output).expect("the operands are valid");
                     for (at, &found) in output.iter().enumerate() {
                         let place = |e: usize| (at / inner * extent + e) * inner + at % inner;
                         let mut total = T::start(reduction);

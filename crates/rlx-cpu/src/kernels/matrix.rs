@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn transposing_swaps_indices() {
         let data = [0, 1, 2, 3, 4, 5];
-        let view = Matrix::dense(&data, 2, 3).unwrap();
+        let view = Matrix::dense(&data, 2, 3).expect("the view lies in its data");
         assert_eq!(view.at(1, 2), 5);
         assert_eq!(view.transposed().at(2, 1), 5);
         assert_eq!(view.transposed().rows(), 3);
@@ -246,7 +246,7 @@ mod tests {
         let words = [0u64; 4];
         // SAFETY: the bytes of an integer array.
         let bytes = unsafe { words.align_to::<u8>().1 };
-        assert_eq!(cast_bytes::<f32>("x", &bytes[..30]).unwrap().len(), 7);
+        assert_eq!(cast_bytes::<f32>("x", &bytes[..30]).expect("the extents agree").len(), 7);
         assert!(cast_bytes::<f32>("x", &bytes[1..]).is_err());
     }
 }

@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn best_positions_match_a_scan() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let mut noise = Noise::new(2);
         at_every_level(&pool, |context| {
             for _ in 0..40 {
@@ -509,7 +509,7 @@ mod tests {
                 let input: Vec<f32> = (0..outer * extent * inner).map(|_| value(&mut noise)).collect();
                 let best = Best { largest: noise.below(2) == 0, last: noise.below(2) == 0 };
                 let mut output = vec![-1i64; outer * inner];
-                best_position(context, best, extents, &input, &mut output).unwrap();
+                best_position(context, best, extents, &input, &mut output).expect("the operands are valid");
                 for (at, &found) in output.iter().enumerate() {
                     let x = |e: usize| input[(at / inner * extent + e) * inner + at % inner];
                     let mut wanted = 0;
@@ -532,7 +532,7 @@ mod tests {
 
     #[test]
     fn the_best_few_match_a_sort() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let mut noise = Noise::new(3);
         at_every_level(&pool, |context| {
             for _ in 0..60 {
@@ -546,7 +546,8 @@ mod tests {
                 let mut positions = vec![0i32; values.len()];
                 let mut scratch = Scratch::new(2 * top_scratch_bytes::<f32>(extent));
                 let results = (&mut values[..], &mut positions[..]);
-                top(context, top_of, extents, &input, results, scratch.bytes()).unwrap();
+                top(context, top_of, extents, &input, results, scratch.bytes())
+                    .expect("the operands are valid");
                 for row in 0..outer * inner {
                     let x = |e: usize| input[(row / inner * extent + e) * inner + row % inner];
                     let mut wanted: Vec<usize> = (0..extent).collect();

@@ -352,11 +352,11 @@ mod tests {
     }
 
     fn check(shape @ [outer, extent, inner]: [usize; 3], input: &[f32], threads: usize) {
-        let pool = Pool::new(threads).unwrap();
+        let pool = Pool::new(threads).expect("threads start");
         at_every_level(&pool, |context| {
             for reduction in ALL {
                 let mut output = vec![3.0; outer * inner];
-                reduce(context, reduction, shape, input, &mut output).unwrap();
+                reduce(context, reduction, shape, input, &mut output).expect("the operands are valid");
                 for (at, &found) in output.iter().enumerate() {
                     let (o, i) = (at / inner, at % inner);
                     let place = |e: usize| (o * extent + e) * inner + i;

@@ -321,7 +321,7 @@ mod tests {
         kernel: impl Fn(Context<'_>, usize, Option<&[f32]>, &mut [f32]),
         exact: impl Fn(&[f64]) -> Vec<f64>,
     ) {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         at_every_level(&pool, |context| {
             let mut noise = Noise::new(9);
             for width in (1..71).chain([127, 384, 1000, 5003]) {
@@ -363,11 +363,15 @@ mod tests {
     #[test]
     fn softmax_matches() {
         for special in [false, true] {
-            compare(special, |c, w, i, o| softmax(c, w, i, o).unwrap(), exact_softmax);
+            compare(
+                special,
+                |c, w, i, o| softmax(c, w, i, o).expect("the operands are valid"),
+                exact_softmax,
+            );
         }
         let mut row = [f32::NEG_INFINITY; 21];
         let pool = Pool::inline();
-        softmax(Context::new(&pool), 21, None, &mut row).unwrap();
+        softmax(Context::new(&pool), 21, None, &mut row).expect("the operands are valid");
         assert!(row.iter().all(|x| x.is_nan()));
     }
 
@@ -379,7 +383,7 @@ mod tests {
             row.iter().map(|x| x - top - sum.ln()).collect()
         };
         for special in [false, true] {
-            compare(special, |c, w, i, o| log_softmax(c, w, i, o).unwrap(), exact);
+            compare(special, |c, w, i, o| log_softmax(c, w, i, o).expect("the operands are valid"), exact);
         }
     }
 
@@ -398,7 +402,7 @@ mod tests {
             let kernel = |context: Context<'_>, width: usize, input: Option<&[f32]>, output: &mut [f32]| {
                 let (scale, shift) = (singles(&weights(width, 0.5)), singles(&weights(width, -0.5)));
                 let shift = shifted.then_some(shift.as_slice());
-                layer_norm(context, &scale, shift, epsilon, input, output).unwrap();
+                layer_norm(context, &scale, shift, epsilon, input, output).expect("the operands are valid");
             };
             let exact = |row: &[f64]| {
                 let count = row.len() as f64;
@@ -417,7 +421,8 @@ mod tests {
     fn rms_norm_matches() {
         let epsilon = 1e-6f32;
         let kernel = |context: Context<'_>, width: usize, input: Option<&[f32]>, output: &mut [f32]| {
-            rms_norm(context, &singles(&weights(width, 0.5)), epsilon, input, output).unwrap();
+            rms_norm(context, &singles(&weights(width, 0.5)), epsilon, input, output)
+                .expect("the operands are valid");
         };
         let exact = |row: &[f64]| {
             let mean = row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64;
@@ -442,7 +447,7 @@ mod tests {
             for kernel in kernels {
                 let mut data = [2.0; 57];
                 data[19 + 17] = f32::NAN;
-                kernel(context, None, &mut data).unwrap();
+                kernel(context, None, &mut data).expect("the operands are valid");
                 let nan = |range: std::ops::Range<usize>| data[range].iter().filter(|x| x.is_nan()).count();
                 assert_eq!([nan(0..19), nan(19..38), nan(38..57)], [0, 19, 0]);
                 assert!(kernel(context, Some(&[0.0; 19]), &mut data).is_err());

@@ -226,7 +226,7 @@ mod tests {
         kinds: &[Running],
         make: impl Fn(&mut Noise) -> T,
     ) {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2).expect("threads start");
         let mut noise = Noise::new(6);
         at_every_level(&pool, |context| {
             for round in 0..60 {
@@ -236,7 +236,7 @@ mod tests {
                 let running = kinds[round % kinds.len()];
                 let what = Scan { running, exclusive: noise.below(2) == 0, reverse: noise.below(2) == 0 };
                 let mut output = vec![T::default(); input.len()];
-                scan(context, what, extents, &input, &mut output).unwrap();
+                scan(context, what, extents, &input, &mut output).expect("the operands are valid");
                 for line in 0..outer * inner {
                     let mut total = T::start(running);
                     for step in 0..extent {

@@ -153,7 +153,9 @@ mod tests {
 
     #[test]
     fn dead_slots_are_reused() {
-        let layout = plan(&[(100, 0, 1), (100, 1, 2), (100, 2, 3)]).layout(&Bindings::new()).unwrap();
+        let layout = plan(&[(100, 0, 1), (100, 1, 2), (100, 2, 3)])
+            .layout(&Bindings::new())
+            .expect("sizes are static");
         assert_eq!(layout.places, vec![Some((0, 100)), Some((128, 100)), Some((0, 100))]);
         assert_eq!(layout.size, 256);
     }
@@ -169,7 +171,7 @@ mod tests {
                 })
                 .collect();
             let plan = plan(&slots);
-            let layout = plan.layout(&Bindings::new()).unwrap();
+            let layout = plan.layout(&Bindings::new()).expect("sizes are static");
             assert_eq!(plan.overlap(&layout), None, "{slots:?}");
             assert!(
                 layout

@@ -34,15 +34,18 @@ mod tests {
     fn hand_written_text_parses_and_prints_in_normal_form() {
         let text = "rlx 1 ; comment\ngraph \"t\" {\n symbol S in [1, 8]\n %x = input {name = \"x\"} : f32[S, 4]\n\
                     %m = matmul %x, %x {transpose_a = false, transpose_b = true}\n output \"y\" = %m\n}\n";
-        let graph = parse_graph(text).unwrap();
+        let graph = parse_graph(text).expect("the text parses");
         let printed = print_graph(&graph);
         assert_eq!(
             printed,
             "rlx 1\ngraph \"t\" {\n  symbol S in [1, 8]\n  %0 = input {name = \"x\"} : f32[S, 4]\n  \
              %1 = matmul %0, %0 {transpose_a = false, transpose_b = true} : f32[S, S]\n  output \"y\" = %1\n}\n"
         );
-        assert_eq!(parse_graph(&printed).unwrap(), graph);
-        assert_eq!(parse_graph(&format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap(), graph);
+        assert_eq!(parse_graph(&printed).expect("the text parses"), graph);
+        assert_eq!(
+            parse_graph(&format!("\u{feff}{}", text.replace('\n', "\r\n"))).expect("the text parses"),
+            graph
+        );
     }
 
     #[test]

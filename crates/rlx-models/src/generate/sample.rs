@@ -110,7 +110,7 @@ mod tests {
     fn counts(logits: &[f32], options: &GenerateOptions) -> Vec<usize> {
         let mut counts = vec![0; logits.len()];
         for step in 0..4000 {
-            counts[choose(logits, options, 3, step).unwrap() as usize] += 1;
+            counts[choose(logits, options, 3, step).expect("the logits are finite") as usize] += 1;
         }
         counts
     }
@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_equals() {
         let greedy = GenerateOptions { temperature: 0.0, ..options() };
-        assert_eq!(choose(&[1.0, 3.0, 3.0, f32::NEG_INFINITY], &greedy, 0, 0).unwrap(), 1);
+        assert_eq!(
+            choose(&[1.0, 3.0, 3.0, f32::NEG_INFINITY], &greedy, 0, 0).expect("the logits are finite"),
+            1
+        );
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Problem {
             log_sum_exp: Some(&mut sums),
             scratch: scratch.bytes(),
         };
-        attention(context, problem).unwrap();
+        attention(context, problem).expect("the operands are valid");
         (output, sums)
     }
 
@@ -214,7 +214,7 @@ impl Problem {
 
 #[test]
 fn random_problems_match_naive_loops() {
-    let pools = [Pool::inline(), Pool::new(3).unwrap()];
+    let pools = [Pool::inline(), Pool::new(3).expect("threads start")];
     let mut noise = Noise::new(2);
     for round in 0..150 {
         let problem = problem(&mut noise);
@@ -252,9 +252,9 @@ fn plain(queries: usize, keys: usize, depth: usize) -> Problem {
 fn threads_change_no_bit() {
     let problem = Problem { after: Some(0), ..plain(500, 600, 40) };
     let data = problem.data(&mut Noise::new(4));
-    let (one, many) = (Pool::inline(), Pool::new(4).unwrap());
+    let (one, many) = (Pool::inline(), Pool::new(4).expect("threads start"));
     at_every_level(&many, |context| {
-        let alone = Context::with_level(&one, context.level()).unwrap();
+        let alone = Context::with_level(&one, context.level()).expect("the level was detected");
         assert_eq!(problem.run(context, &data), problem.run(alone, &data));
     });
 }

@@ -71,28 +71,28 @@ fn check_case<A: Times<B>, B: RightElement>(
     let (a, b, c) = (draw(noise, m * k), draw(noise, k * n), draw(noise, m * n));
     let (a_data, a_strides) = lay_out(&a, [m, k], case.a_transposed, types.a);
     let (b_data, b_strides) = lay_out(&b, [k, n], case.b_transposed, types.b);
-    let a_view = Matrix::new(&a_data, 2, [m, k], a_strides).unwrap();
-    let b_view = Matrix::new(&b_data, 2, [k, n], b_strides).unwrap();
+    let a_view = Matrix::new(&a_data, 2, [m, k], a_strides).expect("the view lies in its data");
+    let b_view = Matrix::new(&b_data, 2, [k, n], b_strides).expect("the view lies in its data");
     let mut c_data: Vec<A::Output> = c.iter().map(|&x| (types.c)(x)).collect();
     let (level, threads) = (context.level(), context.pool().threads());
     let layout = Layout { a_contiguous: !case.a_transposed, b_packed: case.b_packed };
     let mut scratch = Scratch::new(scratch_bytes::<A, B>(level, threads, [m, n, k], layout));
-    let mut packed = Scratch::new(PackedB::<B>::bytes(level, k, n).unwrap());
+    let mut packed = Scratch::new(PackedB::<B>::bytes(level, k, n).expect("the matrix is small"));
     let right = if case.b_packed {
-        PackedB::pack(context, b_view, packed.bytes()).unwrap();
-        Right::Packed(PackedB::from_bytes(level, [k, n], packed.bytes()).unwrap())
+        PackedB::pack(context, b_view, packed.bytes()).expect("the matrix is small");
+        Right::Packed(PackedB::from_bytes(level, [k, n], packed.bytes()).expect("the matrix is small"))
     } else {
         Right::Strided(b_view)
     };
     let product = Gemm {
         a: a_view,
         b: right,
-        c: MatrixMut::dense(&mut c_data, m, n).unwrap(),
+        c: MatrixMut::dense(&mut c_data, m, n).expect("the view lies in its data"),
         accumulate: case.accumulate,
         epilogue: None,
         scratch: scratch.bytes(),
     };
-    gemm(context, product).unwrap();
+    gemm(context, product).expect("the operands are valid");
     for i in 0..m {
         for j in 0..n {
             let start = if case.accumulate { c[i * n + j] } else { 0 };
@@ -105,7 +105,7 @@ fn check_case<A: Times<B>, B: RightElement>(
 
 fn check_types<A: Times<B>, B: RightElement>(types: &Types<A, B, A::Output>) {
     for threads in [1, 3] {
-        let pool = Pool::new(threads).unwrap();
+        let pool = Pool::new(threads).expect("threads start");
         at_every_level(&pool, |context| {
             let mut noise = Noise::new(7);
             for case in cases(&mut noise) {
@@ -160,14 +160,14 @@ fn integers_wrap() {
         let mut c = [11i64];
         let mut scratch = Scratch::new(1 << 20);
         let product = Gemm {
-            a: Matrix::dense(&a, 1, 2).unwrap(),
-            b: Right::Strided(Matrix::dense(&b, 2, 1).unwrap()),
-            c: MatrixMut::dense(&mut c, 1, 1).unwrap(),
+            a: Matrix::dense(&a, 1, 2).expect("the view lies in its data"),
+            b: Right::Strided(Matrix::dense(&b, 2, 1).expect("the view lies in its data")),
+            c: MatrixMut::dense(&mut c, 1, 1).expect("the view lies in its data"),
             accumulate: true,
             epilogue: None,
             scratch: scratch.bytes(),
         };
-        gemm(context, product).unwrap();
+        gemm(context, product).expect("the operands are valid");
         let expected = a[0].wrapping_mul(3).wrapping_add(a[1].wrapping_mul(7)).wrapping_add(11);
         assert_eq!(c[0], expected);
     });
@@ -177,14 +177,14 @@ fn multiply(context: Context<'_>, a: &[f32], b: &[f32], [m, n, k]: [usize; 3]) -
     let mut c = vec![0.0; m * n];
     let mut scratch = Scratch::new(8 << 20);
     let product = Gemm {
-        a: Matrix::dense(a, m, k).unwrap(),
-        b: Right::Strided(Matrix::dense(b, k, n).unwrap()),
-        c: MatrixMut::dense(&mut c, m, n).unwrap(),
+        a: Matrix::dense(a, m, k).expect("the view lies in its data"),
+        b: Right::Strided(Matrix::dense(b, k, n).expect("the view lies in its data")),
+        c: MatrixMut::dense(&mut c, m, n).expect("the view lies in its data"),
         accumulate: false,
         epilogue: None,
         scratch: scratch.bytes(),
     };
-    gemm(context, product).unwrap();
+    gemm(context, product).expect("the operands are valid");
     c
 }
 
@@ -193,10 +193,10 @@ fn rounding_stays_in_its_bound_and_threads_change_no_bit() {
     let extents @ [m, n, k] = [75, 211, 700];
     let mut noise = Noise::new(3);
     let (a, b) = (noise.units(m * k), noise.units(k * n));
-    let (one, many) = (Pool::inline(), Pool::new(4).unwrap());
+    let (one, many) = (Pool::inline(), Pool::new(4).expect("threads start"));
     at_every_level(&many, |context| {
         let c = multiply(context, &a, &b, extents);
-        let alone = Context::with_level(&one, context.level()).unwrap();
+        let alone = Context::with_level(&one, context.level()).expect("the level was detected");
         assert_eq!(c, multiply(alone, &a, &b, extents));
         for (at, &found) in c.iter().enumerate() {
             let (i, j) = (at / n, at % n);
@@ -231,7 +231,7 @@ fn special_values_touch_only_their_row_and_column() {
 
 #[test]
 fn the_epilogue_sees_every_finished_element_once() {
-    let pool = Pool::new(3).unwrap();
+    let pool = Pool::new(3).expect("threads start");
     at_every_level(&pool, |context| {
         for [m, n, k] in [[1, 700, 3], [130, 97, 600], [40, 5, 0], [3, 33, 40]] {
             let mut c = vec![5.0f32; m * n];
@@ -249,14 +249,14 @@ fn the_epilogue_sees_every_finished_element_once() {
             };
             let mut scratch = Scratch::new(8 << 20);
             let product = Gemm {
-                a: Matrix::dense(&a, m, k).unwrap(),
-                b: Right::Strided(Matrix::dense(&b, k, n).unwrap()),
-                c: MatrixMut::dense(&mut c, m, n).unwrap(),
+                a: Matrix::dense(&a, m, k).expect("the view lies in its data"),
+                b: Right::Strided(Matrix::dense(&b, k, n).expect("the view lies in its data")),
+                c: MatrixMut::dense(&mut c, m, n).expect("the view lies in its data"),
                 accumulate: false,
                 epilogue: Some(&epilogue),
                 scratch: scratch.bytes(),
             };
-            gemm(context, product).unwrap();
+            gemm(context, product).expect("the operands are valid");
             assert_eq!(seen.into_inner(), m * n);
             assert!(c.iter().enumerate().all(|(i, &x)| x == 2.0 * k as f32 + i as f32));
         }
@@ -271,23 +271,24 @@ fn wrong_operands_are_refused() {
     let mut c = [0f32; 16];
     let mut try_with = |rows: usize, b: Right<'_, f32>, scratch: &mut [u8]| {
         let product = Gemm {
-            a: Matrix::dense(&a, rows, 3).unwrap(),
+            a: Matrix::dense(&a, rows, 3).expect("the view lies in its data"),
             b,
-            c: MatrixMut::dense(&mut c, 4, 4).unwrap(),
+            c: MatrixMut::dense(&mut c, 4, 4).expect("the view lies in its data"),
             accumulate: false,
             epilogue: None,
             scratch,
         };
         gemm(context, product)
     };
-    let strided = |rows, columns| Right::Strided(Matrix::dense(&b, rows, columns).unwrap());
+    let strided =
+        |rows, columns| Right::Strided(Matrix::dense(&b, rows, columns).expect("the view lies in its data"));
     let mut scratch = Scratch::new(1 << 20);
     assert!(matches!(try_with(4, strided(4, 3), scratch.bytes()), Err(KernelError::Extent { .. })));
     assert!(matches!(try_with(3, strided(3, 4), scratch.bytes()), Err(KernelError::Extent { .. })));
     let short = try_with(4, strided(3, 4), &mut []);
     assert!(matches!(short, Err(KernelError::BufferTooSmall { .. })));
     assert!(try_with(4, strided(3, 4), scratch.bytes()).is_ok());
-    let bytes = PackedB::<f32>::bytes(context.level(), 3, 4).unwrap();
+    let bytes = PackedB::<f32>::bytes(context.level(), 3, 4).expect("the matrix is small");
     let packed = PackedB::<f32>::from_bytes(context.level(), [3, 4], &scratch.bytes()[..bytes - 1]);
     assert!(matches!(packed, Err(KernelError::BufferTooSmall { .. })));
     assert!(PackedB::<f32>::bytes(context.level(), usize::MAX, 2).is_none());

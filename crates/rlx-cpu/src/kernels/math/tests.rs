@@ -76,7 +76,7 @@ fn check<F: UnaryFunction>(name: &str, function: F, exact: fn(f64) -> f64, allow
     let inputs = arguments();
     at_every_level(&pool, |context| {
         let mut outputs = vec![0.0; inputs.len()];
-        map(context, function, &inputs, &mut outputs).unwrap();
+        map(context, function, &inputs, &mut outputs).expect("the operands are valid");
         for (&x, &y) in inputs.iter().zip(&outputs) {
             let wanted = exact(f64::from(x));
             let error = distance(y, wanted);
@@ -146,7 +146,7 @@ fn powers_are_accurate() {
     let power: Vec<f32> = base.iter().map(|_| (noise.unit() * 8.0).round() / 2.0).collect();
     at_every_level(&pool, |context| {
         let mut found = vec![0.0; base.len()];
-        zip(context, Power, &base, Second::Slice(&power), &mut found).unwrap();
+        zip(context, Power, &base, Second::Slice(&power), &mut found).expect("the operands are valid");
         for ((&x, &y), &z) in base.iter().zip(&power).zip(&found) {
             assert!(distance(z, f64::from(x).powf(f64::from(y))) <= 1.0, "{x:e} ** {y} = {z:e}");
         }
@@ -177,7 +177,7 @@ fn activations_match_their_formulas() {
 
 #[test]
 fn tails_give_the_same_bits_as_whole_vectors() {
-    let pool = Pool::new(2).unwrap();
+    let pool = Pool::new(2).expect("threads start");
     let inputs: Vec<f32> = arguments().into_iter().step_by(13).collect();
     fn bits(values: &[f32]) -> Vec<u32> {
         values.iter().map(|x| x.to_bits()).collect()
@@ -189,10 +189,11 @@ fn tails_give_the_same_bits_as_whole_vectors() {
             for start in [0, 1, 37] {
                 let input = &inputs[start..start + length];
                 let mut output = vec![0.0; length];
-                map(context, Erf, input, &mut output).unwrap();
+                map(context, Erf, input, &mut output).expect("the operands are valid");
                 assert_eq!(bits(&output), bits(&whole[start..start + length]));
                 let mut sums = vec![0.0; length];
-                zip(context, Multiply, input, Second::Scalar(3.0), &mut sums).unwrap();
+                zip(context, Multiply, input, Second::Scalar(3.0), &mut sums)
+                    .expect("the operands are valid");
                 let expected: Vec<f32> = input.iter().map(|x| x * 3.0).collect();
                 assert_eq!(bits(&sums), bits(&expected));
             }
@@ -207,10 +208,10 @@ fn extremes_spread_nan() {
     at_every_level(&pool, |context| {
         let (x, y) = ([1.0, f32::NAN, 2.0, -0.5], [2.0, 1.0, f32::NAN, -1.0]);
         let mut found = [0.0; 4];
-        zip(context, Maximum, &x, Second::Slice(&y), &mut found).unwrap();
+        zip(context, Maximum, &x, Second::Slice(&y), &mut found).expect("the operands are valid");
         assert!(found[1].is_nan() && found[2].is_nan());
         assert_eq!([found[0], found[3]], [2.0, -0.5]);
-        zip(context, Minimum, &x, Second::Slice(&y), &mut found).unwrap();
+        zip(context, Minimum, &x, Second::Slice(&y), &mut found).expect("the operands are valid");
         assert!(found[1].is_nan() && found[2].is_nan());
         assert_eq!([found[0], found[3]], [1.0, -1.0]);
     });

@@ -367,7 +367,8 @@ impl Attention {
 }
 
 impl OpSpec for Attention {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(decompose::decompose, eval::eval).checked(Self::ranges);
+    const MEANING: Meaning<Self> =
+        Meaning::composite_with_eval(decompose::decompose, eval::eval).checked(Self::ranges);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let dtype = operands[0].dtype;

@@ -54,10 +54,11 @@ op! {
 }
 
 impl OpSpec for Rope {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).checked(|op, types| {
-        let positions = op.operand_index("positions");
-        positions.map(|index| ValueRange::below(index, types[1].shape[0].clone())).into_iter().collect()
-    });
+    const MEANING: Meaning<Self> =
+        Meaning::composite_with_eval(Self::decompose, Self::eval).checked(|op, types| {
+            let positions = op.operand_index("positions");
+            positions.map(|index| ValueRange::below(index, types[1].shape[0].clone())).into_iter().collect()
+        });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, cos, sin) = (operands[0], operands[1], operands[2]);

@@ -32,11 +32,12 @@ op! {
 }
 
 impl OpSpec for DynamicSlice {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).checked(|op, types| {
-        let windows = op.axes.iter().zip(&op.sizes);
-        let windows = windows.map(|(&axis, size)| (types[0].shape[axis].clone(), size.clone()));
-        vec![ValueRange::windows(1, windows)]
-    });
+    const MEANING: Meaning<Self> =
+        Meaning::composite_with_eval(Self::decompose, Self::eval).checked(|op, types| {
+            let windows = op.axes.iter().zip(&op.sizes);
+            let windows = windows.map(|(&axis, size)| (types[0].shape[axis].clone(), size.clone()));
+            vec![ValueRange::windows(1, windows)]
+        });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, starts) = (operands[0], operands[1]);

@@ -6,8 +6,8 @@ use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
 use crate::ops::{
-    ScatterKind, check_addressable, check_at_most, check_axes, check_starts, overwrite_elements,
-    row_major, same_dtype, window_vectors,
+    ScatterKind, check_addressable, check_at_most, check_axes, check_starts, overwrite_elements, row_major,
+    same_dtype, window_vectors,
 };
 use crate::shape::TensorType;
 use crate::value_range::{ValueRange, read_values};
@@ -30,7 +30,8 @@ op! {
 }
 
 impl OpSpec for DynamicUpdateSlice {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place().checked(|op, types| {
+    const MEANING: Meaning<Self> =
+        Meaning::composite_with_eval(Self::decompose, Self::eval).in_place().checked(|op, types| {
             let axes = op.axes.iter();
             let windows = axes.map(|&axis| (types[0].shape[axis].clone(), types[1].shape[axis].clone()));
             vec![ValueRange::windows(2, windows)]

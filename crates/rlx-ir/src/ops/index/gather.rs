@@ -5,9 +5,7 @@ use crate::dtype::DType;
 use crate::literal::Literal;
 use crate::op;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{
-    check_addressable, check_axis, check_index_dtype, row_major, select_elements,
-};
+use crate::ops::{check_addressable, check_axis, check_index_dtype, row_major, select_elements};
 use crate::shape::{Shape, TensorType};
 use crate::value_range::{ValueRange, read_values};
 

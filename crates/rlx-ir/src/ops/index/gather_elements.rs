@@ -6,9 +6,7 @@ use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op;
 use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{
-    check_addressable, check_element_indices, element_vectors, row_major, select_elements,
-};
+use crate::ops::{check_addressable, check_element_indices, element_vectors, row_major, select_elements};
 use crate::shape::TensorType;
 use crate::value_range::{ValueRange, read_values};
 

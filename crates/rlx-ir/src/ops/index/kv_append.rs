@@ -31,7 +31,8 @@ op! {
 }
 
 impl OpSpec for KvAppend {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place().checked(|op, types| {
+    const MEANING: Meaning<Self> =
+        Meaning::composite_with_eval(Self::decompose, Self::eval).in_place().checked(|op, types| {
             let [capacity, len] = [0, 1].map(|operand: usize| types[operand].shape[op.axis].clone());
             vec![ValueRange::windows(2, [(capacity, len)])]
         });

@@ -32,7 +32,8 @@ op! {
 }
 
 impl OpSpec for ScatterElements {
-    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval).in_place()
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval)
+        .in_place()
         .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -7,8 +7,7 @@ use crate::literal::{Literal, element_count};
 use crate::number::{Number, wrap};
 use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample, Violation};
 use crate::ops::{
-    check_addressable, check_index_dtype, for_each_index, overwrite_elements, row_major,
-    same_dtype,
+    check_addressable, check_index_dtype, for_each_index, overwrite_elements, row_major, same_dtype,
 };
 use crate::shape::{Shape, TensorType};
 use crate::value_range::{ValueRange, read_values};
@@ -47,7 +46,8 @@ op! {
 }
 
 impl OpSpec for ScatterNd {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval).in_place()
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
+        .in_place()
         .checked(|_, types| vec![vector_range(types[0], types[1], 0)]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -5,8 +5,8 @@ use crate::dtype::DType;
 use crate::literal::{Literal, element_count};
 use crate::number::Number;
 use crate::op::{Evaluated, Fault};
-use crate::value_range::read_values;
 use crate::ops::broadcast_position;
+use crate::value_range::read_values;
 
 /// `q`, `k` or `v` as numbers, read by batch (or block), head, row and column.
 struct Heads {

@@ -7,8 +7,8 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::shape::TensorType;
 use crate::ops::{Binary, BinaryKind, CompareKind, ReduceKind};
+use crate::shape::TensorType;
 
 /// Element numbers (i32) and weights of one tap, one per element of the result axis.
 type Tap = (Value, Option<Value>);
