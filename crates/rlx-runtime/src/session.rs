@@ -1,15 +1,16 @@
 //! A session: one device, its options, its compile cache.
 
-use crate::cache::{CacheKey, CacheStatistics, CompileCache};
+use crate::cache::{CacheKey, CacheStatistics, CompileCache, folder};
 use crate::compiled::{Compilation, CompiledGraph};
 use crate::devices;
 use crate::error::RuntimeError;
-use rlx_driver::{Backend, Device, DeviceInfo};
+use rlx_driver::{Backend, Device, DeviceInfo, DriverError};
 use rlx_ir::hir::HirModule;
 use rlx_ir::lir::VerifiedLir;
 use rlx_ir::{Graph, GraphModule};
-use rlx_opt::{Capabilities, CompileOptions, PrecisionPolicy};
+use rlx_opt::{Capabilities, CompileOptions, PassContext, PrecisionPolicy};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a caller can choose about a session.
@@ -23,6 +24,8 @@ pub struct SessionOptions {
     pub memory_budget: Option<u64>,
     /// Compilations that the session remembers; 0 remembers none.
     pub cache_entries: usize,
+    /// A folder that keeps compilations between programs; none when `None`.
+    pub cache_folder: Option<PathBuf>,
 }
 
 impl Default for SessionOptions {
@@ -32,6 +35,7 @@ impl Default for SessionOptions {
             threads: None,
             memory_budget: None,
             cache_entries: 64,
+            cache_folder: None,
         }
     }
 }
@@ -131,14 +135,43 @@ impl Session {
         let cache = || shared.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let found = cache().find(key)?;
         if let Some((executable, compilation)) = found {
-            return Ok(self.compiled(executable, Some(compilation)));
+            return Ok(self.compiled(executable, compilation));
         }
         // Outside the lock: other threads may compile other graphs meanwhile.
-        let compiled = rlx_opt::compile(graph, &shared.capabilities, options)?;
-        let compilation = Arc::new(Compilation { graph: compiled.graph, report: compiled.report });
-        let prototype = shared.backend.compile_lir(compiled.module)?;
+        let stored = match &shared.options.cache_folder {
+            Some(path) => self.load_stored(path, key, options)?,
+            None => None,
+        };
+        let (module, compilation) = match stored {
+            Some(module) => {
+                cache().folder_hits += 1;
+                (module, None)
+            }
+            None => {
+                let compiled = rlx_opt::compile(graph, &shared.capabilities, options)?;
+                if let Some(path) = &shared.options.cache_folder {
+                    folder::store(path, key, &compiled.graph)?;
+                }
+                let compilation = Compilation { graph: compiled.graph, report: compiled.report };
+                (compiled.module, Some(Arc::new(compilation)))
+            }
+        };
+        let prototype = shared.backend.compile_lir(module)?;
         let executable = cache().keep(key, prototype, compilation.clone())?;
-        Ok(self.compiled(executable, Some(compilation)))
+        Ok(self.compiled(executable, compilation))
+    }
+
+    /// The module that the cache folder has for `key`, lowered and verified anew.
+    fn load_stored(
+        &self,
+        path: &Path,
+        key: CacheKey,
+        options: &CompileOptions,
+    ) -> Result<Option<VerifiedLir>, RuntimeError> {
+        let Some(graph) = folder::load(path, key)? else { return Ok(None) };
+        let context = PassContext { capabilities: &self.shared.capabilities, options };
+        let lowered = rlx_opt::lower_to_lir(&graph, &context)?;
+        Ok(Some(VerifiedLir::new(lowered.module).map_err(DriverError::from)?))
     }
 
     /// Compiles `graph` with the float dtypes of `precision`.

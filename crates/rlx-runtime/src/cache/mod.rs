@@ -4,6 +4,8 @@
 //! capabilities of the device. Only what is equal in all of these is shared, and
 //! what is shared is code, never weights or state.
 
+pub(crate) mod folder;
+
 use crate::compiled::Compilation;
 use rlx_driver::{DriverError, ExecutableGraph};
 use rlx_ir::Graph;
@@ -26,6 +28,7 @@ impl CacheKey {
             hash.update(bytes);
         };
         part(env!("CARGO_PKG_VERSION").as_bytes());
+        part(rlx_opt::pipeline::STANDARD.as_bytes());
         part(capabilities.name.as_bytes());
         part(capabilities.fingerprint.as_bytes());
         part(format!("{} {options:?}", capabilities.alignment).as_bytes());
@@ -36,6 +39,11 @@ impl CacheKey {
         }
         CacheKey(*hash.finalize().as_bytes())
     }
+
+    /// In hexadecimal digits.
+    fn hex(self) -> String {
+        blake3::Hash::from_bytes(self.0).to_hex().to_string()
+    }
 }
 
 /// How often the cache helped.
@@ -43,8 +51,10 @@ impl CacheKey {
 pub struct CacheStatistics {
     /// Compilations found.
     pub hits: u64,
-    /// Compilations done.
+    /// Compilations that were not in memory.
     pub misses: u64,
+    /// Of those, the ones whose graph was found in the cache folder.
+    pub folder_hits: u64,
     /// Compilations held.
     pub entries: usize,
 }
@@ -52,7 +62,7 @@ pub struct CacheStatistics {
 struct Entry {
     /// Never run and never bound: what clones are made from.
     prototype: Box<dyn ExecutableGraph>,
-    compilation: Arc<Compilation>,
+    compilation: Option<Arc<Compilation>>,
     used: u64,
 }
 
@@ -63,13 +73,14 @@ pub(crate) struct CompileCache {
     clock: u64,
     hits: u64,
     misses: u64,
+    pub(crate) folder_hits: u64,
 }
 
-type Hit = (Box<dyn ExecutableGraph>, Arc<Compilation>);
+type Hit = (Box<dyn ExecutableGraph>, Option<Arc<Compilation>>);
 
 impl CompileCache {
     pub(crate) fn new(capacity: usize) -> CompileCache {
-        CompileCache { entries: HashMap::new(), capacity, clock: 0, hits: 0, misses: 0 }
+        CompileCache { entries: HashMap::new(), capacity, clock: 0, hits: 0, misses: 0, folder_hits: 0 }
     }
 
     /// An executable of an earlier compilation.
@@ -89,7 +100,7 @@ impl CompileCache {
         &mut self,
         key: CacheKey,
         prototype: Box<dyn ExecutableGraph>,
-        compilation: Arc<Compilation>,
+        compilation: Option<Arc<Compilation>>,
     ) -> Result<Box<dyn ExecutableGraph>, DriverError> {
         if self.capacity == 0 {
             return Ok(prototype);
@@ -105,6 +116,11 @@ impl CompileCache {
     }
 
     pub(crate) fn statistics(&self) -> CacheStatistics {
-        CacheStatistics { hits: self.hits, misses: self.misses, entries: self.entries.len() }
+        CacheStatistics {
+            hits: self.hits,
+            misses: self.misses,
+            folder_hits: self.folder_hits,
+            entries: self.entries.len(),
+        }
     }
 }
