@@ -127,6 +127,12 @@ mod driver_error {
             module.plan.slots.iter_mut().for_each(|slot| slot.last += 1);
             backend().compile_lir(VerifiedLir::new(module).unwrap()).map(drop).unwrap_err()
         } => "cpu does not offer control flow";
+        more_memory_than_allowed: OverBudget, {
+            let mut executable = executable();
+            executable.set_memory_budget(Some(100));
+            run(&mut *executable, BOTH, &[0])
+        } => "the graph needs 24784 bytes (weights 8, arena 192, state 8, workspace 24576), more than the budget of 100 bytes; \
+              raise the budget, or use smaller extents or weights";
         memory_that_cannot_be_had: OutOfMemory,
             rlx_driver::arena::AlignedBytes::zeroed(usize::MAX / 4, "the arena").map(drop).unwrap_err()
             => "cannot allocate 4611686018427387903 bytes for the arena";

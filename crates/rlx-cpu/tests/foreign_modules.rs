@@ -2,9 +2,6 @@
 //! one that attaches a region to every operand and every result it can.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "support/near.rs"]
-mod near;
-
 use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
 use rlx_driver::{Backend, TensorRef};
@@ -15,6 +12,7 @@ use rlx_ir::op::Sample;
 use rlx_ir::ops::{Activation, ActivationKind};
 use rlx_ir::{DType, Graph, Op, OpKind, Value};
 use rlx_opt::{Capabilities, Claim, CompileOptions};
+use rlx_testkit::near::is_near;
 
 fn greedy() -> Capabilities {
     Capabilities { name: "greedy", accept: |_| Claim::Native, ..Capabilities::reference() }
@@ -79,7 +77,7 @@ fn regions_on_every_side_of_every_anchor() {
                 let dtype = reference.dtype();
                 let narrow = matches!(dtype, DType::F16 | DType::BF16);
                 if let Err(error) = compare(actual, reference, accuracy, None)
-                    && !(narrow && near::is_near(actual, reference, dtype))
+                    && !(narrow && is_near(actual, reference, dtype, 8.0))
                 {
                     findings.push(format!("{label} output {name}: {error}"));
                 }

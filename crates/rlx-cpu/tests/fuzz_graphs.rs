@@ -96,7 +96,7 @@ fn shared_memory(module: &LirModule, layout: &ArenaLayout) -> Option<String> {
 }
 
 fn check_layout(module: &LirModule, bindings: &Bindings) -> Result<(), String> {
-    let stages = std::iter::once(module).chain(module.prepare.as_deref());
+    let stages = std::iter::once(module).chain(&module.prepare);
     for stage in stages {
         let layout = stage.plan.layout(bindings).map_err(|error| error.to_string())?;
         if let Some((a, b)) = stage.plan.overlap(&layout) {

@@ -7,6 +7,7 @@ use rlx_cpu::simd::SimdLevel;
 use rlx_driver::{Backend, HostValues, TensorRef};
 use rlx_ir::accuracy::{Accuracy, compare};
 use rlx_ir::interpret::{Tensors, evaluate};
+use rlx_ir::lir::{Step, VerifiedLir};
 use rlx_ir::op::Fill;
 use rlx_ir::sample::{Generator, fill_literal};
 use rlx_ir::text::parse_graph;
@@ -132,4 +133,26 @@ fn one_value_is_several_outputs_and_inputs_pass_through() {
          %t = transpose %y {permutation = [1, 0]}\noutput \"a\" = %y\noutput \"b\" = %y\noutput \"x\" = %x\n\
          output \"w\" = %w\noutput \"t\" = %t",
     );
+}
+
+#[test]
+fn a_product_ends_where_its_end_reads() {
+    let text = "rlx 1\ngraph \"g\" {\n%x = input {name = \"x\"} : f32[2, 2]\n%w = param {name = \"w\"} : f32[2, 2]\n\
+                %s = state {name = \"s\"} : f32[2, 2]\n%m = matmul %x, %w {transpose_a = false, transpose_b = false}\n\
+                %n = binary %m, %s {kind = add}\nupdate \"s\" = %n\n}";
+    let backend = CpuBackend::with(1, SimdLevel::detect()).unwrap();
+    let executable = backend.compile(parse_graph(text).unwrap(), &CompileOptions::default()).unwrap();
+    // The copy to the state goes; the product writes there itself.
+    let mut module = executable.lir().clone().into_inner();
+    module.steps.truncate(1);
+    let Step::Kernel(step) = &mut module.steps[0] else { panic!("a product comes first") };
+    assert!(step.anchor.is_some() && step.epilogue.is_some());
+    step.outputs[0].buffer = module.io.states[0].buffer;
+    let mut executable = backend.compile_lir(VerifiedLir::new(module).unwrap()).unwrap();
+    executable.set_param("w", &[1.0, 0.0, 0.0, 1.0]).unwrap();
+    for run in 1..3 {
+        executable.run(&[("x", &[2, 2], &[1.0, 2.0, 3.0, 4.0])]).unwrap();
+        let state = executable.states().unwrap().read_handle("s").unwrap().to_f64s();
+        assert_eq!(state, [1.0, 2.0, 3.0, 4.0].map(|value| value * f64::from(run)));
+    }
 }

@@ -23,11 +23,6 @@ pub trait DeviceArena {
     /// # Errors
     /// A buffer without a slot, or a tensor that is not exactly as large.
     fn write(&mut self, buffer: BufferId, dtype: DType, tensor: TensorRef<'_>) -> Result<(), DriverError>;
-    /// Reads a slot of elements of `dtype` as elements of `to`.
-    ///
-    /// # Errors
-    /// A buffer without a slot, or a target that is not exactly as large.
-    fn read(&self, buffer: BufferId, dtype: DType, to: DType, target: &mut [u8]) -> Result<(), DriverError>;
 }
 
 /// Bytes of one block of a host arena; its alignment is the largest that
@@ -120,13 +115,17 @@ impl HostArena {
         self.layout.places.get(buffer.0 as usize).copied().flatten()
     }
 
-    fn range(&self, buffer: BufferId) -> Result<std::ops::Range<usize>, DriverError> {
+    /// The bytes of a slot, to write.
+    ///
+    /// # Errors
+    /// A buffer without a slot.
+    pub fn slot_mut(&mut self, buffer: BufferId) -> Result<&mut [u8], DriverError> {
         let (offset, size) = self.place(buffer).ok_or_else(|| DriverError::NoSuchName {
             what: "arena slot",
             name: format!("b{}", buffer.0),
             known: vec![],
         })?;
-        Ok(offset..offset + size)
+        Ok(&mut self.bytes_mut()[offset..offset + size])
     }
 }
 
@@ -141,12 +140,7 @@ impl DeviceArena for HostArena {
         self.layout.size
     }
     fn write(&mut self, buffer: BufferId, dtype: DType, tensor: TensorRef<'_>) -> Result<(), DriverError> {
-        let range = self.range(buffer)?;
-        convert(tensor.dtype, tensor.bytes, dtype, &mut self.bytes_mut()[range])
-    }
-    fn read(&self, buffer: BufferId, dtype: DType, to: DType, target: &mut [u8]) -> Result<(), DriverError> {
-        let range = self.range(buffer)?;
-        convert(dtype, &self.bytes()[range], to, target)
+        convert(tensor.dtype, tensor.bytes, dtype, self.slot_mut(buffer)?)
     }
 }
 
@@ -162,34 +156,14 @@ mod tests {
     #[test]
     fn slots_are_typed_and_exact() {
         let mut arena = arena();
-        arena
-            .write(
-                BufferId(0),
-                DType::F32,
-                TensorRef::f32(&[2], &[1.5, -2.0]).expect("the bytes fit the shape"),
-            )
-            .expect("the bytes fit the shape");
-        let mut halves = [0; 4];
-        arena.read(BufferId(0), DType::F32, DType::F16, &mut halves).expect("the extents agree");
-        assert_eq!(halves, [0x00, 0x3e, 0x00, 0xc0]);
-        assert!(
-            arena
-                .write(
-                    BufferId(2),
-                    DType::F32,
-                    TensorRef::f32(&[2], &[1.0, 2.0]).expect("the bytes fit the shape")
-                )
-                .is_err()
-        );
-        assert!(
-            arena
-                .write(
-                    BufferId(1),
-                    DType::F32,
-                    TensorRef::f32(&[1], &[1.0]).expect("the bytes fit the shape")
-                )
-                .is_err()
-        );
+        let values = TensorRef::f32(&[2], &[1.5, -2.0]).expect("the bytes fit the shape");
+        let one = TensorRef::f32(&[1], &[1.0]).expect("the bytes fit the shape");
+        arena.write(BufferId(0), DType::F32, values).expect("the extents agree");
+        arena.write(BufferId(2), DType::F16, values).expect("the extents agree");
+        assert_eq!(arena.bytes()[64..68], [0x00, 0x3e, 0x00, 0xc0]);
+        assert_eq!(arena.bytes()[..4], 1.5f32.to_le_bytes());
+        assert!(arena.write(BufferId(2), DType::F32, values).is_err());
+        assert!(arena.write(BufferId(1), DType::F32, one).is_err());
         assert!(!arena.has_buffer(BufferId(1)) && arena.has_buffer(BufferId(2)));
         assert_eq!(arena.bytes().as_ptr() as usize % 64, 0);
     }

@@ -1,5 +1,6 @@
 //! What goes wrong between a caller and a device.
 
+use crate::memory::MemoryUse;
 use rlx_ir::lir::{FaultWords, LirError, PlanError};
 use rlx_ir::{DType, Diagnostic, DimError};
 use rlx_opt::OptError;
@@ -88,6 +89,16 @@ pub enum DriverError {
         backend: &'static str,
         /// The ability.
         ability: &'static str,
+    },
+    /// More memory than the executable may use.
+    #[error(
+        "the graph needs {needed}, more than the budget of {budget} bytes; raise the budget, or use smaller extents or weights"
+    )]
+    OverBudget {
+        /// What it would take.
+        needed: MemoryUse,
+        /// What it may take.
+        budget: u64,
     },
     /// Memory that cannot be had.
     #[error("cannot allocate {bytes} bytes for {what}")]

@@ -55,6 +55,9 @@ pub trait ExecutableGraph: Send {
         MemoryUse::of_module(self.lir(), bindings)
     }
 
+    /// Refuses, from now on, extents that did not run before and would take more bytes than this, weights included.
+    fn set_memory_budget(&mut self, budget: Option<u64>);
+
     /// Binds a param without copying; `bytes` has exactly the param's size.
     ///
     /// # Errors
@@ -258,7 +261,7 @@ pub struct StepTime {
 
 /// Time per step.
 pub trait Timing {
-    /// Starts or stops taking times; starting clears old ones.
+    /// Starts or stops taking times; starting clears old ones, other extents do not.
     fn set_timing(&mut self, on: bool);
     /// Times so far, in step order.
     fn step_times(&self) -> Vec<StepTime>;

@@ -94,8 +94,13 @@ impl<'a> From<&'a Literal> for TensorRef<'a> {
 /// Converts all of `source` (elements of `from`) into `target` (elements of `to`).
 ///
 /// # Errors
-/// Storage-only dtypes, and slices that do not hold the same number of elements.
+/// Different dtypes of which one is storage-only, and slices that do not hold the same number of elements.
 pub fn convert(from: DType, source: &[u8], to: DType, target: &mut [u8]) -> Result<(), DriverError> {
+    let whole = from.size_of().is_none_or(|width| source.len().is_multiple_of(width));
+    if from == to && whole && source.len() == target.len() {
+        target.copy_from_slice(source);
+        return Ok(());
+    }
     let (Some(from_width), Some(to_width)) = (from.size_of(), to.size_of()) else {
         return Err(DriverError::Conversion { from, to });
     };
@@ -106,10 +111,6 @@ pub fn convert(from: DType, source: &[u8], to: DType, target: &mut [u8]) -> Resu
             expected: format!("{} bytes", source.len() / from_width * to_width),
             found: format!("{} bytes", target.len()),
         });
-    }
-    if from == to {
-        target.copy_from_slice(source);
-        return Ok(());
     }
     let pairs = source.chunks_exact(from_width).zip(target.chunks_exact_mut(to_width));
     match (from, to) {

@@ -2,8 +2,8 @@
 
 use crate::error::DriverError;
 use crate::host::TensorRef;
-use rlx_ir::interpret::bind_shape;
-use rlx_ir::lir::{IoEntry, LirModule};
+use rlx_ir::interpret::{bind_shape, check_extents};
+use rlx_ir::lir::LirModule;
 use rlx_ir::{Bindings, Diagnostic};
 
 /// Sorts named tensors into manifest order and binds symbols from their
@@ -57,39 +57,14 @@ pub fn match_inputs<'a>(
         for (symbol, value) in fresh.iter() {
             bindings.set(symbol, value);
         }
-        check_symbols(module, bindings, &mut findings);
-        check_extents(&module.io.inputs, &ordered, bindings, &mut findings);
+        let given = module.io.inputs.iter().zip(&ordered);
+        let given = given.filter_map(|(entry, tensor)| {
+            let dims = tensor.as_ref()?.dims;
+            Some((format!("input \"{}\"", entry.name), &entry.ty, dims))
+        });
+        check_extents(&module.symbols, given, bindings, &mut findings);
     }
     if findings.is_empty() { Ok(ordered) } else { Err(DriverError::Inputs(findings)) }
-}
-
-fn check_symbols(module: &LirModule, bindings: &Bindings, findings: &mut Vec<Diagnostic>) {
-    for (symbol, bounds) in &module.symbols {
-        match bindings.get(symbol) {
-            None => findings.push(Diagnostic::new(format!("symbol {symbol}"), "is bound by no input")),
-            Some(value) if value < bounds.min || bounds.max.is_some_and(|max| value > max) => findings
-                .push(Diagnostic::new(format!("symbol {symbol}"), format!("is {value}, outside {bounds}"))),
-            Some(_) => {}
-        }
-    }
-}
-
-/// Extents that are expressions, and cannot bind their symbols, must agree with what others bound.
-fn check_extents(
-    entries: &[IoEntry],
-    ordered: &[Option<TensorRef<'_>>],
-    bindings: &Bindings,
-    findings: &mut Vec<Diagnostic>,
-) {
-    for (entry, tensor) in entries.iter().zip(ordered) {
-        let Some(tensor) = tensor else { continue };
-        if let Ok(dims) = entry.ty.shape.eval(bindings)
-            && dims != tensor.dims
-        {
-            let message = format!("expected {}, found {}", entry.ty, tensor.ty());
-            findings.push(Diagnostic::new(format!("input \"{}\"", entry.name), message));
-        }
-    }
 }
 
 /// Checks positional inputs against the byte sizes that `size` gives per input.

@@ -16,6 +16,7 @@ mod feeds;
 pub mod host;
 mod inputs;
 mod memory;
+mod weights;
 
 pub use backend::Backend;
 pub use bytes::SharedBytes;
@@ -29,3 +30,4 @@ pub use feeds::Feeds;
 pub use host::TensorRef;
 pub use inputs::{match_inputs, match_slots};
 pub use memory::MemoryUse;
+pub use weights::Weights;

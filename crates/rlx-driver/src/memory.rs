@@ -11,9 +11,9 @@ use std::fmt;
 /// Bytes that an executable takes, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// Weights as the caller binds them; mapped files count in full.
+    /// Weights that stay as the caller binds them; mapped files count in full.
     pub weights: u64,
-    /// What the prepare stage makes of weights: packed and folded forms, and its own scratch.
+    /// What the prepare stages make of weights: packed and folded forms. What they take meanwhile is not counted.
     pub prepared: u64,
     /// Literals inside the module.
     pub constants: u64,
@@ -31,26 +31,34 @@ impl MemoryUse {
     /// # Errors
     /// An extent that `bindings` leaves open, an arena beyond the address space.
     pub fn of_module(module: &LirModule, bindings: &Bindings) -> Result<MemoryUse, DriverError> {
-        let mut memory = MemoryUse {
-            arena: module.plan.layout(bindings)?.size as u64,
-            prepared: match &module.prepare {
-                Some(stage) => stage.plan.layout(&Bindings::new())?.size as u64,
-                None => 0,
-            },
-            ..MemoryUse::default()
-        };
-        for entry in &module.io.params {
+        let mut memory =
+            MemoryUse { arena: module.plan.layout(bindings)?.size as u64, ..MemoryUse::default() };
+        let released = module.released_params();
+        for entry in module.io.params.iter().filter(|entry| !released.contains(&entry.buffer)) {
             memory.weights += entry.ty.size_bytes().extent(bindings)? as u64;
         }
         for entry in &module.io.states {
             memory.state += entry.ty.size_bytes().extent(bindings)? as u64;
         }
         for buffer in &module.buffers {
-            if let BufferKind::Constant(literal) = &buffer.kind {
-                memory.constants += literal.bytes().len() as u64;
+            match &buffer.kind {
+                BufferKind::Constant(literal) => memory.constants += literal.bytes().len() as u64,
+                BufferKind::Prepared => memory.prepared += buffer.ty().size_bytes().extent(bindings)? as u64,
+                _ => {}
             }
         }
         Ok(memory)
+    }
+
+    /// Holds it against a budget, where there is one.
+    ///
+    /// # Errors
+    /// More than the budget.
+    pub fn within(self, budget: Option<u64>) -> Result<(), DriverError> {
+        match budget {
+            Some(budget) if self.total() > budget => Err(DriverError::OverBudget { needed: self, budget }),
+            _ => Ok(()),
+        }
     }
 
     /// The sum.

@@ -8,10 +8,10 @@ use crate::error::GpuError;
 use crate::stage::{Bound, Memory, Stage, device_error};
 use rlx_driver::{
     DriverError, ExecutableGraph, Feeds, Outputs, RawOutput, SharedBytes, SlotOutput, StateHandles,
-    TensorRef, match_inputs, match_slots,
+    TensorRef, Weights, match_inputs, match_slots,
 };
 use rlx_ir::interpret::bind_shape;
-use rlx_ir::lir::{BindingManifest, BufferId, BufferKind, IoEntry, LirModule, VerifiedLir};
+use rlx_ir::lir::{BindingManifest, BufferKind, IoEntry, LirModule, VerifiedLir};
 use rlx_ir::{Bindings, Literal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,17 +23,15 @@ struct Shared<D: GpuDevice> {
     stage: Stage,
     constants: Arc<D::Buffer>,
     constant_offsets: Arc<Vec<u64>>,
-    prepare: Option<Prepare<D>>,
+    prepare: Vec<Prepare<D>>,
 }
 
-/// The stage that runs once when the weights are bound.
+/// A stage that runs once when the weights are bound.
 struct Prepare<D: GpuDevice> {
     stage: Stage,
     bound: Bound<D::Program>,
     constants: Arc<D::Buffer>,
     constant_offsets: Arc<Vec<u64>>,
-    /// Where the prepared buffers of the module lie in the arena of the stage, by buffer.
-    outputs: Vec<Option<u64>>,
 }
 
 /// A compiled module with its memory.
@@ -43,8 +41,8 @@ pub(crate) struct GpuExecutable<D: GpuDevice> {
     arena_bytes: usize,
     bindings: Bindings,
     bound: Option<Bound<D::Program>>,
-    /// Have the weights been prepared since the last of them was bound?
-    prepared: bool,
+    weights: Weights<Arc<D::Buffer>>,
+    budget: Option<u64>,
     /// Extents of the states, in manifest order; none before the symbols in them are bound.
     state_dims: Vec<Option<Vec<usize>>>,
     /// States that a failed run may have touched.
@@ -66,10 +64,8 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
         let failed = |error| device_error(device.name(), error);
         let stage = Stage::new(backend, &device.target(), &module)?;
         let (constants, constant_offsets) = upload_constants(&*device, &module).map_err(failed)?;
-        let prepare = match &module.prepare {
-            Some(prepare) => Some(Prepare::new(&*device, backend, prepare, &module)?),
-            None => None,
-        };
+        let prepare = module.prepare.iter().map(|stage| Prepare::new(&*device, backend, stage));
+        let prepare = prepare.collect::<Result<Vec<_>, _>>()?;
         let shared = Shared { device, module, stage, constants, constant_offsets, prepare };
         GpuExecutable::of(Arc::new(shared))
     }
@@ -87,12 +83,13 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
         };
         let mut executable = GpuExecutable {
             state_dims: vec![None; shared.module.io.states.len()],
+            weights: Weights::new(&shared.module),
+            budget: None,
             shared,
             memory,
             arena_bytes: 0,
             bindings: Bindings::new(),
             bound: None,
-            prepared: false,
             poisoned: BTreeSet::new(),
             feeds: Feeds::default(),
             outputs: Vec::new(),
@@ -118,13 +115,13 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
         let bytes = entry.ty.dtype.byte_size(dims.iter().product()).unwrap_or(usize::MAX);
         let own = &mut self.memory.own[entry.buffer.0 as usize];
         let memory = match own {
-            Some((memory, _)) if self.state_dims[index].as_ref() == Some(&dims) => Arc::clone(memory),
+            Some(memory) if self.state_dims[index].as_ref() == Some(&dims) => Arc::clone(memory),
             _ => {
                 let failed = |error| device_error(shared.device.name(), error);
                 Arc::new(shared.device.allocate(&entry.name, bytes as u64).map_err(failed)?)
             }
         };
-        *own = Some((Arc::clone(&memory), 0));
+        *own = Some(Arc::clone(&memory));
         self.state_dims[index] = Some(dims);
         let zeros = if content.is_none() { vec![0; bytes] } else { vec![] };
         shared.device.write(&memory, 0, content.unwrap_or(&zeros)).map_err(self.failed())?;
@@ -157,10 +154,11 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
         }
         let shared = Arc::clone(&self.shared);
         shared.module.check_binding(&bindings)?;
-        let none = Vec::new();
-        let prepared = shared.prepare.as_ref().map_or(&none, |prepare| &prepare.outputs);
+        if self.budget.is_some() {
+            self.memory_estimate(&bindings)?.within(self.budget)?;
+        }
         let (device, offsets) = (&*shared.device, &shared.constant_offsets);
-        let bound = shared.stage.bind(device, &shared.module, offsets, prepared, &bindings)?;
+        let bound = shared.stage.bind(device, &shared.module, offsets, &bindings)?;
         if bound.layout.size > self.arena_bytes {
             self.bound = None;
             let arena = device.allocate("the arena", arena_size(bound.layout.size)).map_err(self.failed())?;
@@ -181,25 +179,23 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
 
     /// Everything that must hold before a run.
     fn ready(&mut self) -> Result<(), DriverError> {
-        let unbound = |entry: &&IoEntry| self.memory.own[entry.buffer.0 as usize].is_none();
-        let names: Vec<String> =
-            self.shared.module.io.params.iter().filter(unbound).map(|entry| entry.name.clone()).collect();
-        if !names.is_empty() {
-            return Err(DriverError::Unbound(names));
-        }
         if let Some(name) = self.poisoned.first() {
             return Err(DriverError::Poisoned(name.clone()));
         }
-        if let (Some(prepare), false) = (&self.shared.prepare, self.prepared) {
-            let arena = prepare.run(&self.shared, &self.memory)?;
-            for (index, offset) in prepare.outputs.iter().enumerate() {
-                if let Some(offset) = *offset {
-                    self.memory.own[index] = Some((Arc::clone(&arena), offset));
-                }
-            }
+        let shared = &self.shared;
+        let changed = self.weights.prepare(&shared.module, &mut |index, given| {
+            shared.prepare[index].run(&*shared.device, &shared.module.prepare[index], &given)
+        })?;
+        if changed {
+            self.place_weights();
         }
-        self.prepared = true;
         Ok(())
+    }
+
+    fn place_weights(&mut self) {
+        for (id, held) in self.weights.iter(&self.shared.module) {
+            self.memory.own[id.0 as usize] = held.cloned();
+        }
     }
 
     /// Runs with the inputs in manifest order; the results are in `outputs` after it.
@@ -243,21 +239,16 @@ impl<D: GpuDevice + 'static> GpuExecutable<D> {
             parts.push(ReadBack { buffer, offset, bytes: &mut checks });
         }
         shared.device.read(&mut parts).map_err(&failed)?;
-        let mut faults =
-            words.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-        let Some(word) = faults.clone().position(|word| word != u32::MAX) else {
-            return shared
-                .module
-                .io
-                .faults
-                .as_ref()
-                .map_or(Ok(()), |words| DriverError::from_words(words, &checks));
-        };
-        let position = faults.nth(word).unwrap_or(0);
-        self.memory.faults =
-            Arc::new(no_faults(&*shared.device, shared.stage.fault_words()).map_err(&failed)?);
-        let fault = format!("an index is out of range, first at element {position}");
-        Err(DriverError::Fault { node: shared.stage.origin(word).into(), fault })
+        let found = fault(&shared.stage, &words);
+        if found.is_err() {
+            let words = no_faults(&*shared.device, shared.stage.fault_words()).map_err(&failed)?;
+            self.memory.faults = Arc::new(words);
+        }
+        found?;
+        match &shared.module.io.faults {
+            Some(words) => DriverError::from_words(words, &checks),
+            None => Ok(()),
+        }
     }
 
     fn run_bound(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<(), DriverError> {
@@ -316,6 +307,14 @@ fn no_faults<D: GpuDevice>(device: &D, words: usize) -> Result<D::Buffer, GpuErr
     Ok(buffer)
 }
 
+/// The fault that the words of a stage tell of.
+fn fault(stage: &Stage, words: &[u8]) -> Result<(), DriverError> {
+    let words = words.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    let Some((word, position)) = words.enumerate().find(|(_, word)| *word != u32::MAX) else { return Ok(()) };
+    let fault = format!("an index is out of range, first at element {position}");
+    Err(DriverError::Fault { node: stage.origin(word).into(), fault })
+}
+
 /// All constants of a module in one allocation, and where each begins.
 type Constants<D> = (Arc<<D as GpuDevice>::Buffer>, Arc<Vec<u64>>);
 
@@ -351,39 +350,33 @@ fn written_states(module: &LirModule) -> BTreeSet<String> {
 }
 
 impl<D: GpuDevice> Prepare<D> {
-    fn new(
-        device: &D,
-        backend: &'static str,
-        module: &LirModule,
-        main: &LirModule,
-    ) -> Result<Prepare<D>, DriverError> {
+    fn new(device: &D, backend: &'static str, module: &LirModule) -> Result<Prepare<D>, DriverError> {
         let failed = |error| device_error(device.name(), error);
         let stage = Stage::new(backend, &device.target(), module)?;
         let (constants, constant_offsets) = upload_constants(device, module).map_err(failed)?;
-        let bound = stage.bind(device, module, &constant_offsets, &[], &Bindings::new())?;
-        let place = |id: BufferId| bound.layout.places.get(id.0 as usize).copied().flatten();
-        let output = |name: &str| find(&module.io.outputs, name).and_then(|entry| place(entry.buffer));
-        let outputs = main.buffers.iter().map(|buffer| match buffer.kind {
-            BufferKind::Prepared => output(&buffer.name).map(|(offset, _)| offset as u64),
-            _ => None,
-        });
-        let outputs = outputs.collect();
-        Ok(Prepare { stage, bound, constants, constant_offsets, outputs })
+        let bound = stage.bind(device, module, &constant_offsets, &Bindings::new())?;
+        Ok(Prepare { stage, bound, constants, constant_offsets })
     }
 
-    /// Runs the stage on the bound weights; its arena holds the prepared buffers.
-    fn run(&self, shared: &Shared<D>, main: &Memory<D::Buffer>) -> Result<Arc<D::Buffer>, DriverError> {
-        let device = &*shared.device;
+    /// Runs the stage on its params; gives its results, each in memory of its own.
+    fn run(
+        &self,
+        device: &D,
+        module: &LirModule,
+        params: &Weights<Arc<D::Buffer>>,
+    ) -> Result<Vec<Arc<D::Buffer>>, DriverError> {
         let failed = |error| device_error(device.name(), error);
-        let Some(module) = &shared.module.prepare else { return Ok(Arc::clone(&main.arena)) };
         let mut own = vec![None; module.buffers.len()];
-        for entry in &module.io.params {
-            if let Some(bound) = find(&shared.module.io.params, &entry.name) {
-                own[entry.buffer.0 as usize] = main.own[bound.buffer.0 as usize].clone();
-            }
+        for (id, held) in params.iter(module) {
+            own[id.0 as usize] = held.cloned();
         }
-        let arena =
-            device.allocate("prepared weights", arena_size(self.bound.layout.size)).map_err(failed)?;
+        let mut results = vec![];
+        for entry in &module.io.outputs {
+            let bytes = entry.ty.size_bytes().extent(&Bindings::new())? as u64;
+            results.push(Arc::new(device.allocate(&entry.name, bytes).map_err(failed)?));
+            own[entry.buffer.0 as usize] = results.last().cloned();
+        }
+        let arena = device.allocate("the arena", arena_size(self.bound.layout.size)).map_err(failed)?;
         let memory = Memory {
             arena: Arc::new(arena),
             faults: Arc::new(no_faults(device, self.stage.fault_words()).map_err(failed)?),
@@ -392,7 +385,11 @@ impl<D: GpuDevice> Prepare<D> {
             own,
         };
         self.stage.run(device, &memory, &self.bound, &Bindings::new())?;
-        Ok(memory.arena)
+        let mut words = vec![0u8; 4 * self.stage.fault_words()];
+        device
+            .read(&mut [ReadBack { buffer: &*memory.faults, offset: 0, bytes: &mut words }])
+            .map_err(failed)?;
+        fault(&self.stage, &words).map(|()| results)
     }
 }
 
@@ -420,9 +417,12 @@ impl<D: GpuDevice + 'static> ExecutableGraph for GpuExecutable<D> {
         let device = &self.shared.device;
         let memory = device.allocate(name, bytes.len() as u64).map_err(self.failed())?;
         device.write(&memory, 0, bytes).map_err(self.failed())?;
-        self.memory.own[entry.buffer.0 as usize] = Some((Arc::new(memory), 0));
-        self.prepared = false;
+        self.weights.bind(&self.shared.module, entry, Arc::new(memory));
         Ok(())
+    }
+
+    fn set_memory_budget(&mut self, budget: Option<u64>) {
+        self.budget = budget;
     }
 
     fn run_typed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError> {
@@ -460,12 +460,9 @@ impl<D: GpuDevice + 'static> ExecutableGraph for GpuExecutable<D> {
 
     fn clone_box(&self) -> Result<Box<dyn ExecutableGraph>, DriverError> {
         let mut clone = GpuExecutable::of(Arc::clone(&self.shared))?;
-        for (index, buffer) in self.shared.module.buffers.iter().enumerate() {
-            if matches!(buffer.kind, BufferKind::Param | BufferKind::Prepared) {
-                clone.memory.own[index] = self.memory.own[index].clone();
-            }
-        }
-        clone.prepared = self.prepared;
+        clone.weights.clone_from(&self.weights);
+        clone.place_weights();
+        clone.budget = self.budget;
         Ok(Box::new(clone))
     }
 

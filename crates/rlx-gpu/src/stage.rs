@@ -41,8 +41,8 @@ pub(crate) struct Memory<B> {
     pub constants: Arc<B>,
     /// Where each constant, by buffer, begins in `constants`.
     pub constant_offsets: Arc<Vec<u64>>,
-    /// Params, prepared buffers and states, by buffer, with their first byte.
-    pub own: Vec<Option<(Arc<B>, u64)>>,
+    /// Params, prepared buffers and states, by buffer.
+    pub own: Vec<Option<Arc<B>>>,
 }
 
 /// The launches of a stage for one binding of the symbols.
@@ -128,10 +128,10 @@ impl Stage {
         device: &D,
         module: &LirModule,
         constant_offsets: &[u64],
-        prepared_offsets: &[Option<u64>],
         bindings: &Bindings,
     ) -> Result<Bound<D::Program>, DriverError> {
         let layout = module.plan.layout(bindings)?;
+        let is_result = |id| module.io.outputs.iter().any(|entry| entry.buffer == id);
         let place = |argument: &Argument| {
             let Argument::Buffer(id) = *argument else {
                 let length = 4 * self.fault_words() as u64;
@@ -140,11 +140,11 @@ impl Stage {
             let index = id.0 as usize;
             let buffer = module.buffer(id);
             let length = buffer.ty().size_bytes().extent(bindings)? as u64;
-            let own = |access, offset| Place { allocation: OWN + index, access, offset, length };
+            let own = |access| Place { allocation: OWN + index, access, offset: 0, length };
             Ok(match &buffer.kind {
-                BufferKind::State => own(Access::ReadWrite, 0),
-                BufferKind::Param => own(Access::Read, 0),
-                BufferKind::Prepared => own(Access::Read, prepared_offsets[index].unwrap_or(0)),
+                BufferKind::State => own(Access::ReadWrite),
+                BufferKind::Prepared if is_result(id) => own(Access::ReadWrite),
+                BufferKind::Param | BufferKind::Prepared => own(Access::Read),
                 BufferKind::Constant(_) => {
                     let offset = constant_offsets[index];
                     Place { allocation: CONSTANTS, access: Access::Read, offset, length }
@@ -275,15 +275,15 @@ impl<B> Memory<B> {
             ARENA => &self.arena,
             FAULTS => &self.faults,
             CONSTANTS => &self.constants,
-            _ => &self.own[number - OWN].as_ref().expect("unbound buffers are refused before a run").0,
+            _ => self.own[number - OWN].as_ref().expect("unbound buffers are refused before a run"),
         }
     }
 
     /// The memory of a buffer and its first byte there.
     pub fn place(&self, id: BufferId, layout: &ArenaLayout) -> (&B, u64) {
         let index = id.0 as usize;
-        if let Some(Some((buffer, offset))) = self.own.get(index) {
-            return (buffer, *offset);
+        if let Some(Some(buffer)) = self.own.get(index) {
+            return (buffer, 0);
         }
         match layout.places.get(index).copied().flatten() {
             Some((offset, _)) => (&self.arena, offset as u64),

@@ -4,8 +4,8 @@
 //! are exact and wrap. Every pass, kernel and backend is compared with it.
 
 use crate::diagnostic::{Diagnostic, IrError};
-use crate::dim::{Bindings, Dim};
-use crate::graph::{Graph, Node, Value};
+use crate::dim::{Bindings, Dim, Symbol};
+use crate::graph::{Graph, Node, SymbolBounds, Value};
 use crate::layout::Layout;
 use crate::literal::{Literal, element_count};
 use crate::number::Number;
@@ -216,7 +216,11 @@ pub fn bind_feeds(graph: &Graph, feeds: &Tensors) -> Result<Bindings, IrError> {
         findings.push(Diagnostic::new(format!("\"{name}\""), "is not an input, param or state").hint(hint));
     }
     if findings.is_empty() {
-        check_bindings(graph, feeds, &bindings, &mut findings);
+        let leaves = graph.iter().filter_map(|(_, node)| {
+            let name = node.op.leaf_name()?;
+            Some((format!("{} \"{name}\"", node.op.kind()), &node.types[0], feeds.get(name)?.dims()))
+        });
+        check_extents(graph.symbols(), leaves, &bindings, &mut findings);
     }
     if findings.is_empty() { Ok(bindings) } else { Err(IrError::Inputs(findings)) }
 }
@@ -257,29 +261,28 @@ pub fn bind_shape(
     Ok(())
 }
 
-fn check_bindings(graph: &Graph, feeds: &Tensors, bindings: &Bindings, findings: &mut Vec<Diagnostic>) {
-    for (symbol, bounds) in graph.symbols() {
-        match bindings.get(symbol) {
-            None => findings.push(Diagnostic::new(format!("symbol {symbol}"), "is bound by no input")),
+/// Checks that every symbol is bound, within its bounds, and that the extents of `leaves` (what to call one, its type,
+/// what was given) agree with the symbols that others bound.
+pub fn check_extents<'a>(
+    symbols: &BTreeMap<Symbol, SymbolBounds>,
+    leaves: impl IntoIterator<Item = (String, &'a TensorType, &'a [usize])>,
+    bindings: &Bindings,
+    findings: &mut Vec<Diagnostic>,
+) {
+    for (symbol, bounds) in symbols {
+        let message = match bindings.get(symbol) {
+            None => "is bound by no input".to_string(),
             Some(value) if value < bounds.min || bounds.max.is_some_and(|max| value > max) => {
-                let message = format!("is {value}, outside {bounds}");
-                findings.push(Diagnostic::new(format!("symbol {symbol}"), message));
+                format!("is {value}, outside {bounds}")
             }
-            Some(_) => {}
-        }
-    }
-    for (_, node) in graph.iter() {
-        let Some((name, literal)) = node.op.leaf_name().and_then(|name| Some((name, feeds.get(name)?)))
-        else {
-            continue;
+            Some(_) => continue,
         };
-        let expected = node.types[0].shape.eval(bindings);
-        if expected.as_deref() != Ok(literal.dims()) && expected.is_ok() {
-            let subject = format!("{} \"{name}\"", node.op.kind());
-            findings.push(Diagnostic::new(
-                subject,
-                format!("expected {}, found {}", node.types[0], literal.ty()),
-            ));
+        findings.push(Diagnostic::new(format!("symbol {symbol}"), message));
+    }
+    for (subject, ty, dims) in leaves {
+        if ty.shape.eval(bindings).is_ok_and(|expected| expected != dims) {
+            let found = TensorType::new(ty.dtype, dims);
+            findings.push(Diagnostic::new(subject, format!("expected {ty}, found {found}")));
         }
     }
 }

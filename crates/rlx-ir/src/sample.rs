@@ -82,15 +82,23 @@ impl Sample<Op> {
     /// A graph with one input per operand (`x0`, `x1`, ..) and one output per
     /// result (`y0`, ..), and its feeds.
     pub fn graph(&self, seed: u64) -> (Graph, Tensors) {
+        self.graph_with(seed, self.operands.len())
+    }
+
+    /// The same graph, but operands from number `inputs` on are params.
+    pub fn graph_with(&self, seed: u64, inputs: usize) -> (Graph, Tensors) {
         let mut graph = Graph::new(self.op.def().name);
         let mut feeds = Tensors::new();
-        let mut inputs = vec![];
+        let mut operands = vec![];
         for (index, literal) in self.literals(seed).into_iter().enumerate() {
-            let name = format!("x{index}");
-            inputs.push(graph.input(name.as_str(), literal.ty()));
+            let (name, ty) = (format!("x{index}"), literal.ty());
+            operands.push(match index < inputs {
+                true => graph.input(name.as_str(), ty),
+                false => graph.param(name.as_str(), ty),
+            });
             feeds.insert(name, literal);
         }
-        for (index, value) in graph.push_all(self.op.clone(), &inputs).into_iter().enumerate() {
+        for (index, value) in graph.push_all(self.op.clone(), &operands).into_iter().enumerate() {
             graph.output(format!("y{index}"), value);
         }
         (graph, feeds)

@@ -282,9 +282,9 @@ const BROKEN: &[(Break, &str)] = &[
     ),
     (
         |m| m.buffers[0].kind = BufferKind::Prepared,
-        "input \"x\" is not b0 of type f32[4]\nb0 has 1 arena slots",
+        "input \"x\" is not b0 of type f32[4]\nb0 has 1 arena slots\nb0 \"x\" is not an output of a prepare stage",
     ),
-    (|m| m.prepare = Some(Box::new(LirModule::default())), "prepare: alignment 0 is not a power of two"),
+    (|m| m.prepare = vec![LirModule::default()], "prepare: alignment 0 is not a power of two"),
     (|m| step(m).outputs[0].layout.strides.clear(), "%1 neg: a view of b1 has a stride too many or too few"),
     (
         |m| step(m).outputs[0].layout.strides[0] = Dim::from(0),
@@ -426,9 +426,15 @@ fn prepared_buffers_come_from_the_prepare_stage() {
     broken.buffers[0].kind = BufferKind::Prepared;
     let mut stage = module();
     stage.io.outputs[0].name = "other".into();
-    broken.prepare = Some(Box::new(stage));
+    stage.buffers[1].kind = BufferKind::Prepared;
+    stage.plan.slots.remove(1);
+    broken.prepare = vec![stage];
     let error = VerifiedLir::new(broken).unwrap_err().to_string();
-    assert_eq!(error, "input \"x\" is not b0 of type f32[4]\nb0 \"x\" is not an output of the prepare stage");
+    assert_eq!(
+        error,
+        "input \"x\" is not b0 of type f32[4]\nprepare: \"other\" is not in the module\n\
+         b0 \"x\" is not an output of a prepare stage"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{cpu, data};
+use rlx_driver::DriverError;
 use rlx_ir::{DType, Diagnostic, IrError};
 use rlx_models::bert::{self, BertOutputs};
 use rlx_models::gpt2::{self, Gpt2Options};
@@ -233,7 +234,7 @@ cases! {
         let options = SessionOptions { memory_budget: Some(1000), ..SessionOptions::default() };
         let session = Session::with(Device::CPU, options)?;
         Generator::load(&session, stories(), None).map_err(|error| match error {
-            ModelError::Runtime(rlx_runtime::RuntimeError::OverBudget { budget, .. }) => {
+            ModelError::Runtime(rlx_runtime::RuntimeError::Driver(DriverError::OverBudget { budget, .. })) => {
                 assert_eq!(budget, 1000);
                 ModelError::Runtime(rlx_runtime::RuntimeError::Option { option: "budget", reason: "too small".into() })
             }

@@ -7,6 +7,7 @@
 
 pub mod bisect;
 pub mod capabilities;
+mod known;
 pub mod legalize;
 pub mod lower;
 pub mod memory;

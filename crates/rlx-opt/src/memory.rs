@@ -67,15 +67,8 @@ fn reuse_in_place(module: &mut LirModule) {
     }
     let mut renamed: HashMap<BufferId, BufferId> = HashMap::new();
     for position in 0..module.steps.len() {
-        let step = match &mut module.steps[position] {
-            Step::Kernel(step) => step,
-            Step::Pack(pack) => {
-                pack.source.buffer = resolve(pack.source.buffer, &renamed);
-                continue;
-            }
-            Step::Branch(_) | Step::Loop(_) => continue,
-        };
-        rename(step, &renamed);
+        rename_step(&mut module.steps[position], &renamed);
+        let Step::Kernel(step) = &module.steps[position] else { continue };
         let step = step.clone();
         let Some((dying, fresh)) = reusable(
             module,
@@ -89,9 +82,7 @@ fn reuse_in_place(module: &mut LirModule) {
         let end = last_use.get(&fresh).copied().unwrap_or(position);
         renamed.insert(fresh, dying);
         last_use.insert(dying, end);
-        if let Step::Kernel(step) = &mut module.steps[position] {
-            rename(step, &renamed);
-        }
+        rename_step(&mut module.steps[position], &renamed);
     }
     for alias in &mut module.plan.aliases {
         alias.root = resolve(alias.root, &renamed);
@@ -130,8 +121,31 @@ fn reusable(
     })
 }
 
-fn rename(step: &mut KernelStep, renamed: &HashMap<BufferId, BufferId>) {
+/// Every buffer that a step reads or writes; control flow is looked into by its caller.
+pub(crate) fn touched(step: &Step) -> Vec<BufferId> {
+    match step {
+        Step::Kernel(step) => {
+            let mut touched = step.read_buffers();
+            touched.extend(step.outputs.iter().map(|view| view.buffer));
+            touched
+        }
+        Step::Pack(pack) => vec![pack.source.buffer, pack.target],
+        Step::Branch(_) | Step::Loop(_) => vec![],
+    }
+}
+
+/// Gives the buffers of a step their new ids; those that are not in `renamed` keep theirs.
+pub(crate) fn rename_step(step: &mut Step, renamed: &HashMap<BufferId, BufferId>) {
     let fix = |view: &mut View| view.buffer = resolve(view.buffer, renamed);
+    let step = match step {
+        Step::Kernel(step) => step,
+        Step::Pack(pack) => {
+            fix(&mut pack.source);
+            pack.target = resolve(pack.target, renamed);
+            return;
+        }
+        Step::Branch(_) | Step::Loop(_) => return,
+    };
     step.outputs.iter_mut().for_each(fix);
     for operand in step.anchor.iter_mut().flat_map(|anchor| &mut anchor.operands) {
         match operand {
@@ -152,14 +166,7 @@ fn rename(step: &mut KernelStep, renamed: &HashMap<BufferId, BufferId>) {
 fn drop_unused_buffers(module: &mut LirModule) {
     let mut used: HashSet<BufferId> = HashSet::new();
     let mut has_control_flow = false;
-    module.for_each_step(&mut |step| match step {
-        Step::Kernel(step) => {
-            used.extend(step.read_buffers());
-            used.extend(step.outputs.iter().map(|view| view.buffer));
-        }
-        Step::Pack(pack) => used.extend([pack.source.buffer, pack.target]),
-        _ => {}
-    });
+    module.for_each_step(&mut |step| used.extend(touched(step)));
     for step in &module.steps {
         has_control_flow |= matches!(step, Step::Branch(_) | Step::Loop(_));
     }
@@ -180,16 +187,7 @@ fn drop_unused_buffers(module: &mut LirModule) {
         }
     }
     module.buffers = kept;
-    for step in &mut module.steps {
-        match step {
-            Step::Kernel(step) => rename(step, &renamed),
-            Step::Pack(pack) => {
-                pack.source.buffer = resolve(pack.source.buffer, &renamed);
-                pack.target = resolve(pack.target, &renamed);
-            }
-            _ => {}
-        }
-    }
+    module.steps.iter_mut().for_each(|step| rename_step(step, &renamed));
     let io = &mut module.io;
     let lists = [&mut io.inputs, &mut io.params, &mut io.states, &mut io.outputs];
     for entry in lists.into_iter().flatten() {

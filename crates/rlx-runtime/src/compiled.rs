@@ -8,7 +8,7 @@ use crate::memory::smallest_bindings;
 use crate::weights::{self, BoundWeights};
 use rlx_driver::{
     ActiveExtent, Device, ExecutableGraph, HostValues, MemoryUse, Outputs, Pipelined, RawOutput, SharedBytes,
-    SlotOutput, StateHandles, TensorRef, Timing, match_inputs,
+    SlotOutput, StateHandles, TensorRef, Timing,
 };
 use rlx_ir::lir::{BindingManifest, VerifiedLir};
 use rlx_ir::{Bindings, Graph, nearest_name};
@@ -34,18 +34,17 @@ pub struct CompiledGraph {
     device: Device,
     compilation: Option<Arc<Compilation>>,
     budget: Option<u64>,
-    /// The last extents that were found to fit the budget.
-    fits: Option<Bindings>,
 }
 
 impl CompiledGraph {
     pub(crate) fn new(
-        executable: Box<dyn ExecutableGraph>,
+        mut executable: Box<dyn ExecutableGraph>,
         device: Device,
         compilation: Option<Arc<Compilation>>,
         budget: Option<u64>,
     ) -> CompiledGraph {
-        CompiledGraph { executable, device, compilation, budget, fits: None }
+        executable.set_memory_budget(budget);
+        CompiledGraph { executable, device, compilation, budget }
     }
 
     /// The device it runs on.
@@ -63,7 +62,7 @@ impl CompiledGraph {
         self.executable.manifest()
     }
 
-    /// What the pipeline did; `None` for a module that came as LIR.
+    /// What the pipeline did; `None` for a module that came as LIR or from the cache folder.
     pub fn compilation(&self) -> Option<&Compilation> {
         self.compilation.as_deref()
     }
@@ -75,26 +74,6 @@ impl CompiledGraph {
     /// A symbol that `bindings` leaves open.
     pub fn memory_estimate(&self, bindings: &Bindings) -> Result<MemoryUse, RuntimeError> {
         Ok(self.executable.memory_estimate(bindings)?)
-    }
-
-    fn check_budget(&self, bindings: &Bindings) -> Result<(), RuntimeError> {
-        let Some(budget) = self.budget else { return Ok(()) };
-        let needed = self.memory_estimate(bindings)?;
-        if needed.total() > budget { Err(RuntimeError::OverBudget { needed, budget }) } else { Ok(()) }
-    }
-
-    /// With a budget, refuses inputs whose extents would take more.
-    fn check_run(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<(), RuntimeError> {
-        if self.budget.is_none() {
-            return Ok(());
-        }
-        let mut bindings = Bindings::new();
-        match_inputs(self.executable.lir(), inputs, &|_| false, &mut bindings)?;
-        if self.fits.as_ref() != Some(&bindings) {
-            self.check_budget(&bindings)?;
-            self.fits = Some(bindings);
-        }
-        Ok(())
     }
 
     /// Binds every param to the weight of its name. Bytes are shared with the
@@ -139,7 +118,8 @@ impl CompiledGraph {
         find: &dyn Fn(&str) -> Option<WeightTensor>,
         suggest: &dyn Fn(&str) -> Option<String>,
     ) -> Result<BoundWeights, RuntimeError> {
-        self.check_budget(&smallest_bindings(self.executable.lir()))?;
+        let smallest = smallest_bindings(self.executable.lir());
+        self.memory_estimate(&smallest)?.within(self.budget)?;
         let entries = self.executable.lir().io.params.clone();
         let (all, bound) = weights::gather(source_name, &entries, find, suggest)?;
         for (entry, bytes) in entries.iter().zip(all) {
@@ -177,9 +157,6 @@ impl CompiledGraph {
     /// # Errors
     /// As [`CompiledGraph::run_typed`].
     pub fn run(&mut self, inputs: &[(&str, &[usize], &[f32])]) -> Result<Vec<Vec<f32>>, RuntimeError> {
-        let tensors: Result<Vec<_>, RuntimeError> =
-            inputs.iter().map(|(name, dims, values)| Ok((*name, TensorRef::f32(dims, values)?))).collect();
-        self.check_run(&tensors?)?;
         Ok(self.executable.run(inputs)?)
     }
 
@@ -189,7 +166,6 @@ impl CompiledGraph {
     /// Unbound params; inputs that are missing, unknown, duplicate or of the
     /// wrong type, all named; extents over the memory budget; a fault of a step.
     pub fn run_typed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, RuntimeError> {
-        self.check_run(inputs)?;
         Ok(self.executable.run_typed(inputs)?)
     }
 
@@ -198,7 +174,6 @@ impl CompiledGraph {
     /// # Errors
     /// As [`CompiledGraph::run_typed`].
     pub fn run_raw(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Vec<RawOutput<'_>>, RuntimeError> {
-        self.check_run(inputs)?;
         Ok(self.executable.run_raw(inputs)?)
     }
 
@@ -226,11 +201,10 @@ impl CompiledGraph {
             device: self.device,
             compilation: self.compilation.clone(),
             budget: self.budget,
-            fits: None,
         })
     }
 
-    /// Named state on the device between runs, where offered. Runs that it starts are not held to the memory budget.
+    /// Named state on the device between runs, where offered.
     pub fn states(&mut self) -> Option<&mut dyn StateHandles> {
         self.executable.states()
     }

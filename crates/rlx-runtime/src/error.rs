@@ -1,6 +1,6 @@
 //! What goes wrong between a user and a session.
 
-use rlx_driver::{DriverError, MemoryUse};
+use rlx_driver::DriverError;
 use rlx_ir::{Diagnostic, IrError};
 use rlx_opt::OptError;
 use rlx_weights::WeightError;
@@ -22,16 +22,6 @@ pub enum RuntimeError {
         source_name: String,
         /// One finding per param.
         findings: Vec<Diagnostic>,
-    },
-    /// More memory than the session may use.
-    #[error(
-        "the graph needs {needed}, more than the budget of {budget} bytes; raise the budget, or use smaller extents or weights"
-    )]
-    OverBudget {
-        /// What it would take.
-        needed: MemoryUse,
-        /// What it may take.
-        budget: u64,
     },
     /// An option that the device does not have.
     #[error("option {option}: {reason}")]

@@ -1,5 +1,6 @@
 //! Sessions end to end on the CPU: compile, bind, run, cache, budget, refusals.
 
+use rlx_driver::DriverError;
 use rlx_ir::{Bindings, DType, Dim, Graph, GraphModule, Literal, SymbolBounds};
 use rlx_runtime::{CompileOptions, Device, RuntimeError, Session, SessionOptions, TensorRef, devices};
 use rlx_weights::{BytesWeightLoader, WeightLoader, WeightRegistry};
@@ -181,7 +182,7 @@ fn a_budget_refuses_with_the_numbers() {
         Session::with(Device::CPU, options).unwrap().compile(layer()).unwrap()
     };
     let error = with(40).bind_weights(&weights()).unwrap_err();
-    assert!(matches!(error, RuntimeError::OverBudget { budget: 40, .. }), "{error}");
+    assert!(matches!(error, RuntimeError::Driver(DriverError::OverBudget { budget: 40, .. })), "{error}");
     let mut bindings = Bindings::new();
     bindings.set("B", 2);
     let needed = with(0).memory_estimate(&bindings).unwrap();
@@ -190,6 +191,9 @@ fn a_budget_refuses_with_the_numbers() {
     assert_eq!(tight.run(&[("x", &[2, 3], &X)]).unwrap(), [Y.to_vec()]);
     let error = tight.run(&[("x", &[64, 3], &[0.0; 192])]).unwrap_err().to_string();
     assert!(error.contains(&format!("more than the budget of {} bytes", needed.total())), "{error}");
+    let large = [("x", TensorRef::f32(&[64, 3], &[0.0; 192]).unwrap())];
+    let error = tight.states().unwrap().run_feed(&large).unwrap_err();
+    assert!(matches!(error, DriverError::OverBudget { .. }), "{error}");
 }
 
 #[test]
@@ -245,4 +249,40 @@ fn bytes_that_do_not_fit_their_type_are_refused_by_name() {
     }
     compiled.set_param("w", &[1.0, 2.0]).unwrap();
     assert_eq!(compiled.run(&[("x", &[2], &[3.0, 4.0])]).unwrap(), [vec![4.0, 6.0]]);
+}
+
+#[test]
+fn the_cache_folder_serves_other_sessions_and_survives_damage() {
+    let folder = std::env::temp_dir().join(format!("rlx-compile-cache-{}", std::process::id()));
+    let compile = |graph: Graph| {
+        let options = SessionOptions { cache_folder: Some(folder.clone()), ..SessionOptions::default() };
+        let session = Session::with(Device::CPU, options).unwrap();
+        let mut compiled = session.compile(graph).unwrap();
+        compiled.bind_weights(&weights()).unwrap();
+        let results = compiled.run(&[("x", &[2, 3], &X)]).unwrap();
+        (session.cache_statistics().folder_hits, results, compiled.lir().clone().into_inner())
+    };
+    let (hits, first, module) = compile(layer());
+    assert_eq!(hits, 0);
+    assert_eq!(compile(layer()), (1, first.clone(), module.clone()));
+    let mut other = layer();
+    other.name = "another".into();
+    assert_eq!(compile(other).0, 0);
+    // A flipped byte anywhere is no hit, and the file is written anew.
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert_eq!(compile(layer()), (0, first.clone(), module.clone()));
+    assert_eq!(compile(layer()), (1, first, module));
+    std::fs::remove_dir_all(&folder).unwrap();
+    // A folder that cannot be had is an error, not a cache that does nothing.
+    std::fs::write(&folder, "a file").unwrap();
+    let options = SessionOptions { cache_folder: Some(folder.clone()), ..SessionOptions::default() };
+    let error = Session::with(Device::CPU, options).unwrap().compile(layer()).unwrap_err();
+    std::fs::remove_file(&folder).unwrap();
+    assert!(matches!(error, RuntimeError::Cache { .. }), "{error}");
 }

@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod feeds;
 pub mod filetest;
 mod fuzz;
+pub mod near;
 mod not_run;
 pub mod products;
 mod random_graph;

@@ -24,8 +24,10 @@ pub struct AttentionStep {
     key: Placed,
     value: Placed,
     output: Placed,
-    mask: Option<(BoundView, [usize; 4])>,
-    lengths: Option<BoundView>,
+    /// The mask with the number of its operand and its strides.
+    mask: Option<(BoundView, usize, [usize; 4])>,
+    /// The lengths with the number of their operand.
+    lengths: Option<(BoundView, usize)>,
     scale: f32,
     scratch: usize,
 }
@@ -91,7 +93,7 @@ impl AttentionStep {
                 if !matches!(view.dtype, DType::Bool | DType::F32) {
                     return None;
                 }
-                Some((view.clone(), strides))
+                Some((view.clone(), index, strides))
             }
         };
         let scale = op.scale.map_or_else(|| 1.0 / (shape.depth as f64).sqrt(), |scale| scale.0) as f32;
@@ -100,7 +102,7 @@ impl AttentionStep {
             key: placed(operands[1], k_dims, k_strides)?,
             value: placed(operands[2], v_dims, v_strides)?,
             output: placed(output, o_dims, o_strides)?,
-            lengths: op.operand_index("kv_lengths").map(|index| operands[index].clone()),
+            lengths: op.operand_index("kv_lengths").map(|index| (operands[index].clone(), index)),
             scratch: scratch_bytes(context.level(), context.pool().threads(), &shape).next_multiple_of(64),
             op: op.clone(),
             shape,
@@ -121,20 +123,18 @@ impl AttentionStep {
             let data: &[f32] = cast_bytes("operand", reads[slot])?;
             Ok(Heads { data: data.get(placed.offset..).unwrap_or_default(), strides: placed.strides })
         };
-        let lengths = match (&self.lengths, self.op.operand_index("kv_lengths")) {
-            (Some(view), Some(slot)) => Some(self.read_lengths(view, reads[slot])?),
-            _ => None,
-        };
+        let lengths = self.lengths.as_ref().map(|(view, slot)| self.read_lengths(view, reads[*slot]));
+        let lengths = lengths.transpose()?;
         let length_of = lengths.as_ref().map(|lengths| move |batch: usize| lengths.get(batch));
-        let mask = match (&self.mask, self.op.operand_index("mask")) {
-            (Some((view, strides)), Some(slot)) if view.dtype == DType::Bool => {
-                Mask::Keep { data: reads[slot].get(view.offset..).unwrap_or_default(), strides: *strides }
+        let mask = match &self.mask {
+            Some((view, slot, strides)) if view.dtype == DType::Bool => {
+                Mask::Keep { data: reads[*slot].get(view.offset..).unwrap_or_default(), strides: *strides }
             }
-            (Some((view, strides)), Some(slot)) => {
-                let data: &[f32] = cast_bytes("mask", reads[slot]).map_err(|error| error.to_string())?;
+            Some((view, slot, strides)) => {
+                let data: &[f32] = cast_bytes("mask", reads[*slot]).map_err(|error| error.to_string())?;
                 Mask::Bias { data: data.get(view.offset..).unwrap_or_default(), strides: *strides }
             }
-            _ => Mask::None,
+            None => Mask::None,
         };
         let (before, after) = match self.op.mask_kind {
             MaskKind::Causal => (None, Some(0)),

@@ -111,6 +111,11 @@ impl Binder<'_> {
         if self.matmul(anchor, step)? || self.convolution(anchor, step)? {
             return Ok(());
         }
+        if let Some(epilogue) = &step.epilogue {
+            let target = self.workspace(&anchor.results[0])?;
+            self.kernel(&KernelStep { epilogue: None, outputs: vec![target.clone()], ..step.clone() })?;
+            return self.region(epilogue, Some(&target), &step.outputs, &step.origin);
+        }
         // Regions before the anchor become steps of their own.
         let mut operands = vec![];
         for operand in &anchor.operands {
@@ -120,14 +125,21 @@ impl Binder<'_> {
                 Operand::Packed { buffer, .. } => View::whole(*buffer, &self.module.buffer(*buffer).ty()),
             });
         }
-        match &step.epilogue {
-            None => self.anchor(&anchor.op, &operands, &step.outputs, &step.origin),
-            Some(epilogue) => {
-                let target = self.workspace(&anchor.results[0])?;
-                self.anchor(&anchor.op, &operands, std::slice::from_ref(&target), &step.origin)?;
-                self.region(epilogue, Some(&target), &step.outputs, &step.origin)
+        self.anchor(&anchor.op, &operands, &step.outputs, &step.origin)
+    }
+
+    /// Can the region after a product run on its tiles? It must have one computed result, and not read what it
+    /// writes.
+    fn ends_tiles(&self, step: &KernelStep, output: &BoundView) -> Result<bool, DriverError> {
+        let Some(epilogue) = &step.epilogue else { return Ok(true) };
+        for input in &epilogue.inputs {
+            if let EpilogueInput::View(view) = input
+                && self.view(view)?.span.buffer == output.span.buffer
+            {
+                return Ok(false);
             }
         }
+        Ok(epilogue.program.output_dtypes().len() == 1 && is_computed(&epilogue.program))
     }
 
     /// Runs a region before an anchor into a workspace buffer.
@@ -222,11 +234,7 @@ impl Binder<'_> {
         let output = self.view(&step.outputs[0])?;
         let result = anchor.results[0].dtype;
         let computed = Elements::widened(result).unwrap_or(result);
-        let fusable = step.epilogue.as_ref().is_none_or(|epilogue| {
-            takes_region(result)
-                && epilogue.program.output_dtypes().len() == 1
-                && is_computed(&epilogue.program)
-        });
+        let fusable = step.epilogue.is_none() || takes_region(result) && self.ends_tiles(step, &output)?;
         if Elements::of(computed, computed).is_none() || !output.is_dense() || !fusable {
             return Ok(false);
         }
@@ -301,10 +309,7 @@ impl Binder<'_> {
         let output = self.view(&step.outputs[0])?;
         let result = anchor.results[0].dtype;
         let computed = if result == DType::F64 { DType::F64 } else { DType::F32 };
-        let fusable = step.epilogue.as_ref().is_none_or(|epilogue| {
-            epilogue.program.output_dtypes().len() == 1 && is_computed(&epilogue.program)
-        });
-        if !output.is_dense() || !fusable {
+        if !output.is_dense() || !self.ends_tiles(step, &output)? {
             return Ok(false);
         }
         let (mut views, mut reads) = (vec![], vec![]);

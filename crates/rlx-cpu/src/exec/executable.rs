@@ -9,20 +9,23 @@ use super::memory::{Memory, Shared as SharedMemory};
 use super::region::Files;
 use super::steps::BoundStep;
 use super::tape::REGISTER_BYTES;
+use super::times::Times;
 use super::work::Call;
 
 use crate::kernels::Context;
 use crate::pool::Pool;
 use crate::simd::SimdLevel;
-use rlx_driver::arena::{AlignedBytes, HostArena};
+use rlx_driver::arena::{AlignedBytes, DeviceArena, HostArena};
 use rlx_driver::{
     ActiveExtent, DriverError, ExecutableGraph, Feeds, MemoryUse, Outputs, RawOutput, SharedBytes,
-    SlotOutput, StateHandles, StepTime, TensorRef, Timing, match_inputs, match_slots,
+    SlotOutput, StateHandles, StepTime, TensorRef, Timing, Weights, match_inputs, match_slots,
 };
-use rlx_ir::lir::{ArenaLayout, BindingManifest, BufferId, BufferKind, IoEntry, Step, VerifiedLir};
+use rlx_ir::lir::{
+    ArenaLayout, BindingManifest, BufferId, BufferKind, IoEntry, LirModule, Step, VerifiedLir,
+};
 use rlx_ir::{Bindings, Dim, Literal, Symbol};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bindings that are kept ready.
 const KEPT_BINDINGS: usize = 8;
@@ -63,12 +66,6 @@ fn padded(size: usize) -> usize {
     size.next_multiple_of(64)
 }
 
-/// What the prepare stage made.
-struct Prepared {
-    arena: HostArena,
-    places: Vec<(String, usize, usize)>,
-}
-
 #[derive(Default)]
 struct State {
     bytes: AlignedBytes,
@@ -81,8 +78,9 @@ struct State {
 /// A compiled graph on the CPU.
 pub struct CpuExecutable {
     shared: Arc<Shared>,
-    params: Vec<Option<SharedBytes>>,
-    prepared: Option<Arc<Prepared>>,
+    weights: Weights<SharedBytes>,
+    /// The results of a prepare stage, in order; none in any other module.
+    made: Vec<AlignedBytes>,
     states: Vec<State>,
     kept: Vec<Bound>,
     /// Is `kept[0]` in force, with every buffer attached?
@@ -95,7 +93,8 @@ pub struct CpuExecutable {
     slots: Vec<SlotOutput>,
     forced: Option<(Symbol, i64)>,
     feeds: Feeds,
-    times: Option<Vec<(Duration, u64)>>,
+    times: Option<Times>,
+    budget: Option<u64>,
 }
 
 impl CpuExecutable {
@@ -113,10 +112,10 @@ impl CpuExecutable {
     fn of(shared: Arc<Shared>) -> CpuExecutable {
         let io = &shared.module.io;
         CpuExecutable {
-            params: vec![None; io.params.len()],
+            weights: Weights::new(&shared.module),
+            made: vec![],
             states: io.states.iter().map(|_| State::default()).collect(),
             shared,
-            prepared: None,
             kept: vec![],
             attached: false,
             arena: HostArena::default(),
@@ -128,6 +127,7 @@ impl CpuExecutable {
             forced: None,
             feeds: Feeds::default(),
             times: None,
+            budget: None,
         }
     }
 
@@ -136,64 +136,54 @@ impl CpuExecutable {
             .map_err(|error| DriverError::Device { device: "cpu".into(), message: error.to_string() })
     }
 
-    /// Runs the prepare stage once all its params are bound.
+    /// Runs the prepare stages whose params are new.
     fn prepare(&mut self) -> Result<(), DriverError> {
-        if self.prepared.is_some() {
-            return Ok(());
-        }
-        let Some(stage) = self.shared.module.prepare_stage() else { return Ok(()) };
-        let mut executable = CpuExecutable::new(stage, self.shared.pool.clone(), self.shared.level)?;
-        let entries = self.shared.module.io.params.iter().zip(&self.params);
-        for (index, wanted) in executable.shared.clone().module.io.params.iter().enumerate() {
-            executable.params[index] = entries
-                .clone()
-                .find(|(entry, _)| entry.name == wanted.name)
-                .and_then(|(_, bytes)| bytes.clone());
-        }
-        executable.bind(Bindings::new())?;
-        executable.run_bound()?;
-        let places = executable.shared.module.io.outputs.iter().zip(&executable.slots);
-        let places = places.map(|(entry, slot)| (entry.name.clone(), slot.offset, slot.len)).collect();
-        self.prepared = Some(Arc::new(Prepared { arena: executable.arena, places }));
-        self.attached = false;
+        let shared = &self.shared;
+        let changed = self.weights.prepare(&shared.module, &mut |index, given| {
+            let stage = shared.module.prepare_stage(index);
+            let mut executable = CpuExecutable::new(stage, shared.pool.clone(), shared.level)?;
+            executable.weights = given;
+            executable.bind(Bindings::new())?;
+            executable.run_bound()?;
+            Ok(executable.made.into_iter().map(|bytes| SharedBytes::new(Arc::new(bytes))).collect())
+        })?;
+        self.attached &= !changed;
         Ok(())
-    }
-
-    /// Params that some step still needs and nobody bound.
-    fn check_params(&self) -> Result<(), DriverError> {
-        let unbound: Vec<String> = self
-            .shared
-            .module
-            .io
-            .params
-            .iter()
-            .zip(&self.params)
-            .filter(|(_, bytes)| bytes.is_none())
-            .map(|(entry, _)| entry.name.clone())
-            .collect();
-        if unbound.is_empty() { Ok(()) } else { Err(DriverError::Unbound(unbound)) }
     }
 
     /// Puts `bindings` in force.
     fn bind(&mut self, bindings: Bindings) -> Result<(), DriverError> {
-        self.check_params()?;
-        self.prepare()?;
         if let Some(position) = self.kept.iter().position(|bound| bound.bindings == bindings) {
             if position != 0 {
                 let bound = self.kept.remove(position);
-                self.kept.insert(0, bound);
-                self.attached = false;
+                self.put_first(bound);
             }
         } else {
             let bound = self.make(bindings)?;
-            self.kept.insert(0, bound);
-            self.kept.truncate(KEPT_BINDINGS);
-            self.attached = false;
+            self.memory_use(&bound)?.within(self.budget)?;
+            self.put_first(bound);
         }
+        self.prepare()?;
         if !self.attached {
             self.attach()?;
         }
         Ok(())
+    }
+
+    fn put_first(&mut self, bound: Bound) {
+        if let Some(times) = &mut self.times {
+            times.turn(in_force(&self.kept), bound.steps.len());
+        }
+        self.kept.insert(0, bound);
+        self.kept.truncate(KEPT_BINDINGS);
+        self.attached = false;
+    }
+
+    fn memory_use(&self, bound: &Bound) -> Result<MemoryUse, DriverError> {
+        let mut memory = MemoryUse::of_module(&self.shared.module, &bound.bindings)?;
+        let registers = self.shared.pool.threads() * bound.slots() * REGISTER_BYTES;
+        memory.workspace = (bound.scratch_bytes() + bound.workspace_bytes() + registers) as u64;
+        Ok(memory)
     }
 
     fn make(&self, bindings: Bindings) -> Result<Bound, DriverError> {
@@ -260,16 +250,12 @@ impl CpuExecutable {
             let id = BufferId(index as u32);
             match &buffer.kind {
                 BufferKind::Constant(literal) => self.memory.set_read(id, literal.bytes()),
-                BufferKind::Prepared => {
-                    let prepared = self.prepared.as_ref();
-                    let place = prepared.and_then(|p| {
-                        p.places.iter().find(|(name, ..)| *name == buffer.name).map(|x| (p, x))
-                    });
-                    if let Some((prepared, (_, offset, len))) = place {
-                        self.memory.set_read(id, &prepared.arena.bytes()[*offset..offset + len]);
+                BufferKind::Param | BufferKind::Prepared => {
+                    if let Some(bytes) = self.weights.get(id) {
+                        self.memory.set_read(id, bytes.as_ref());
                     }
                 }
-                BufferKind::Param | BufferKind::State => {}
+                BufferKind::State => {}
                 _ => {
                     if let Some((offset, size)) = bound.layout.places.get(index).copied().flatten() {
                         self.memory.set_part(id, SharedMemory::Arena, offset, size);
@@ -277,10 +263,10 @@ impl CpuExecutable {
                 }
             }
         }
-        for (entry, bytes) in module.io.params.iter().zip(&self.params) {
-            if let Some(bytes) = bytes {
-                self.memory.set_read(entry.buffer, bytes.as_ref());
-            }
+        self.made.clear();
+        for entry in module.io.outputs.iter().filter(|entry| is_prepared(module, entry)) {
+            let size = entry.ty.size_bytes().extent(&bound.bindings)?;
+            self.made.push(AlignedBytes::zeroed(size, "prepared weights")?);
         }
         let mut start = 0;
         for (index, size) in bound.workspace.iter().enumerate() {
@@ -289,9 +275,6 @@ impl CpuExecutable {
             start += padded(*size);
         }
         self.slots = bound.outputs.iter().map(|(_, slot)| *slot).collect();
-        if let Some(times) = &mut self.times {
-            *times = vec![(Duration::ZERO, 0); bound.steps.len()];
-        }
         self.attached = true;
         Ok(())
     }
@@ -310,6 +293,9 @@ impl CpuExecutable {
         for (entry, state) in shared.module.io.states.iter().zip(&mut self.states) {
             self.memory.set_write(entry.buffer, state.bytes.as_mut_slice());
         }
+        for (entry, made) in shared.module.io.outputs.iter().zip(&mut self.made) {
+            self.memory.set_write(entry.buffer, made.as_mut_slice());
+        }
         let (bound, files) = (&self.kept[0], &self.files);
         let inline = context.with_pool(&shared.inline);
         for (index, step) in bound.steps.iter().enumerate() {
@@ -324,8 +310,7 @@ impl CpuExecutable {
                 })
             };
             if let (Some(start), Some(times)) = (start, &mut self.times) {
-                times[index].0 += start.elapsed();
-                times[index].1 += 1;
+                times.add(index, start.elapsed());
             }
             if let Err(fault) | Ok(Err(fault)) = result {
                 let node = step.origin.clone();
@@ -375,10 +360,8 @@ impl CpuExecutable {
         let ordered = match_inputs(module, &all, &|_| false, &mut bindings)?;
         self.bind(bindings)?;
         for (entry, tensor) in module.io.inputs.iter().zip(&ordered) {
-            if let (Some(tensor), Some((offset, size))) =
-                (tensor, self.arena.layout().places[entry.buffer.0 as usize])
-            {
-                self.arena.bytes_mut()[offset..offset + size].copy_from_slice(tensor.bytes);
+            if let Some(tensor) = tensor {
+                self.arena.write(entry.buffer, entry.ty.dtype, *tensor)?;
             }
         }
         self.run_bound()
@@ -440,6 +423,16 @@ fn active_extent(dim: &Dim, symbol: &Symbol, actual: i64) -> Option<usize> {
     dim.extent(&Bindings::from_iter([(&**symbol, actual)])).ok()
 }
 
+/// The steps of the extents in force.
+fn in_force(kept: &[Bound]) -> &[BoundStep] {
+    kept.first().map_or(&[], |bound| &bound.steps)
+}
+
+/// Is an output of a module one that lives on as a weight of another module?
+fn is_prepared(module: &LirModule, entry: &IoEntry) -> bool {
+    module.buffer(entry.buffer).kind == BufferKind::Prepared
+}
+
 /// The leading part of `literal` with extents `dims`.
 fn cut(literal: &Literal, dims: &[usize]) -> Literal {
     if literal.dims() == dims {
@@ -471,11 +464,11 @@ impl ExecutableGraph for CpuExecutable {
     }
 
     fn memory_estimate(&self, bindings: &Bindings) -> Result<MemoryUse, DriverError> {
-        let mut memory = MemoryUse::of_module(&self.shared.module, bindings)?;
-        let bound = self.make(bindings.clone())?;
-        let registers = self.shared.pool.threads() * bound.slots() * REGISTER_BYTES;
-        memory.workspace = (bound.scratch_bytes() + bound.workspace_bytes() + registers) as u64;
-        Ok(memory)
+        self.memory_use(&self.make(bindings.clone())?)
+    }
+
+    fn set_memory_budget(&mut self, budget: Option<u64>) {
+        self.budget = budget;
     }
 
     fn bind_param(&mut self, name: &str, bytes: SharedBytes) -> Result<(), DriverError> {
@@ -501,11 +494,7 @@ impl ExecutableGraph for CpuExecutable {
         } else {
             bytes
         };
-        self.params[index] = Some(bytes);
-        let stage = self.shared.module.prepare.as_ref();
-        if stage.is_some_and(|stage| stage.io.params.iter().any(|param| param.name == name)) {
-            self.prepared = None;
-        }
+        self.weights.bind(&self.shared.module, entry, bytes);
         self.attached = false;
         Ok(())
     }
@@ -542,9 +531,7 @@ impl ExecutableGraph for CpuExecutable {
         let bound = &self.kept[0];
         match_slots(&self.shared.module, inputs, |index| bound.input_sizes[index])?;
         for (entry, bytes) in self.shared.module.io.inputs.iter().zip(inputs) {
-            if let Some((offset, size)) = bound.layout.places[entry.buffer.0 as usize] {
-                self.arena.bytes_mut()[offset..offset + size].copy_from_slice(bytes);
-            }
+            self.arena.slot_mut(entry.buffer)?.copy_from_slice(bytes);
         }
         self.run_bound()?;
         Ok(&self.slots)
@@ -556,8 +543,8 @@ impl ExecutableGraph for CpuExecutable {
 
     fn clone_box(&self) -> Result<Box<dyn ExecutableGraph>, DriverError> {
         let mut clone = CpuExecutable::of(self.shared.clone());
-        clone.params.clone_from(&self.params);
-        clone.prepared.clone_from(&self.prepared);
+        clone.weights.clone_from(&self.weights);
+        clone.budget = self.budget;
         clone.forced.clone_from(&self.forced);
         Ok(Box::new(clone))
     }
@@ -684,19 +671,10 @@ impl ActiveExtent for CpuExecutable {
 
 impl Timing for CpuExecutable {
     fn set_timing(&mut self, on: bool) {
-        let steps = self.kept.first().map_or(0, |bound| bound.steps.len());
-        self.times = on.then(|| vec![(Duration::ZERO, 0); steps]);
+        self.times = on.then(|| Times::new(in_force(&self.kept).len()));
     }
 
     fn step_times(&self) -> Vec<StepTime> {
-        let (Some(times), Some(bound)) = (&self.times, self.kept.first()) else { return vec![] };
-        let steps = bound.steps.iter().zip(times);
-        steps
-            .map(|(step, &(total, runs))| StepTime {
-                step: format!("{} [{}]", step.origin, step.work.name()),
-                total,
-                runs,
-            })
-            .collect()
+        self.times.as_ref().map(|times| times.all(in_force(&self.kept))).unwrap_or_default()
     }
 }

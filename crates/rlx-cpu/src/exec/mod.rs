@@ -24,6 +24,7 @@ mod rows;
 mod select;
 mod steps;
 mod tape;
+mod times;
 mod view;
 mod work;
 

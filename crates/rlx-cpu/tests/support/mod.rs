@@ -1,8 +1,6 @@
 //! What the differential tests share: random operands behind random views, and
 //! the comparison at every instruction set on one and two threads.
 
-pub mod near;
-
 use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
 use rlx_driver::{Backend, SharedBytes, TensorRef};
@@ -12,6 +10,7 @@ use rlx_ir::op::Fill;
 use rlx_ir::sample::{Generator, fill_literal};
 use rlx_ir::{DType, Graph, Literal, Number, TensorType, Value};
 use rlx_opt::CompileOptions;
+use rlx_testkit::near::is_near;
 
 /// A graph under construction, with its feeds.
 pub struct Case {
@@ -209,7 +208,7 @@ fn check(case: Case, backends: &[CpuBackend]) -> Result<(), String> {
         let outputs = executable.run_typed(&inputs).map_err(|error| format!("{label}: {error}"))?;
         for ((name, actual), (_, reference)) in outputs.iter().zip(&expected.outputs) {
             let compared = compare(actual, reference, case.accuracy, None);
-            let excused = case.rounded.is_some_and(|dtype| near::is_near(actual, reference, dtype));
+            let excused = case.rounded.is_some_and(|dtype| is_near(actual, reference, dtype, 8.0));
             compared
                 .or_else(|error| if excused { Ok(()) } else { Err(error) })
                 .map_err(|error| format!("{label}: output {name}: {error}"))?;

@@ -3,11 +3,11 @@
 //! Read off LIR, and what an executable really uses: the offsets in it are the
 //! running offsets.
 
-use super::{ArenaLayout, BufferKind, IoEntry, LirModule};
+use super::{ArenaLayout, BufferId, BufferKind, IoEntry, LirModule};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::shape::Shape;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a named tensor lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,9 @@ pub struct BindingManifest {
 impl BindingManifest {
     /// Reads the manifest off `module`, with offsets where the arena layout is known.
     pub fn from_lir(module: &LirModule, layout: Option<&ArenaLayout>) -> BindingManifest {
-        let list = |entries: &[IoEntry]| entries.iter().map(|entry| binding(module, layout, entry)).collect();
+        let released = module.released_params();
+        let entry = |entry: &IoEntry| binding(module, layout, entry, &released);
+        let list = |entries: &[IoEntry]| entries.iter().map(entry).collect();
         BindingManifest {
             inputs: list(&module.io.inputs),
             params: list(&module.io.params),
@@ -125,12 +127,17 @@ impl BindingManifest {
     }
 }
 
-fn binding(module: &LirModule, layout: Option<&ArenaLayout>, entry: &IoEntry) -> IoBindingEntry {
+fn binding(
+    module: &LirModule,
+    layout: Option<&ArenaLayout>,
+    entry: &IoEntry,
+    released: &BTreeSet<BufferId>,
+) -> IoBindingEntry {
     let home = match module.buffer(entry.buffer).kind {
         BufferKind::Temporary | BufferKind::Input | BufferKind::Output => Home::Arena(
             layout.and_then(|layout| layout.places.get(entry.buffer.0 as usize).copied().flatten()),
         ),
-        BufferKind::Param if reads_only_packed(module, entry) => Home::Packed,
+        BufferKind::Param if released.contains(&entry.buffer) => Home::Packed,
         BufferKind::Param => Home::Mapped,
         BufferKind::Prepared => Home::Packed,
         BufferKind::State => Home::State,
@@ -145,17 +152,4 @@ fn binding(module: &LirModule, layout: Option<&ArenaLayout>, entry: &IoEntry) ->
         home,
         is_view: false,
     }
-}
-
-/// Is the param read by the prepare stage alone?
-fn reads_only_packed(module: &LirModule, entry: &IoEntry) -> bool {
-    let mut read = false;
-    module.for_each_step(&mut |step| {
-        if let super::Step::Kernel(step) = step {
-            read |= step.read_buffers().contains(&entry.buffer);
-        }
-    });
-    let prepared =
-        module.prepare.as_ref().is_some_and(|prepare| prepare.io.params.iter().any(|p| p.name == entry.name));
-    prepared && !read
 }

@@ -33,7 +33,7 @@ use crate::literal::Literal;
 use crate::ops::Op;
 use crate::scalar::ScalarProgram;
 use crate::shape::{Shape, TensorType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Names a buffer of a module.
@@ -404,9 +404,9 @@ pub struct LirModule {
     pub plan: LirBufferPlan,
     /// What the caller sees.
     pub io: LirIoManifest,
-    /// Runs once when weights are bound; its outputs are this module's prepared
-    /// buffers, by name, and its params are among this module's params.
-    pub prepare: Option<Box<LirModule>>,
+    /// Run once when weights are bound, in any order. Their outputs are prepared
+    /// buffers, there and here, by name; their params are among this module's params.
+    pub prepare: Vec<LirModule>,
 }
 
 impl LirModule {
@@ -424,6 +424,28 @@ impl LirModule {
     /// Calls `visit` with every kernel and pack step, in order, loops and branches included once.
     pub fn for_each_step<'a>(&'a self, visit: &mut dyn FnMut(&'a Step)) {
         walk(&self.steps, visit);
+    }
+
+    /// Params whose bytes can go once they are prepared: no step of this module reads them, some stage does, and no
+    /// such stage would need them again because another param of the stage is bound anew.
+    pub fn released_params(&self) -> BTreeSet<BufferId> {
+        let mut read = BTreeSet::new();
+        self.for_each_step(&mut |step| {
+            if let Step::Kernel(step) = step {
+                read.extend(step.read_buffers());
+            }
+        });
+        let goes = |param: &&IoEntry| {
+            let mut stages = self.prepare.iter().filter(|stage| stage.takes(&param.name)).peekable();
+            stages.peek().is_some() && stages.all(|stage| stage.io.params.len() == 1)
+        };
+        let unread = self.io.params.iter().filter(|param| !read.contains(&param.buffer));
+        unread.filter(goes).map(|param| param.buffer).collect()
+    }
+
+    /// Is `name` one of the params?
+    pub fn takes(&self, name: &str) -> bool {
+        self.io.params.iter().any(|param| param.name == name)
     }
 
     /// Number of kernel steps.

@@ -5,7 +5,7 @@ use crate::layout::Layout;
 use crate::text::{print_attr, print_program};
 use std::fmt::Write;
 
-/// The text of `module`, prepare stage last.
+/// The text of `module`, prepare stages last.
 pub fn print_lir(module: &LirModule) -> String {
     let mut out = format!("lir {:?}\n", module.name);
     for (index, buffer) in module.buffers.iter().enumerate() {
@@ -34,8 +34,8 @@ pub fn print_lir(module: &LirModule) -> String {
     if let Some(faults) = &module.io.faults {
         let _ = writeln!(out, "  check {:?} = b{}", faults.entry.name, faults.entry.buffer.0);
     }
-    if let Some(prepare) = &module.prepare {
-        let _ = write!(out, "prepare {}", print_lir(prepare));
+    for stage in &module.prepare {
+        let _ = write!(out, "prepare {}", print_lir(stage));
     }
     out
 }

@@ -1,8 +1,8 @@
 //! The LIR verifier, and the proof type that executors accept.
 
 use super::{
-    BindingCheck, BufferId, BufferKind, EpilogueInput, IoEntry, KernelStep, LirModule, Lives, Operand,
-    PlanError, Region, Step, View,
+    BindingCheck, Buffer, BufferId, BufferKind, EpilogueInput, IoEntry, KernelStep, LirModule, Lives,
+    Operand, PlanError, Region, Step, View,
 };
 use crate::dim::{Bindings, Dim, DimError};
 use crate::dtype::DType;
@@ -28,39 +28,40 @@ impl Deref for VerifiedLir {
 pub struct LirError(pub Vec<String>);
 
 impl VerifiedLir {
-    /// Verifies `module` and its prepare stage.
+    /// Verifies `module` and its prepare stages.
     ///
     /// # Errors
     /// Every broken invariant.
     pub fn new(module: LirModule) -> Result<VerifiedLir, LirError> {
-        let mut checker =
-            Checker { module: &module, written: HashSet::new(), findings: vec![], prepare: false };
-        checker.module();
-        let mut findings = checker.findings;
-        if let Some(prepare) = &module.prepare {
-            let mut checker =
-                Checker { module: prepare, written: HashSet::new(), findings: vec![], prepare: true };
-            checker.module();
-            findings.extend(checker.findings.into_iter().map(|finding| format!("prepare: {finding}")));
-            for (id, buffer) in
-                module.buffers.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Prepared)
+        let mut findings = Checker::findings(&module, false);
+        for stage in &module.prepare {
+            findings.extend(
+                Checker::findings(stage, true).into_iter().map(|finding| format!("prepare: {finding}")),
+            );
+            let is_unknown = |kind: BufferKind, entry: &&IoEntry| {
+                let same = |b: &Buffer| b.name == entry.name && b.kind == kind && b.ty() == entry.ty;
+                !module.buffers.iter().any(same)
+            };
+            let params = stage.io.params.iter().filter(|entry| is_unknown(BufferKind::Param, entry));
+            let unknown =
+                params.chain(stage.io.outputs.iter().filter(|entry| is_unknown(BufferKind::Prepared, entry)));
+            let unknown = unknown.map(|entry| format!("prepare: {:?} is not in the module", entry.name));
+            findings.extend(unknown);
+        }
+        for (id, buffer) in module.buffers.iter().enumerate() {
+            let mut made = module.prepare.iter().flat_map(|stage| &stage.io.outputs);
+            if buffer.kind == BufferKind::Prepared
+                && !made.any(|entry| entry.name == buffer.name && entry.ty == buffer.ty())
             {
-                let made = prepare
-                    .io
-                    .outputs
-                    .iter()
-                    .any(|entry| entry.name == buffer.name && entry.ty == buffer.ty());
-                if !made {
-                    findings.push(format!("b{id} {:?} is not an output of the prepare stage", buffer.name));
-                }
+                findings.push(format!("b{id} {:?} is not an output of a prepare stage", buffer.name));
             }
         }
         if findings.is_empty() { Ok(VerifiedLir(module)) } else { Err(LirError(findings)) }
     }
 
-    /// The prepare stage, which was verified with the module.
-    pub fn prepare_stage(&self) -> Option<VerifiedLir> {
-        self.prepare.as_deref().map(|stage| VerifiedLir(stage.clone()))
+    /// A prepare stage, which was verified with the module.
+    pub fn prepare_stage(&self, index: usize) -> VerifiedLir {
+        VerifiedLir(self.prepare[index].clone())
     }
 
     /// The module, no longer known to be verified.
@@ -151,9 +152,21 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
+    fn findings(module: &LirModule, prepare: bool) -> Vec<String> {
+        let mut checker = Checker { module, written: HashSet::new(), findings: vec![], prepare };
+        checker.module();
+        checker.findings
+    }
+
+    /// Do steps of the module write such buffers?
+    fn is_made(&self, kind: &BufferKind) -> bool {
+        matches!(kind, BufferKind::Temporary | BufferKind::Output)
+            || self.prepare && *kind == BufferKind::Prepared
+    }
+
     fn module(&mut self) {
         for (index, buffer) in self.module.buffers.iter().enumerate() {
-            if !matches!(buffer.kind, BufferKind::Temporary | BufferKind::Output) {
+            if !self.is_made(&buffer.kind) {
                 self.written.insert(BufferId(index as u32));
             }
             if let BufferKind::Constant(literal) = &buffer.kind
@@ -207,7 +220,7 @@ impl Checker<'_> {
             ("input", &io.inputs, BufferKind::Input),
             ("param", &io.params, BufferKind::Param),
             ("state", &io.states, BufferKind::State),
-            ("output", &io.outputs, BufferKind::Output),
+            ("output", &io.outputs, if self.prepare { BufferKind::Prepared } else { BufferKind::Output }),
             ("output", faults, BufferKind::Output),
         ];
         if let Some(words) = &io.faults {
@@ -269,14 +282,10 @@ impl Checker<'_> {
                         self.findings.push(format!("pack {:?} stands outside the prepare stage", pack.key));
                     }
                     self.view("pack", &pack.source, true);
-                    if self
-                        .module
-                        .buffers
-                        .get(pack.target.0 as usize)
-                        .is_none_or(|b| b.kind != BufferKind::Output)
+                    if self.module.buffers.get(pack.target.0 as usize).is_none_or(|b| !self.is_made(&b.kind))
                     {
                         self.findings.push(format!(
-                            "pack {:?} writes b{}, which is not an output",
+                            "pack {:?} writes b{}, which is read-only",
                             pack.key, pack.target.0
                         ));
                     }
@@ -323,9 +332,7 @@ impl Checker<'_> {
         for output in &step.outputs {
             self.view(origin, output, false);
             let Some(buffer) = self.module.buffers.get(output.buffer.0 as usize) else { continue };
-            let writable =
-                matches!(buffer.kind, BufferKind::Temporary | BufferKind::Output | BufferKind::State);
-            if !writable {
+            if !self.is_made(&buffer.kind) && buffer.kind != BufferKind::State {
                 self.findings.push(format!("{origin}: writes b{}, which is read-only", output.buffer.0));
             }
         }

@@ -73,7 +73,7 @@ pub fn lower_to_lir(graph: &Graph, context: &PassContext<'_>) -> Result<Lowered,
     lowering.finish_outputs();
     lowering.finish_states();
     let Lowering { mut module, placements, preparation, unshared, .. } = lowering;
-    module.prepare = preparation.into_module(&module, alignment);
+    module.prepare = preparation.into_stages(&module, alignment);
     crate::memory::plan_memory(&mut module, alignment);
     module.plan.unshared = unshared;
     Ok(Lowered { module, placements })

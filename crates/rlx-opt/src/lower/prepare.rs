@@ -2,19 +2,21 @@
 //!
 //! Such nodes (but for leaves and movement) form a graph of their own that
 //! runs once when weights are bound. Operands that a backend wants packed are
-//! packed there too.
+//! packed there too. What comes out is one module for each set of steps that
+//! stands alone, so that a weight that is bound anew prepares nothing else again.
 
-use crate::capabilities::{OpView, Packing};
+use crate::capabilities::{Capabilities, OpView, Packing};
+use crate::known::{Known, known};
+use crate::memory::{rename_step, touched};
 use crate::pass::{OptError, PassContext};
 use rlx_ir::lir::{Buffer, BufferId, BufferKind, IoEntry, LirModule, PackStep, Step, View};
 use rlx_ir::{DType, Graph, NodeId, Op, TensorType, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The split of a graph into what runs once and what runs every time.
 pub(super) struct Preparation<'a> {
     graph: &'a Graph,
-    /// Depends on params and constants alone (leaves and movement included).
-    constant: Vec<bool>,
+    known: Vec<Known>,
     /// Runs in the prepare stage.
     prepared: Vec<bool>,
     /// Prepared values that the main stage reads, with their names.
@@ -25,27 +27,11 @@ pub(super) struct Preparation<'a> {
 impl<'a> Preparation<'a> {
     /// Splits `graph` and lowers the part that runs once.
     pub(super) fn split(graph: &'a Graph, context: &PassContext<'_>) -> Result<Preparation<'a>, OptError> {
-        let mut constant = vec![];
-        let mut has_param = vec![];
-        for (_, node) in graph.iter() {
-            let of = |list: &[bool], value: &Value| list[value.node.0 as usize];
-            let is_constant = match &node.op {
-                Op::Param(_) | Op::Constant(_) => true,
-                Op::Input(_) | Op::State(_) => false,
-                _ => !node.operands.is_empty() && node.operands.iter().all(|operand| of(&constant, operand)),
-            };
-            let static_shape =
-                node.types.iter().all(|ty| ty.shape.as_static().is_some()) && !node.op.has_symbols();
-            constant.push(is_constant && static_shape);
-            has_param.push(
-                matches!(node.op, Op::Param(_))
-                    || node.operands.iter().any(|operand| of(&has_param, operand)),
-            );
-        }
-        let is_leaf = |op: &Op| op.leaf_name().is_some() || matches!(op, Op::Constant(_));
+        let known = known(graph);
+        let is_leaf = |op: &Op| op.leaf_name().is_some();
         let mut prepared: Vec<bool> = graph
             .iter()
-            .map(|(id, node)| constant[id.0 as usize] && has_param[id.0 as usize] && !is_leaf(&node.op))
+            .map(|(id, node)| known[id.0 as usize] == Known::Bound && !is_leaf(&node.op))
             .collect();
         // Movement is free, so it stays in the main stage unless prepared work needs it.
         let mut needed = vec![false; prepared.len()];
@@ -61,7 +47,7 @@ impl<'a> Preparation<'a> {
             }
         }
         let mut preparation =
-            Preparation { graph, constant, prepared, outputs: BTreeMap::new(), module: LirModule::default() };
+            Preparation { graph, known, prepared, outputs: BTreeMap::new(), module: LirModule::default() };
         preparation.find_outputs();
         preparation.lower(context)?;
         Ok(preparation)
@@ -74,7 +60,7 @@ impl<'a> Preparation<'a> {
 
     /// Is the value known before the first run, and not just a small literal?
     pub(super) fn is_constant(&self, value: Value) -> bool {
-        self.constant[value.node.0 as usize]
+        self.known[value.node.0 as usize] < Known::Run
     }
 
     /// Name of a prepared value that the main stage reads.
@@ -98,7 +84,6 @@ impl<'a> Preparation<'a> {
 
     fn lower(&mut self, context: &PassContext<'_>) -> Result<(), OptError> {
         self.module.name = format!("{} prepare", self.graph.name);
-        self.module.plan.alignment = context.capabilities.alignment;
         if self.outputs.is_empty() {
             return Ok(());
         }
@@ -113,12 +98,15 @@ impl<'a> Preparation<'a> {
                 node.operands.iter().for_each(|operand| wanted[operand.node.0 as usize] = true);
             }
         }
+        // Params stand as inputs meanwhile, so that nothing is prepared again.
         for (id, node) in self.graph.iter().filter(|(id, _)| wanted[id.0 as usize]) {
-            // Params stay params; nothing else of the main stage is reachable from here.
             let operands: Vec<_> = node.operands.iter().map(|operand| map[operand]).collect();
-            let results = graph
-                .copy_node(node, &operands)
-                .map_err(|finding| OptError::Invalid(rlx_ir::IrError::Invalid(vec![finding])))?;
+            let results = match &node.op {
+                Op::Param(param) => vec![graph.input(param.name.as_str(), param.result.clone())],
+                _ => graph
+                    .copy_node(node, &operands)
+                    .map_err(|finding| OptError::Invalid(rlx_ir::IrError::Invalid(vec![finding])))?,
+            };
             for (result, value) in results.into_iter().enumerate() {
                 map.insert(Value { node: id, result: result as u32 }, value);
             }
@@ -126,28 +114,14 @@ impl<'a> Preparation<'a> {
         for (value, name) in &self.outputs {
             graph.output(name.as_str(), map[value]);
         }
-        // Everything here is constant: lower it as if its params were inputs, so that nothing is prepared again.
-        let mut inner = Graph::new(graph.name.as_str());
-        let mut inner_map: BTreeMap<Value, Value> = BTreeMap::new();
-        for (id, node) in graph.iter() {
-            let operands: Vec<_> = node.operands.iter().map(|operand| inner_map[operand]).collect();
-            let results = match &node.op {
-                Op::Param(param) => vec![inner.input(param.name.as_str(), param.result.clone())],
-                _ => inner
-                    .copy_node(node, &operands)
-                    .map_err(|finding| OptError::Invalid(rlx_ir::IrError::Invalid(vec![finding])))?,
-            };
-            for (result, value) in results.into_iter().enumerate() {
-                inner_map.insert(Value { node: id, result: result as u32 }, value);
-            }
-        }
-        for output in graph.outputs() {
-            inner.output(output.name.as_str(), inner_map[&output.value]);
-        }
-        let mut module = super::lower_to_lir(&inner, context)?.module;
+        let capabilities = Capabilities { pack: |_, _| None, ..context.capabilities.clone() };
+        let context = PassContext { capabilities: &capabilities, options: context.options };
+        let mut module = super::lower_to_lir(&graph, &context)?.module;
         for buffer in &mut module.buffers {
-            if buffer.kind == BufferKind::Input {
-                buffer.kind = BufferKind::Param;
+            match buffer.kind {
+                BufferKind::Input => buffer.kind = BufferKind::Param,
+                BufferKind::Output => buffer.kind = BufferKind::Prepared,
+                _ => {}
             }
         }
         module.io.params = std::mem::take(&mut module.io.inputs);
@@ -178,7 +152,7 @@ impl<'a> Preparation<'a> {
             name: name.clone(),
             dtype: DType::U8,
             shape: ty.shape.clone(),
-            kind: BufferKind::Output,
+            kind: BufferKind::Prepared,
         });
         self.module.io.outputs.push(IoEntry { name: name.clone(), ty, buffer: target });
         self.module.steps.push(Step::Pack(Box::new(PackStep {
@@ -194,13 +168,8 @@ impl<'a> Preparation<'a> {
 
     /// The buffer in the prepare stage that holds what `buffer` of the main stage holds.
     fn source(&mut self, buffer: &Buffer) -> BufferId {
-        let position = self.module.buffers.iter().position(|other| {
-            other.name == buffer.name
-                && match &buffer.kind {
-                    BufferKind::Prepared => other.kind == BufferKind::Output,
-                    kind => other.kind == *kind,
-                }
-        });
+        let same = |other: &Buffer| other.name == buffer.name && other.kind == buffer.kind;
+        let position = self.module.buffers.iter().position(same);
         if let Some(position) = position {
             return BufferId(position as u32);
         }
@@ -211,31 +180,76 @@ impl<'a> Preparation<'a> {
         id
     }
 
-    /// The finished stage; `None` when there is nothing to prepare. Results that
-    /// `main` does not read (their packed form took their place) are temporaries
-    /// of the stage, and each is packed as soon as it is made, so that their
-    /// memory is shared.
-    pub(super) fn into_module(mut self, main: &LirModule, alignment: usize) -> Option<Box<LirModule>> {
-        if self.module.steps.is_empty() {
-            return None;
-        }
+    /// The finished stages, one for each set of steps that shares nothing but
+    /// params and constants with the others. Results that `main` does not read
+    /// (their packed form took their place) are temporaries of their stage, and
+    /// each is packed as soon as it is made, so that their memory is shared.
+    pub(super) fn into_stages(mut self, main: &LirModule, alignment: usize) -> Vec<LirModule> {
         let mut read = BTreeSet::new();
         main.for_each_step(&mut |step| {
             if let Step::Kernel(step) = step {
                 read.extend(step.read_buffers().into_iter().map(|buffer| main.buffer(buffer).name.as_str()));
             }
         });
-        let (kept, dropped): (Vec<_>, Vec<_>) = std::mem::take(&mut self.module.io.outputs)
-            .into_iter()
-            .partition(|entry| read.contains(entry.name.as_str()));
-        self.module.io.outputs = kept;
-        for entry in dropped {
+        let outputs = std::mem::take(&mut self.module.io.outputs);
+        for entry in outputs.iter().filter(|entry| !read.contains(entry.name.as_str())) {
             self.module.buffers[entry.buffer.0 as usize].kind = BufferKind::Temporary;
         }
-        self.module.steps = packs_first(std::mem::take(&mut self.module.steps));
-        crate::memory::plan_memory(&mut self.module, alignment);
-        Some(Box::new(self.module))
+        self.module.io.outputs =
+            outputs.into_iter().filter(|entry| read.contains(entry.name.as_str())).collect();
+        let steps = packs_first(std::mem::take(&mut self.module.steps));
+        let stages = groups(&self.module, steps).into_iter().map(|steps| {
+            let mut stage = stage(&self.module, steps);
+            crate::memory::plan_memory(&mut stage, alignment);
+            stage
+        });
+        stages.collect()
     }
+}
+
+/// The steps in groups that have no buffer in common but params and constants.
+fn groups(module: &LirModule, steps: Vec<Step>) -> Vec<Vec<Step>> {
+    let mut groups: Vec<Vec<Step>> = vec![];
+    // The group that makes each buffer.
+    let mut homes: HashMap<BufferId, usize> = HashMap::new();
+    for step in steps {
+        let is_made =
+            |id: &BufferId| matches!(module.buffer(*id).kind, BufferKind::Temporary | BufferKind::Prepared);
+        let made: Vec<BufferId> = touched(&step).into_iter().filter(is_made).collect();
+        let joined: BTreeSet<usize> = made.iter().filter_map(|id| homes.get(id)).copied().collect();
+        let home = joined.first().copied().unwrap_or(groups.len());
+        if home == groups.len() {
+            groups.push(vec![]);
+        }
+        // Later groups read nothing of this one, so their steps may follow its steps.
+        for &other in joined.iter().skip(1) {
+            let moved = std::mem::take(&mut groups[other]);
+            groups[home].extend(moved);
+        }
+        if joined.len() > 1 {
+            homes.values_mut().filter(|group| joined.contains(group)).for_each(|group| *group = home);
+        }
+        homes.extend(made.into_iter().map(|id| (id, home)));
+        groups[home].push(step);
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// A module of these steps and what they touch of `whole`.
+fn stage(whole: &LirModule, mut steps: Vec<Step>) -> LirModule {
+    let mut stage = LirModule { name: whole.name.clone(), ..LirModule::default() };
+    let mut renamed = HashMap::new();
+    for id in steps.iter().flat_map(touched).collect::<BTreeSet<_>>() {
+        renamed.insert(id, stage.add_buffer(whole.buffer(id).clone()));
+    }
+    steps.iter_mut().for_each(|step| rename_step(step, &renamed));
+    let entry =
+        |entry: &IoEntry| renamed.get(&entry.buffer).map(|&buffer| IoEntry { buffer, ..entry.clone() });
+    stage.io.params = whole.io.params.iter().filter_map(entry).collect();
+    stage.io.outputs = whole.io.outputs.iter().filter_map(entry).collect();
+    stage.steps = steps;
+    stage
 }
 
 /// The steps in order, each pack moved to right after the last step that writes its source.

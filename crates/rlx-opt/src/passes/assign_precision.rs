@@ -22,6 +22,7 @@
 //! ops say. Preconditions: none; the pass stands before `decompose_unclaimed`,
 //! so that definitions follow the new dtypes.
 
+use crate::known::{Known, known};
 use crate::options::{CompileOptions, PrecisionPolicy};
 use crate::pass::{OptError, Pass, PassContext};
 use crate::rewrite::{Rewriter, Rewritten};
@@ -52,16 +53,11 @@ impl Pass for AssignPrecision {
             graph: &graph,
             rewriter: Rewriter::new(&graph),
             policy,
-            weights: vec![],
+            known: known(&graph),
             casts: HashMap::new(),
         };
         for (id, node) in graph.iter() {
             assign.rewriter.begin([id]);
-            let has_weights = node.operands.iter().all(|value| assign.weights[value.node.0 as usize]);
-            assign.weights.push(match &node.op {
-                Op::Param(_) | Op::Constant(_) => true,
-                _ => has_weights && !node.operands.is_empty(),
-            });
             let values = assign.node(node)?;
             assign.rewriter.map(id, values);
         }
@@ -115,7 +111,7 @@ struct Assign<'a> {
     rewriter: Rewriter<'a>,
     policy: &'a PrecisionPolicy,
     /// Depends on params and constants alone.
-    weights: Vec<bool>,
+    known: Vec<Known>,
     casts: HashMap<(Value, DType), Value>,
 }
 
@@ -123,7 +119,8 @@ impl Assign<'_> {
     /// The dtype in which the floats of `node` are computed; `None` for its own.
     fn target(&self, node: &Node) -> Option<DType> {
         let kind = node.op.kind();
-        let with_weights = node.operands.iter().take(2).any(|value| self.weights[value.node.0 as usize]);
+        let with_weights =
+            node.operands.iter().take(2).any(|value| self.known[value.node.0 as usize] < Known::Run);
         match self.policy {
             PrecisionPolicy::Keep => None,
             PrecisionPolicy::Always(dtype) => Some(*dtype),

@@ -29,13 +29,14 @@
 //! `cast` rounds. Preconditions: dead nodes are gone, since their uses count.
 //! The pass does not attach regions to anchors; that is done on the way to LIR.
 
+use crate::known::{Known, known};
 use crate::lower::{is_anchor, scalar_constant};
 use crate::options::CompileOptions;
 use crate::pass::{OptError, Pass, PassContext};
 use crate::rewrite::{Remark, Rewriter, Rewritten, Uses};
 use rlx_ir::ops::ElementwiseRegion;
 use rlx_ir::scalar::ScalarValue;
-use rlx_ir::{DType, Graph, Node, NodeId, Op, OpKind, ScalarKind, ScalarOp, ScalarProgram, Shape, Value};
+use rlx_ir::{DType, Graph, Node, NodeId, OpKind, ScalarKind, ScalarOp, ScalarProgram, Shape, Value};
 use std::sync::Arc;
 
 /// See the module.
@@ -110,7 +111,7 @@ impl<'a> Plan<'a> {
             graph,
             elements: graph.nodes().iter().map(|node| element(graph, node)).collect(),
             uses: Uses::of(graph),
-            prepared: prepared(graph),
+            prepared: known(graph).into_iter().map(|known| known == Known::Bound).collect(),
             homes: vec![vec![]; count],
             members: vec![vec![]; count],
             again: vec![0; count],
@@ -298,24 +299,6 @@ fn is_cheap(op: ScalarOp) -> bool {
     let picks = matches!(op, S::Neg | S::Abs | S::Not | S::Max | S::Min | S::Select | S::Cast | S::Bitcast);
     let integer = matches!(op, S::And | S::Or | S::Xor | S::Shl | S::Shr);
     picks || integer || matches!(op, S::Add | S::Sub | S::Mul) || op.is_compare()
-}
-
-/// Which nodes run once, when params are bound.
-fn prepared(graph: &Graph) -> Vec<bool> {
-    let mut constant = vec![];
-    let mut prepared: Vec<bool> = vec![];
-    for node in graph.nodes() {
-        let of = |list: &[bool], value: &Value| list[value.node.0 as usize];
-        let is_constant = match &node.op {
-            Op::Param(_) | Op::Constant(_) => true,
-            _ => !node.operands.is_empty() && node.operands.iter().all(|operand| of(&constant, operand)),
-        };
-        let has_param =
-            matches!(node.op, Op::Param(_)) || node.operands.iter().any(|operand| of(&prepared, operand));
-        constant.push(is_constant);
-        prepared.push(is_constant && has_param);
-    }
-    prepared
 }
 
 /// Appends `other`, whose coordinates are those of a domain that broadcasts to the program's.

@@ -101,9 +101,7 @@ pub fn tell(
     let bindings = dims.over(default_extents(lir), lir)?;
     let layout = lir.plan.layout(&bindings)?;
     let memory = session.compile_module(compiled.module.clone())?.memory_estimate(&bindings)?;
-    if let Some(budget) = session.options().memory_budget.filter(|&budget| memory.total() > budget) {
-        return Err(RuntimeError::OverBudget { needed: memory, budget }.into());
-    }
+    memory.within(session.options().memory_budget).map_err(RuntimeError::from)?;
     let mut slots: Vec<ArenaSlot> = lir
         .plan
         .slots
@@ -171,9 +169,9 @@ fn stages(module: &GraphModule, graph: &Graph, compiled: &Compiled) -> Vec<(&'st
     }
     stages.push(("graph", format!("{} nodes", graph.nodes().len())));
     stages.push(("optimized", format!("{} nodes", compiled.graph.nodes().len())));
-    let prepare = match &compiled.module.prepare {
-        Some(stage) => format!(", {} steps when weights are bound", count_steps(stage)),
-        None => String::new(),
+    let prepare = match compiled.module.prepare.iter().map(count_steps).sum() {
+        0 => String::new(),
+        steps => format!(", {steps} steps when weights are bound"),
     };
     stages.push(("lir", format!("{} steps{prepare}", count_steps(&compiled.module))));
     stages
