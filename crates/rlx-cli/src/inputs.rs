@@ -3,6 +3,7 @@
 //! Everything that is wrong with them is found at once and told in one error.
 //! Nothing is converted silently: a file has the dtype that the graph wants.
 
+use crate::options::DimArgs;
 use anyhow::{Context, bail};
 use clap::Args;
 use rlx::ir::interpret::bind_shape;
@@ -22,6 +23,20 @@ pub struct InputArgs {
     /// that fills the whole tensor `x=0.5`, or nested lists `x=[[1,2],[3,4]]`
     #[arg(long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
     pub inputs: Vec<InputSpec>,
+    #[command(flatten)]
+    dims: DimArgs,
+}
+
+impl InputArgs {
+    /// Are neither inputs nor extents given?
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty() && self.dims.is_empty()
+    }
+
+    /// The tensor of every input of `module`, in its order.
+    pub fn resolve(&self, module: &LirModule, missing: Missing) -> anyhow::Result<Vec<(String, Literal)>> {
+        resolve(module, &self.inputs, &self.dims.by_symbol()?, missing)
+    }
 }
 
 /// One `--input`.
@@ -75,8 +90,7 @@ pub enum Missing {
     Random,
 }
 
-/// The tensor of every input of `module`, in its order.
-pub fn resolve(
+fn resolve(
     module: &LirModule,
     specs: &[InputSpec],
     dims: &BTreeMap<&str, i64>,

@@ -62,9 +62,11 @@ pub enum ValueChecks {
     Clamp,
 }
 
-/// How to compile.
+/// Where to run, and how to compile for it.
 #[derive(Args)]
 pub struct CompileArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Dtypes of float arithmetic
     #[arg(long, value_enum, default_value_t = Precision::Keep)]
     pub precision: Precision,
@@ -80,8 +82,12 @@ pub struct CompileArgs {
 }
 
 impl CompileArgs {
-    /// The options that they name.
-    pub fn options(&self) -> CompileOptions {
+    /// Opens the device.
+    pub fn session(&self) -> anyhow::Result<Session> {
+        self.device.session(self.options())
+    }
+
+    fn options(&self) -> CompileOptions {
         CompileOptions {
             precision: match self.precision {
                 Precision::Keep => PrecisionPolicy::Keep,
@@ -140,6 +146,11 @@ fn parse_dim(text: &str) -> Result<(String, i64), String> {
 }
 
 impl DimArgs {
+    /// Are no extents given?
+    pub fn is_empty(&self) -> bool {
+        self.dims.is_empty()
+    }
+
     /// The extents by symbol.
     pub fn by_symbol(&self) -> anyhow::Result<BTreeMap<&str, i64>> {
         let mut map = BTreeMap::new();

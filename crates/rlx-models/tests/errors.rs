@@ -2,6 +2,9 @@
 //! none of which may panic.
 
 mod common;
+#[path = "../../rlx-testkit/shared/error_cases.rs"]
+#[macro_use]
+mod error_cases;
 
 use common::{cpu, data};
 use rlx_driver::DriverError;
@@ -18,38 +21,6 @@ use serde_json::{Value, json};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-
-/// One test per variant: runs the body in an empty folder and compares the message, in which that folder is
-/// called DIR.
-macro_rules! cases {
-    ($($test:ident: $variant:ident, |$folder:ident| $body:expr => $message:literal;)*) => {
-        $(#[test]
-        fn $test() {
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let $folder: &Path = folder.path();
-            let run = || -> Result<(), ModelError> { $body.map(drop) };
-            let error = run().expect_err("this must be refused");
-            assert!(matches!(error, ModelError::$variant { .. }), "{error:?}");
-            let message = error.to_string().replace($folder.to_str().expect("text"), "DIR");
-            assert_eq!(message, $message);
-        })*
-
-        #[test]
-        fn every_variant_has_a_case() {
-            // `Logits` is provoked beside the sampler, which no folder reaches alone.
-            let covered = [$(stringify!($variant)),*, "Logits"];
-            let declared = include_str!("../src/error.rs").lines().filter_map(|line| {
-                let line = line.strip_prefix("    ")?;
-                let name = line.strip_suffix(" {").or_else(|| line.split_once('(').map(|(name, _)| name))?;
-                (!name.is_empty() && name.chars().all(char::is_alphanumeric)).then_some(name)
-            });
-            let declared: Vec<&str> = declared.collect();
-            assert!(declared.len() >= 19, "{declared:?}");
-            let missing: Vec<&&str> = declared.iter().filter(|name| !covered.contains(name)).collect();
-            assert!(missing.is_empty(), "{missing:?}");
-        }
-    };
-}
 
 /// Sets fields of `DIR/config.json`, which starts as that of the test data `name`.
 fn config(folder: &Path, name: &str, changes: Value) {
@@ -117,7 +88,8 @@ fn write(folder: &Path, name: &str, text: &str) {
     fs::write(path, text).expect("a writable folder");
 }
 
-cases! {
+// `Logits` is provoked beside the sampler, which no folder reaches alone.
+error_cases! { ModelError in "../src/error.rs" but Logits:
     missing_config: Read, |dir| BertConfig::read(dir, UnknownFields::Refuse)
         => "DIR/config.json: cannot be read: No such file or directory (os error 2)";
     config_that_is_a_folder: Read, |dir| {

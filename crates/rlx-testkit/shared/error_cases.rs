@@ -2,8 +2,24 @@
 //! crates at the bottom cannot depend on this one.
 
 /// Declares the tests of enum `$error`, which is declared in `$file`: each case gives an error and its whole
-/// message. A variant without a case is a failure.
+/// message. A variant without a case is a failure, but for those after `but`, which are provoked elsewhere.
+///
+/// Where a case starts with `|folder|`, it gives a result that must be an error; it works in an empty folder,
+/// which its message calls DIR.
 macro_rules! error_cases {
+    ($error:ident in $file:literal $(but $elsewhere:ident)*: $($test:ident: $variant:ident, |$folder:ident| $body:expr => $message:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let $folder: &std::path::Path = folder.path();
+            let run = || -> Result<(), $error> { $body.map(drop) };
+            let error = run().expect_err("this must be refused");
+            assert!(matches!(error, $error::$variant { .. }), "{error:?}");
+            assert_eq!(error.to_string().replace($folder.to_str().expect("text"), "DIR"), $message);
+        })*
+
+        error_cases! { @covered $error in $file: $($variant)* $($elsewhere)* }
+    };
     ($error:ident in $file:literal: $($test:ident: $variant:ident, $body:expr => $message:literal;)*) => {
         $(#[test]
         fn $test() {
@@ -12,6 +28,9 @@ macro_rules! error_cases {
             assert_eq!(error.to_string(), $message);
         })*
 
+        error_cases! { @covered $error in $file: $($variant)* }
+    };
+    (@covered $error:ident in $file:literal: $($variant:ident)*) => {
         #[test]
         fn every_variant_has_a_case() {
             let covered = [$(stringify!($variant)),*];

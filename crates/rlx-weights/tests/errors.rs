@@ -2,6 +2,9 @@
 #![cfg(unix)]
 
 mod common;
+#[path = "../../rlx-testkit/shared/error_cases.rs"]
+#[macro_use]
+mod error_cases;
 
 use common::{RANK_2, factors, npy_bytes, safetensors_bytes, save, save_adapter, tensor};
 use rlx_ir::DType;
@@ -13,33 +16,6 @@ use rlx_weights::{
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-
-/// One test per variant: runs the body in an empty folder and compares the
-/// message, in which that folder is called DIR.
-macro_rules! cases {
-    ($($test:ident: $variant:ident, |$folder:ident| $body:expr => $message:literal;)*) => {
-        $(#[test]
-        fn $test() {
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let $folder: &Path = folder.path();
-            let error: WeightError = $body.map(drop).expect_err("this must be refused");
-            assert!(matches!(error, WeightError::$variant { .. }), "{error:?}");
-            let message = error.to_string().replace($folder.to_str().expect("text"), "DIR");
-            assert_eq!(message, $message);
-        })*
-
-        #[test]
-        fn every_variant_has_a_case() {
-            let covered = [$(stringify!($variant)),*];
-            let declared = include_str!("../src/error.rs").lines().filter_map(|line| {
-                line.strip_prefix("    ")?.strip_suffix(" {").filter(|name| name.chars().all(char::is_alphanumeric))
-            });
-            let missing: Vec<&str> = declared.filter(|name| !covered.contains(name)).collect();
-            assert_eq!(missing, Vec::<&str>::new());
-            assert!(covered.len() > 30);
-        }
-    };
-}
 
 fn from_header(header: &str, data: usize) -> Result<BytesWeightLoader, WeightError> {
     BytesWeightLoader::from_safetensors(safetensors_bytes(header, &vec![2; data]))
@@ -78,7 +54,7 @@ fn attached(folder: &Path) -> (WeightRegistry, LoraAdapter) {
     (registry, adapter)
 }
 
-cases! {
+error_cases! { WeightError in "../src/error.rs":
     io: Io, |dir| MappedWeights::open(dir.join("gone.safetensors"))
         => "cannot open DIR/gone.safetensors: No such file or directory (os error 2); check the path and its permissions";
     not_a_file: NotAFile, |dir| MappedWeights::open("/dev/null")

@@ -1,8 +1,8 @@
 //! `rlx bench`: compile and run times, as medians over many runs.
 
-use crate::inputs::{self, InputArgs, Missing};
+use crate::inputs::{InputArgs, Missing};
 use crate::model::{Model, WeightArgs};
-use crate::options::{CompileArgs, DeviceArgs, DimArgs};
+use crate::options::CompileArgs;
 use crate::{Usage, progress, report};
 use anyhow::Context;
 use rlx::{Graph, Session, TensorRef};
@@ -34,10 +34,6 @@ pub struct Args {
     #[command(flatten)]
     inputs: InputArgs,
     #[command(flatten)]
-    dims: DimArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
     compile: CompileArgs,
     /// Runs that are measured
     #[arg(long, default_value_t = 20)]
@@ -61,7 +57,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     if args.runs == 0 {
         return Err(Usage("--runs 0: expected at least one run".into()).into());
     }
-    let session = args.device.session(args.compile.options())?;
+    let session = args.compile.session()?;
     let mut result = if args.model == Path::new(RUN_SLOTS) {
         run_slots(args, &session)?
     } else {
@@ -106,8 +102,7 @@ fn bench_model(args: &Args, session: &Session) -> anyhow::Result<Value> {
     let start = Instant::now();
     let mut compiled = model.compile(session)?;
     let compile = start.elapsed().as_secs_f64();
-    let dims = args.dims.by_symbol()?;
-    let tensors = inputs::resolve(compiled.lir(), &args.inputs.inputs, &dims, Missing::Random)?;
+    let tensors = args.inputs.resolve(compiled.lir(), Missing::Random)?;
     let start = Instant::now();
     model.bind_any(&mut compiled, args.weights.weights.as_ref())?;
     let bind = start.elapsed().as_secs_f64();
@@ -186,8 +181,7 @@ fn summary(mut times: Vec<f64>) -> Value {
 /// The overhead of one positional call: `y = exp(-x)` on 16 elements.
 fn run_slots(args: &Args, session: &Session) -> anyhow::Result<Value> {
     const CALLS: u32 = 10_000;
-    if args.weights.weights.is_some() || !args.inputs.inputs.is_empty() || !args.dims.by_symbol()?.is_empty()
-    {
+    if args.weights.weights.is_some() || !args.inputs.is_empty() {
         let message = "run-slots brings its own graph; expected no --weights, --input or --dim";
         return Err(Usage(message.into()).into());
     }

@@ -1,8 +1,8 @@
 //! `rlx run`: one run of a model on named inputs.
 
-use crate::inputs::{self, InputArgs, Missing};
+use crate::inputs::{InputArgs, Missing};
 use crate::model::{Model, WeightArgs};
-use crate::options::{CompileArgs, DeviceArgs, DimArgs};
+use crate::options::CompileArgs;
 use crate::{progress, report};
 use anyhow::{Context, bail};
 use rlx::weights::{npy, output};
@@ -31,13 +31,9 @@ pub struct Args {
     weights: WeightArgs,
     #[command(flatten)]
     inputs: InputArgs,
-    #[command(flatten)]
-    dims: DimArgs,
     /// Write every output to NAME.npy in this folder
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
-    #[command(flatten)]
-    device: DeviceArgs,
     #[command(flatten)]
     compile: CompileArgs,
     /// Print the results as JSON, all values included where they go to no file
@@ -48,10 +44,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let model = Model::read(&args.model)?;
-    let session = args.device.session(args.compile.options())?;
+    let session = args.compile.session()?;
     let mut compiled = model.compile(&session)?;
-    let dims = args.dims.by_symbol()?;
-    let tensors = inputs::resolve(compiled.lir(), &args.inputs.inputs, &dims, Missing::Refused)?;
+    let tensors = args.inputs.resolve(compiled.lir(), Missing::Refused)?;
     model.bind(&mut compiled, args.weights.weights.as_ref())?;
     let feeds: Vec<_> =
         tensors.iter().map(|(name, literal)| (name.as_str(), TensorRef::from(literal))).collect();

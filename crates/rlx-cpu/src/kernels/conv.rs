@@ -307,43 +307,29 @@ pub trait Weighted: Plain {
     fn plus(self, other: Self) -> Self;
 }
 
-impl Weighted for f32 {
-    #[inline(always)]
-    fn is_nan(self) -> bool {
-        self.is_nan()
-    }
-    #[inline(always)]
-    fn is_finite(self) -> bool {
-        self.is_finite()
-    }
-    #[inline(always)]
-    fn plus_product(self, weight: f32, x: f32) -> f32 {
-        self + weight * x
-    }
-    #[inline(always)]
-    fn plus(self, other: f32) -> f32 {
-        self + other
-    }
+macro_rules! weighted {
+    ($($ty:ty),*) => {
+        $(impl Weighted for $ty {
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                self.is_nan()
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                self.is_finite()
+            }
+            #[inline(always)]
+            fn plus_product(self, weight: $ty, x: $ty) -> $ty {
+                self + weight * x
+            }
+            #[inline(always)]
+            fn plus(self, other: $ty) -> $ty {
+                self + other
+            }
+        })*
+    };
 }
-
-impl Weighted for f64 {
-    #[inline(always)]
-    fn is_nan(self) -> bool {
-        self.is_nan()
-    }
-    #[inline(always)]
-    fn is_finite(self) -> bool {
-        self.is_finite()
-    }
-    #[inline(always)]
-    fn plus_product(self, weight: f64, x: f64) -> f64 {
-        self + weight * x
-    }
-    #[inline(always)]
-    fn plus(self, other: f64) -> f64 {
-        self + other
-    }
-}
+weighted!(f32, f64);
 
 /// Adds one number to all values.
 pub struct AddBias<'a, T> {

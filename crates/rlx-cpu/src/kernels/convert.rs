@@ -1,5 +1,6 @@
 //! Conversion between f32 and the 16-bit floats, rounding to nearest even.
 
+use super::error::check_length;
 use super::{Context, KernelError};
 use crate::simd::{Kernel, Simd};
 use half::slice::HalfFloatSliceExt;
@@ -51,7 +52,7 @@ impl Half for bf16 {
 /// # Errors
 /// When the lengths differ.
 pub fn widen<H: Half>(context: Context<'_>, input: &[H], output: &mut [f32]) -> Result<(), KernelError> {
-    check(input.len(), output.len())?;
+    check_length("input", input.len(), &[output.len()])?;
     context.pool().run_pieces(output, PIECE, |index, output| {
         let start = index * PIECE;
         context.dispatch(Widen(&input[start..start + output.len()], output));
@@ -64,19 +65,12 @@ pub fn widen<H: Half>(context: Context<'_>, input: &[H], output: &mut [f32]) -> 
 /// # Errors
 /// When the lengths differ.
 pub fn narrow<H: Half>(context: Context<'_>, input: &[f32], output: &mut [H]) -> Result<(), KernelError> {
-    check(input.len(), output.len())?;
+    check_length("input", input.len(), &[output.len()])?;
     context.pool().run_pieces(output, PIECE, |index, output| {
         let start = index * PIECE;
         context.dispatch(Narrow(&input[start..start + output.len()], output));
     });
     Ok(())
-}
-
-fn check(found: usize, expected: usize) -> Result<(), KernelError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(KernelError::Extent { operand: "input", extent: "length", found, expected })
 }
 
 struct Widen<'a, H>(&'a [H], &'a mut [f32]);

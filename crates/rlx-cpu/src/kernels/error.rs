@@ -72,3 +72,17 @@ pub enum KernelError {
         extent: usize,
     },
 }
+
+/// Checks that `operand` has as many elements as `extents` say; a product beyond `usize` fits no slice.
+pub(super) fn check_length(
+    operand: &'static str,
+    found: usize,
+    extents: &[usize],
+) -> Result<(), KernelError> {
+    let expected = extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+    let expected = expected.unwrap_or(usize::MAX);
+    if found == expected {
+        return Ok(());
+    }
+    Err(KernelError::Extent { operand, extent: "length", found, expected })
+}

@@ -4,6 +4,7 @@
 //! smallest. The order of a sum depends on the extents alone, not on the threads.
 
 use super::convert::Half;
+use super::error::check_length;
 use super::reduce::Reduction;
 use super::{Context, KernelError, Plain};
 use crate::simd::{Kernel, Simd};
@@ -154,16 +155,8 @@ pub fn fold<T: FoldElement>(
     input: &[T],
     output: &mut [T],
 ) -> Result<(), KernelError> {
-    let check = |operand, found: usize, expected: Option<usize>| {
-        let expected = expected.unwrap_or(usize::MAX);
-        if found == expected {
-            return Ok(());
-        }
-        Err(KernelError::Extent { operand, extent: "length", found, expected })
-    };
-    let whole = outer.checked_mul(extent).and_then(|n| n.checked_mul(inner));
-    check("input", input.len(), whole)?;
-    check("output", output.len(), outer.checked_mul(inner))?;
+    check_length("input", input.len(), &[outer, extent, inner])?;
+    check_length("output", output.len(), &[outer, inner])?;
     if output.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 //! The last partial vector runs the same code as the whole ones. Long slices are split over the
 //! context's threads; short ones, and all inside a task, run on the calling thread.
 
+use super::error::check_length;
 use super::{Context, KernelError};
 use crate::simd::{Kernel, Simd, Vector};
 
@@ -31,7 +32,7 @@ pub fn map<F: UnaryFunction>(
     input: &[f32],
     output: &mut [f32],
 ) -> Result<(), KernelError> {
-    check_length("input", input.len(), output.len())?;
+    check_length("input", input.len(), &[output.len()])?;
     context.pool().run_pieces(output, PIECE, |index, output| {
         let start = index * PIECE;
         context.dispatch(Unary(function, &input[start..start + output.len()], output));
@@ -66,9 +67,9 @@ pub fn zip<F: BinaryFunction>(
     right: Second<'_>,
     output: &mut [f32],
 ) -> Result<(), KernelError> {
-    check_length("left", left.len(), output.len())?;
+    check_length("left", left.len(), &[output.len()])?;
     if let Second::Slice(right) = right {
-        check_length("right", right.len(), output.len())?;
+        check_length("right", right.len(), &[output.len()])?;
     }
     context.pool().run_pieces(output, PIECE, |index, output| {
         let range = index * PIECE..index * PIECE + output.len();
@@ -81,13 +82,6 @@ pub fn zip<F: BinaryFunction>(
         }
     });
     Ok(())
-}
-
-fn check_length(operand: &'static str, found: usize, expected: usize) -> Result<(), KernelError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(KernelError::Extent { operand, extent: "length", found, expected })
 }
 
 #[derive(Clone, Copy)]

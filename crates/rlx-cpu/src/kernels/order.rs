@@ -5,6 +5,7 @@
 //! position counts as better. Rows lie along the middle axis of a dense `[outer, extent, inner]`
 //! tensor.
 
+use super::error::check_length;
 use super::{Context, KernelError, Plain};
 use crate::simd::{Kernel, Simd};
 use half::{bf16, f16};
@@ -147,18 +148,6 @@ impl Position for i64 {
     }
 }
 
-fn check(operand: &'static str, found: usize, expected: Option<usize>) -> Result<(), KernelError> {
-    let expected = expected.unwrap_or(usize::MAX);
-    if found == expected {
-        return Ok(());
-    }
-    Err(KernelError::Extent { operand, extent: "length", found, expected })
-}
-
-fn volume([outer, extent, inner]: [usize; 3]) -> Option<usize> {
-    outer.checked_mul(extent)?.checked_mul(inner)
-}
-
 /// Which of the elements of a row is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Best {
@@ -184,8 +173,8 @@ pub fn best_position<T: Ordered, P: Position>(
     input: &[T],
     output: &mut [P],
 ) -> Result<(), KernelError> {
-    check("input", input.len(), volume(extents))?;
-    check("output", output.len(), outer.checked_mul(inner))?;
+    check_length("input", input.len(), &extents)?;
+    check_length("output", output.len(), &[outer, inner])?;
     if output.is_empty() || extent == 0 {
         return Ok(());
     }
@@ -310,10 +299,10 @@ pub fn top<T: Ordered, P: Position>(
     (values, positions): (&mut [T], &mut [P]),
     scratch: &mut [u8],
 ) -> Result<(), KernelError> {
-    check("input", input.len(), volume(extents))?;
-    let results = volume([outer, top.count, inner]);
-    check("values", values.len(), results)?;
-    check("positions", positions.len(), results)?;
+    check_length("input", input.len(), &extents)?;
+    let results = [outer, top.count, inner];
+    check_length("values", values.len(), &results)?;
+    check_length("positions", positions.len(), &results)?;
     if top.count > extent {
         return Err(KernelError::Extent {
             operand: "top",

@@ -4,6 +4,7 @@
 //! Maximum and minimum spread NaN. An empty axis gives the neutral value: 0, 1, minus or plus
 //! infinity, and NaN for the mean.
 
+use super::error::check_length;
 use super::map::UnaryFunction;
 use super::{Context, KernelError};
 use crate::simd::{Float32, Kernel, Simd, Vector};
@@ -43,16 +44,8 @@ pub fn reduce(
     input: &[f32],
     output: &mut [f32],
 ) -> Result<(), KernelError> {
-    let check = |operand, found: usize, expected: Option<usize>| {
-        let expected = expected.unwrap_or(usize::MAX);
-        if found == expected {
-            return Ok(());
-        }
-        Err(KernelError::Extent { operand, extent: "length", found, expected })
-    };
-    let whole = outer.checked_mul(extent).and_then(|n| n.checked_mul(inner));
-    check("input", input.len(), whole)?;
-    check("output", output.len(), outer.checked_mul(inner))?;
+    check_length("input", input.len(), &[outer, extent, inner])?;
+    check_length("output", output.len(), &[outer, inner])?;
     if output.is_empty() {
         return Ok(());
     }

@@ -5,6 +5,7 @@
 //! a fixed order (vector lanes inside blocks, blocks in f64), so threads change no bit. NaN spreads
 //! over its row.
 
+use super::error::check_length;
 use super::reduce::{Identity, largest_of, sum_of};
 use super::{Context, KernelError, math};
 use crate::kernels::map::UnaryFunction;
@@ -53,7 +54,7 @@ pub fn layer_norm(
     output: &mut [f32],
 ) -> Result<(), KernelError> {
     if let Some(shift) = shift {
-        check("shift", shift.len(), scale.len())?;
+        check_length("shift", shift.len(), &[scale.len()])?;
     }
     by_row(context, scale.len(), input, output, LayerNorm { scale, shift, epsilon })
 }
@@ -72,13 +73,6 @@ pub fn rms_norm(
     by_row(context, scale.len(), input, output, RmsNorm { scale, epsilon })
 }
 
-fn check(operand: &'static str, found: usize, expected: usize) -> Result<(), KernelError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(KernelError::Extent { operand, extent: "length", found, expected })
-}
-
 /// What is done to one row, in place.
 trait RowFunction: Copy + Sync {
     fn apply<S: Simd>(self, simd: S, row: &mut [f32]);
@@ -92,11 +86,11 @@ fn by_row<F: RowFunction>(
     function: F,
 ) -> Result<(), KernelError> {
     if let Some(input) = input {
-        check("input", input.len(), output.len())?;
+        check_length("input", input.len(), &[output.len()])?;
     }
     if width == 0 || !output.len().is_multiple_of(width) {
         let whole = output.len().checked_div(width).unwrap_or(0) * width;
-        return check("output", output.len(), whole);
+        return check_length("output", output.len(), &[whole]);
     }
     let piece = PIECE.div_ceil(width) * width;
     context.pool().run_pieces(output, piece, |index, output| {

@@ -3,6 +3,7 @@
 //! f32 runs in f64 and rounds each element once, integers wrap, a NaN stays to the end of its row.
 //! The order is that of the elements, whatever the threads.
 
+use super::error::check_length;
 use super::{Context, KernelError, Plain};
 use crate::simd::{Kernel, Simd};
 
@@ -133,11 +134,8 @@ pub fn scan<T: ScanElement>(
     input: &[T],
     output: &mut [T],
 ) -> Result<(), KernelError> {
-    let expected = outer.checked_mul(extent).and_then(|n| n.checked_mul(inner)).unwrap_or(usize::MAX);
     for (operand, found) in [("input", input.len()), ("output", output.len())] {
-        if found != expected {
-            return Err(KernelError::Extent { operand, extent: "length", found, expected });
-        }
+        check_length(operand, found, &[outer, extent, inner])?;
     }
     if output.is_empty() {
         return Ok(());

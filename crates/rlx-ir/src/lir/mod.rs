@@ -64,6 +64,19 @@ impl BufferKind {
     pub fn in_arena(&self) -> bool {
         matches!(self, BufferKind::Temporary | BufferKind::Input | BufferKind::Output)
     }
+
+    /// Its name in texts and reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            BufferKind::Temporary => "temporary",
+            BufferKind::Input => "input",
+            BufferKind::Output => "output",
+            BufferKind::Param => "param",
+            BufferKind::Prepared => "prepared",
+            BufferKind::State => "state",
+            BufferKind::Constant(_) => "constant",
+        }
+    }
 }
 
 /// A run of memory that views look at.

@@ -1,6 +1,6 @@
 //! The text of a module, for dumps, reports and filetests. Not stable.
 
-use super::{BufferKind, EpilogueInput, LirModule, Operand, Region, Step, View};
+use super::{EpilogueInput, LirModule, Operand, Region, Step, View};
 use crate::layout::Layout;
 use crate::text::{print_attr, print_program};
 use std::fmt::Write;
@@ -9,16 +9,7 @@ use std::fmt::Write;
 pub fn print_lir(module: &LirModule) -> String {
     let mut out = format!("lir {:?}\n", module.name);
     for (index, buffer) in module.buffers.iter().enumerate() {
-        let kind = match &buffer.kind {
-            BufferKind::Temporary => "temporary",
-            BufferKind::Input => "input",
-            BufferKind::Output => "output",
-            BufferKind::Param => "param",
-            BufferKind::Prepared => "prepared",
-            BufferKind::State => "state",
-            BufferKind::Constant(_) => "constant",
-        };
-        let _ = write!(out, "  b{index} = {kind} {:?} : {}", buffer.name, buffer.ty());
+        let _ = write!(out, "  b{index} = {} {:?} : {}", buffer.kind.name(), buffer.name, buffer.ty());
         if let Some(slot) = module.plan.slots.iter().find(|slot| slot.buffer.0 as usize == index) {
             let _ = write!(out, " live {}..{}", slot.first, slot.last);
         }

@@ -7,7 +7,7 @@ mod print;
 mod story;
 
 use crate::model::Model;
-use crate::options::{CompileArgs, DeviceArgs, DimArgs};
+use crate::options::{CompileArgs, DimArgs};
 use crate::{Usage, picture, progress, report};
 use anyhow::Context;
 use clap::ValueEnum;
@@ -45,8 +45,6 @@ pub struct Args {
     #[command(flatten)]
     dims: DimArgs,
     #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
     compile: CompileArgs,
     /// Tell what became of one node, and why: 4 or %4
     #[arg(long, value_name = "NODE", value_parser = parse_node)]
@@ -75,7 +73,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     if let (Some(Stage::Hir), module) = (args.stage, &model.module) {
         return print_hir(module, out);
     }
-    let session = args.device.session(args.compile.options())?;
+    let session = args.compile.session()?;
     let graph = model.graph()?;
     if args.stage == Some(Stage::Graph) {
         return Ok(write!(out, "{}", rlx::ir::text::print_graph(&graph))?);

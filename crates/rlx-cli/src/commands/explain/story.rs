@@ -2,7 +2,7 @@
 
 use crate::options::DimArgs;
 use rlx::ir::NodeId;
-use rlx::ir::lir::{BufferKind, KernelStep, LirModule, Operand, Step};
+use rlx::ir::lir::{KernelStep, LirModule, Operand, Step};
 use rlx::opt::{Compiled, DispatchReport, PassSummary, Placement};
 use rlx::{Bindings, Graph, GraphModule, MemoryUse, OpKind, RuntimeError, Session};
 use serde_json::{Value, json};
@@ -109,7 +109,7 @@ pub fn tell(
         .filter_map(|slot| {
             let (offset, size) = layout.places.get(slot.buffer.0 as usize).copied().flatten()?;
             let buffer = lir.buffer(slot.buffer);
-            let (name, kind) = (buffer.name.clone(), kind_name(&buffer.kind));
+            let (name, kind) = (buffer.name.clone(), buffer.kind.name());
             Some(ArenaSlot { name, kind, offset, size, first: slot.first, last: slot.last })
         })
         .collect();
@@ -122,7 +122,7 @@ pub fn tell(
         dispatch: compiled.report.dispatch(),
         nodes: (0..graph.nodes().len()).map(|index| node_story(graph, compiled, index)).collect(),
         steps: step_stories(lir),
-        buffers: lir.buffers.iter().map(|b| (b.name.clone(), kind_name(&b.kind))).collect(),
+        buffers: lir.buffers.iter().map(|b| (b.name.clone(), b.kind.name())).collect(),
         extents: bindings.iter().map(|(symbol, value)| (symbol.to_string(), value)).collect(),
         slots,
         apart: bytes_apart(graph, &bindings)?,
@@ -148,18 +148,6 @@ fn bytes_apart(graph: &Graph, bindings: &Bindings) -> anyhow::Result<u64> {
         }
     }
     Ok(bytes)
-}
-
-fn kind_name(kind: &BufferKind) -> &'static str {
-    match kind {
-        BufferKind::Temporary => "temporary",
-        BufferKind::Input => "input",
-        BufferKind::Output => "output",
-        BufferKind::Param => "param",
-        BufferKind::Prepared => "prepared",
-        BufferKind::State => "state",
-        BufferKind::Constant(_) => "constant",
-    }
 }
 
 fn stages(module: &GraphModule, graph: &Graph, compiled: &Compiled) -> Vec<(&'static str, String)> {

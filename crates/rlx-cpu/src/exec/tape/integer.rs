@@ -33,15 +33,7 @@ macro_rules! whole_arithmetic {
                 }
                 S::Pow => each!(context, t, [x = a, y = b] {
                     if y >= 0 {
-                        let (mut result, mut square, mut rest): ($ty, $ty, $ty) = (1, x, y);
-                        while rest > 0 {
-                            if rest & 1 == 1 {
-                                result = result.wrapping_mul(square);
-                            }
-                            square = square.wrapping_mul(square);
-                            rest >>= 1;
-                        }
-                        result
+                        power(x as u64, y as u64) as $ty
                     } else {
                         // The truncated quotient of 1.
                         match x {
@@ -115,20 +107,24 @@ fn unsigned64(context: Context<'_>, op: ScalarOp, [a, b]: [&[i64]; 2], t: &mut [
         S::Sign => each!(context, t, [x = a] x.min(1)),
         S::Shl => each!(context, t, [x = a, y = b] if y < 64 { x << y } else { 0 }),
         S::Shr => each!(context, t, [x = a, y = b] if y < 64 { x >> y } else { 0 }),
-        S::Pow => each!(context, t, [x = a, y = b] {
-            let (mut result, mut square, mut rest) = (1u64, x, y);
-            while rest > 0 {
-                if rest & 1 == 1 {
-                    result = result.wrapping_mul(square);
-                }
-                square = square.wrapping_mul(square);
-                rest >>= 1;
-            }
-            result
-        }),
+        S::Pow => each!(context, t, [x = a, y = b] power(x, y)),
         _ => return false,
     }
     true
+}
+
+/// `x` to the power `y`, wrapping; narrower and signed powers are its low bits.
+#[inline(always)]
+fn power(x: u64, y: u64) -> u64 {
+    let (mut result, mut square, mut rest) = (1u64, x, y);
+    while rest > 0 {
+        if rest & 1 == 1 {
+            result = result.wrapping_mul(square);
+        }
+        square = square.wrapping_mul(square);
+        rest >>= 1;
+    }
+    result
 }
 
 fn wrap<T: Copy>(context: Context<'_>, t: &mut [T], wrap: impl Fn(T) -> T) {
