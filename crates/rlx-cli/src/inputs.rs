@@ -20,7 +20,8 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub struct InputArgs {
     /// Value of an input: a file `x=@x.npy`, random values `x=random:SEED`, a number
-    /// that fills the whole tensor `x=0.5`, or nested lists `x=[[1,2],[3,4]]`
+    /// that fills the whole tensor `x=0.5`, or nested lists `x=[[1,2],[3,4]]`, with `"nan"`, `"-inf"` and
+    /// `"1-2i"` as texts
     #[arg(long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
     pub inputs: Vec<InputSpec>,
     #[command(flatten)]
@@ -255,11 +256,27 @@ fn number_of_text(dtype: DType, text: &str) -> Option<anyhow::Result<Number>> {
     if let Ok(truth) = text.parse::<bool>() {
         return Some(number_of(dtype, f64::from(u8::from(truth))));
     }
+    if let Some((real, imaginary)) = complex_of_text(text) {
+        return Some(if dtype.is_complex() {
+            Ok(Number::Complex(real, imaginary))
+        } else {
+            Err(anyhow::anyhow!("{text} is no {dtype}"))
+        });
+    }
     let float = text.parse().ok()?;
     Some(match text.parse::<i128>() {
         Ok(whole) if !dtype.is_float() && !dtype.is_complex() => integer(dtype, whole),
         _ => number_of(dtype, float),
     })
+}
+
+/// The parts of `1.5-2i` or `2i`.
+fn complex_of_text(text: &str) -> Option<(f64, f64)> {
+    let parts = text.strip_suffix('i')?;
+    let signs = parts.char_indices().skip(1).filter(|(_, c)| matches!(c, '+' | '-'));
+    let last = signs.filter(|(at, _)| !parts[..*at].ends_with(['e', 'E'])).last();
+    let (real, imaginary) = last.map_or(("0", parts), |(at, _)| parts.split_at(at));
+    Some((real.parse().ok()?, imaginary.parse().ok()?))
 }
 
 fn number_of(dtype: DType, value: f64) -> anyhow::Result<Number> {
@@ -327,7 +344,13 @@ fn flatten(value: &Value, dims: &[usize], dtype: DType, numbers: &mut Vec<Number
             numbers.push(parsed);
             Ok(())
         }
-        (Value::Array(_), _) | (Value::Number(_) | Value::Bool(_), _) => bail!("the lists are ragged"),
+        (Value::String(text), []) => {
+            numbers.push(number_of_text(dtype, text).with_context(|| format!("{text:?} is no number"))??);
+            Ok(())
+        }
+        (Value::Array(_), _) | (Value::Number(_) | Value::Bool(_) | Value::String(_), _) => {
+            bail!("the lists are ragged")
+        }
         _ => bail!("expected numbers, found {value}"),
     }
 }
@@ -355,6 +378,12 @@ mod tests {
         );
         assert_eq!(filled("1e3", DType::I16).expect("the number fits the dtype"), Number::Int(1000));
         assert_eq!(filled("true", DType::Bool).expect("the number fits the dtype"), Number::Int(1));
+        for (text, real, imaginary) in [("1-2.5i", 1.0, -2.5), ("-3i", 0.0, -3.0), ("1e-2+1e+3i", 0.01, 1e3)]
+        {
+            let number = filled(text, DType::C128).expect("the number is complex");
+            assert_eq!(number, Number::Complex(real, imaginary), "{text}");
+        }
+        assert_eq!(filled("2i", DType::F32).unwrap_err().to_string(), "2i is no f32");
         assert!(matches!(filled("-0", DType::F32), Ok(Number::Float(zero)) if zero.is_sign_negative()));
         assert_eq!(filled("inf", DType::I64).unwrap_err().to_string(), "inf is no i64");
         let huge = TensorType::new(DType::F32, [1usize << 31, 1 << 31]);
@@ -366,6 +395,9 @@ mod tests {
             literal_of_list(&serde_json::from_str(text).expect("the text is JSON"), dtype)
         };
         assert_eq!(list("[[1,2],[3,4.5]]", DType::F32).expect("the number fits the dtype").dims(), [2, 2]);
+        let special = list("[\"nan\", \"-inf\", 1]", DType::F16).expect("texts are numbers");
+        assert!(matches!(special.number(0), Number::Float(value) if value.is_nan()));
+        assert_eq!(special.number(1), Number::Float(f64::NEG_INFINITY));
         let wide = list("[9007199254740993]", DType::I64).expect("the number fits the dtype");
         assert_eq!(wide.number(0), Number::Int(9007199254740993));
         for (text, dtype, message) in [
@@ -373,7 +405,7 @@ mod tests {
             ("[1,[2]]", DType::F32, "the lists are ragged"),
             ("[300]", DType::U8, "300 does not fit u8"),
             ("[0.5]", DType::I32, "0.5 is no i32"),
-            ("[\"a\"]", DType::F32, "expected numbers, found \"a\""),
+            ("[\"a\"]", DType::F32, "\"a\" is no number"),
         ] {
             assert_eq!(list(text, dtype).unwrap_err().to_string(), message, "{text}");
         }

@@ -13,6 +13,7 @@ use rlx::models::gpt2::{self, Gpt2Options, Logits};
 use rlx::models::{BertConfig, Gpt2Config, ModelWeights, SentenceSettings, UnknownFields};
 use rlx::{CompiledGraph, Graph, GraphModule, MappedWeights, Session, TensorRef};
 use serde_json::Value;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Which weights to bind.
@@ -39,6 +40,9 @@ fn parse_weights(text: &str) -> Result<WeightSource, String> {
     }
 }
 
+/// Most bytes of a graph or module in text form.
+const MOST_TEXT: u64 = 1 << 30;
+
 /// A model that was read.
 pub struct Model {
     /// Graph or module.
@@ -53,7 +57,13 @@ impl Model {
         if path.is_dir() {
             return Model::read_folder(path);
         }
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut bytes = vec![];
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MOST_TEXT + 1).read_to_end(&mut bytes))
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        if bytes.len() as u64 > MOST_TEXT {
+            bail!("{} has more than {MOST_TEXT} bytes, the most that is read as text", path.display());
+        }
         let Ok(text) = String::from_utf8(bytes) else {
             bail!(
                 "{} is no text; expected a graph or module in text form, or a model folder (weights are for \

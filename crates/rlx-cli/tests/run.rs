@@ -15,8 +15,12 @@ fn view(literal: &Literal) -> TensorRef<'_> {
 fn weights(folder: &std::path::Path) -> String {
     let path = folder.join("w.safetensors");
     let literals = [
-        ("layer.w", Literal::floats(DType::F32, &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])),
-        ("layer.b", Literal::floats(DType::F32, &[2], &[-10.0, 0.5])),
+        (
+            "layer.w",
+            Literal::floats(DType::F32, &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+                .expect("one value per element"),
+        ),
+        ("layer.b", Literal::floats(DType::F32, &[2], &[-10.0, 0.5]).expect("one value per element")),
     ];
     let tensors: Vec<_> = literals.iter().map(|(name, literal)| (*name, view(literal))).collect();
     safetensors::write("w", &mut File::create(&path).unwrap(), &tensors, &[]).unwrap();
@@ -52,7 +56,8 @@ fn literals_go_in_and_values_come_out() {
 fn files_go_in_and_files_come_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let x = Literal::floats(DType::F32, &[2, 3], &[1.0, 1.0, 1.0, 0.0, -1.0, 2.0]);
+    let x = Literal::floats(DType::F32, &[2, 3], &[1.0, 1.0, 1.0, 0.0, -1.0, 2.0])
+        .expect("one value per element");
     npy::write("x", &mut File::create(path("x.npy")).unwrap(), view(&x)).unwrap();
     let input = format!("x=@{}", path("x.npy"));
     let weights = weights(folder.path());
@@ -62,7 +67,10 @@ fn files_go_in_and_files_come_out() {
     assert!(text.starts_with("y : f32[2, 2] -> ") && text.trim_end().ends_with("y.npy"), "{text}");
     let y = rlx::MappedWeights::open(folder.path().join("out/y.npy")).unwrap();
     let values = y.tensor("y").unwrap().to_literal().unwrap();
-    assert_eq!(values, Literal::floats(DType::F32, &[2, 2], &[0.0, 12.5, 0.0, 8.5]));
+    assert_eq!(
+        values,
+        Literal::floats(DType::F32, &[2, 2], &[0.0, 12.5, 0.0, 8.5]).expect("one value per element")
+    );
 }
 
 #[test]

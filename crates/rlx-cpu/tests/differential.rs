@@ -492,8 +492,14 @@ fn convolutions() {
 #[test]
 fn padding_takes_no_part_in_sums() {
     assert_agreement(15, 1, |case| {
-        let x = case.feed("x", Literal::floats(DType::F32, &[1, 2, 5, 5], &[1.0; 50]));
-        let w = case.feed("w", Literal::floats(DType::F32, &[3, 2, 3, 3], &[f64::INFINITY; 54]));
+        let x = case.feed(
+            "x",
+            Literal::floats(DType::F32, &[1, 2, 5, 5], &[1.0; 50]).expect("one value per element"),
+        );
+        let w = case.feed(
+            "w",
+            Literal::floats(DType::F32, &[3, 2, 3, 3], &[f64::INFINITY; 54]).expect("one value per element"),
+        );
         let op = Conv { padding_low: vec![1, 1], padding_high: vec![1, 1], ..Conv::plain(2) };
         let y = case.graph.push(op, &[x, w]);
         case.output("y", y);

@@ -114,7 +114,7 @@ mod driver_error {
         control_flow: NotOffered, {
             let mut module: LirModule = bound().lir().clone().into_inner();
             let ty = rlx_ir::TensorType::new(DType::Bool, rlx_ir::Shape::scalar());
-            let literal = rlx_ir::Literal::ints(DType::Bool, &[], &[1]);
+            let literal = rlx_ir::Literal::ints(DType::Bool, &[], &[1]).expect("one value per element");
             let predicate = module.add_buffer(rlx_ir::lir::Buffer {
                 name: "p".into(),
                 dtype: DType::Bool,

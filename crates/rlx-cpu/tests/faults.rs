@@ -24,7 +24,7 @@ fn refuses(op: impl Into<Op>, floats: &[&[usize]], (slot, dims): (usize, &[usize
         .collect();
     let count: usize = dims.iter().product();
     let mut numbers = vec![0i128; count];
-    literals.insert(slot, Literal::ints(DType::I64, dims, &numbers));
+    literals.insert(slot, Literal::ints(DType::I64, dims, &numbers).expect("one value per element"));
     let mut graph = Graph::new("faults");
     let operands: Vec<_> =
         literals.iter().enumerate().map(|(i, literal)| graph.input(format!("x{i}"), literal.ty())).collect();
@@ -38,7 +38,10 @@ fn refuses(op: impl Into<Op>, floats: &[&[usize]], (slot, dims): (usize, &[usize
         executable.run_typed(&inputs).map(|_| ()).map_err(|error| error.to_string())
     };
     numbers[count - 1] = i128::from(bad);
-    let good = std::mem::replace(&mut literals[slot], Literal::ints(DType::I64, dims, &numbers));
+    let good = std::mem::replace(
+        &mut literals[slot],
+        Literal::ints(DType::I64, dims, &numbers).expect("one value per element"),
+    );
     let error = run(&literals).unwrap_err();
     assert!(error.contains(message), "{op:?}: found {error}, expected {message}");
     literals[slot] = good;

@@ -27,7 +27,7 @@ fn lookup() -> Graph {
 }
 
 fn run(executable: &mut dyn ExecutableGraph, index: [i128; 2]) -> Result<Vec<f64>, DriverError> {
-    let index = Literal::ints(DType::I64, &[2], &index);
+    let index = Literal::ints(DType::I64, &[2], &index).expect("one value per element");
     let outputs = executable.run_typed(&[("index", TensorRef::from(&index))])?;
     Ok(outputs[0].1.to_f64s())
 }
@@ -104,7 +104,7 @@ fn a_state_takes_the_extents_of_the_run() {
         let sums = executable.run(&[("x", &[count], &vec![1.0; count])]).unwrap();
         assert_eq!(sums[0], vec![expected; count]);
     }
-    let content = Literal::floats(DType::F32, &[4], &[1.0, 2.0, 3.0, 4.0]);
+    let content = Literal::floats(DType::F32, &[4], &[1.0, 2.0, 3.0, 4.0]).expect("one value per element");
     executable.states().unwrap().bind_handle("total", TensorRef::from(&content)).unwrap();
     executable.run(&[("x", &[4], &[0.5; 4])]).unwrap();
     assert_eq!(executable.states().unwrap().read_handle("total").unwrap().to_f64s(), [1.5, 2.5, 3.5, 4.5]);

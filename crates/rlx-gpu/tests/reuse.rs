@@ -104,8 +104,8 @@ impl GpuDevice for Counted {
 }
 
 fn step(executable: &mut dyn ExecutableGraph, tokens: &[i128], position: i128) {
-    let tokens = Literal::ints(DType::I64, &[tokens.len()], tokens);
-    let position = Literal::ints(DType::I64, &[1], &[position]);
+    let tokens = Literal::ints(DType::I64, &[tokens.len()], tokens).expect("one value per element");
+    let position = Literal::ints(DType::I64, &[1], &[position]).expect("one value per element");
     let inputs = [("tokens", TensorRef::from(&tokens)), ("position", TensorRef::from(&position))];
     executable.run_typed(&inputs).unwrap();
 }

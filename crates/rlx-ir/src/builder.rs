@@ -114,10 +114,10 @@ impl Graph {
     /// The rank-0 constant `value` in `dtype` (rounded or truncated to it), which has no block format.
     #[track_caller]
     pub fn scalar(&mut self, dtype: DType, value: f64) -> Value {
-        if dtype.block_elements() > 1 {
-            return self.reject("scalar", format!("{dtype} holds blocks, no single numbers"));
+        match Literal::floats(dtype, &[], &[value]) {
+            Ok(literal) => self.constant(literal),
+            Err(_) => self.reject("scalar", format!("{dtype} holds blocks, no single numbers")),
         }
-        self.constant(Literal::floats(dtype, &[], &[value]))
     }
 
     /// `x` converted to `dtype`; `x` itself where it already is.

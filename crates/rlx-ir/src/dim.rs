@@ -332,9 +332,9 @@ impl Dim {
         Some(Dim::from_terms(quotient))
     }
 
-    /// For `c * symbol + d` with constants `c`, `d`: the symbol and its value
-    /// where the whole is `value`, if that is an integer.
-    pub fn solve_for_symbol(&self, value: i64) -> Option<(Symbol, i64)> {
+    /// For `c * symbol + d` with constants `c`, `d`: the symbol and, if it is an integer, its value
+    /// where the whole is `value`.
+    pub fn solve_for_symbol(&self, value: i64) -> Option<(Symbol, Option<i64>)> {
         let (mut symbol, mut factor, mut constant) = (None, 0, 0);
         for (monomial, coefficient) in self.terms() {
             match monomial.as_slice() {
@@ -346,8 +346,8 @@ impl Dim {
             }
         }
         let rest = value.checked_sub(constant)?;
-        (rest.checked_rem(factor)? == 0).then_some(())?;
-        Some((symbol?, rest / factor))
+        let whole = rest.checked_rem(factor)? == 0;
+        Some((symbol?, whole.then(|| rest / factor)))
     }
 
     /// Number of terms in normal form.
@@ -664,7 +664,7 @@ mod tests {
             assert!(after.iter().all(Dim::is_too_large));
         }
         let half = Dim::from(2) * s("S");
-        assert_eq!(half.solve_for_symbol(i64::MIN), Some(("S".into(), i64::MIN / 2)));
+        assert_eq!(half.solve_for_symbol(i64::MIN), Some(("S".into(), Some(i64::MIN / 2))));
         assert_eq!((-s("S")).solve_for_symbol(i64::MIN), None);
     }
 

@@ -252,10 +252,17 @@ pub fn bind_shape(
             }
         } else if dim.as_static().is_some_and(|expected| expected != extent) {
             return Err(format!("expected {ty}, found {}", found()));
-        } else if let Some((symbol, value)) = dim.solve_for_symbol(extent)
-            && bindings.get(&symbol).is_none()
-        {
-            bindings.set(&symbol, value);
+        } else if let Some((symbol, value)) = dim.solve_for_symbol(extent) {
+            match value {
+                Some(value) if bindings.get(&symbol).is_none() => bindings.set(&symbol, value),
+                Some(_) => {}
+                None => {
+                    return Err(format!(
+                        "expected {ty}, found {}: no {symbol} gives {dim} = {extent}",
+                        found()
+                    ));
+                }
+            }
         }
     }
     Ok(())

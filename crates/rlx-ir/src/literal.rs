@@ -116,24 +116,37 @@ impl Literal {
 
     /// A float literal, each value rounded to `dtype`.
     ///
-    /// # Panics
-    /// Never for `values.len()` equal to the product of `dims`; the count is
-    /// the caller's own invariant.
-    pub fn floats(dtype: DType, dims: &[usize], values: &[f64]) -> Literal {
+    /// # Errors
+    /// Another number of values than `dims` say.
+    pub fn floats(dtype: DType, dims: &[usize], values: &[f64]) -> Result<Literal, LiteralError> {
         Literal::from_numbers(dtype, dims, values.iter().map(|&value| Number::Float(value)))
-            .expect("the caller gives one value per element")
     }
 
-    /// An integer (or `bool`) literal, each value wrapped to `dtype`. The count
-    /// of values is the caller's own invariant, as in [`Literal::floats`].
-    pub fn ints(dtype: DType, dims: &[usize], values: &[i128]) -> Literal {
+    /// An integer (or `bool`) literal, each value wrapped to `dtype`.
+    ///
+    /// # Errors
+    /// Another number of values than `dims` say.
+    pub fn ints(dtype: DType, dims: &[usize], values: &[i128]) -> Result<Literal, LiteralError> {
         Literal::from_numbers(dtype, dims, values.iter().map(|&value| Number::Int(value)))
-            .expect("the caller gives one value per element")
     }
 
     /// A rank-0 `f32`.
     pub fn scalar_f32(value: f32) -> Literal {
-        Literal::floats(DType::F32, &[], &[f64::from(value)])
+        Literal::scalar(DType::F32, Number::Float(value.into()))
+    }
+
+    /// A rank-0 `i32`.
+    pub fn scalar_i32(value: i32) -> Literal {
+        Literal::scalar(DType::I32, Number::Int(value.into()))
+    }
+
+    /// A rank-0 `i64`.
+    pub fn scalar_i64(value: i64) -> Literal {
+        Literal::scalar(DType::I64, Number::Int(value.into()))
+    }
+
+    fn scalar(dtype: DType, number: Number) -> Literal {
+        Literal::from_numbers(dtype, &[], [number]).expect("a scalar has one value")
     }
 
     /// Element type.
@@ -242,7 +255,7 @@ mod tests {
 
     #[test]
     fn packed_elements_sit_low_bits_first() {
-        let literal = Literal::ints(DType::I4, &[3], &[1, -2, 7]);
+        let literal = Literal::ints(DType::I4, &[3], &[1, -2, 7]).expect("one value per element");
         assert_eq!(literal.bytes(), &[0xe1, 0x07]);
         assert_eq!(literal.to_ints(), vec![1, -2, 7]);
     }

@@ -75,12 +75,12 @@ fn attention_names_what_it_refuses() {
 fn values_outside_their_range_are_faults() {
     let op = Attention { kv_lengths: true, ..Attention::heads(1, 1) };
     let [q, kv] = [f32(&[2, 1, 1, 2]), f32(&[2, 1, 4, 2])].map(|ty| fill(&ty, 1));
-    let lengths = Literal::ints(DType::I32, &[2], &[4, 5]);
+    let lengths = Literal::ints(DType::I32, &[2], &[4, 5]).expect("one value per element");
     let fault = evaluate_op(&op.clone().into(), &[&q, &kv, &kv, &lengths]).unwrap_err();
     assert_eq!(fault.0, "kv_lengths[1] is 5, outside [0, 5)");
     let paged = Attention { block_table: true, ..op };
-    let lengths = Literal::ints(DType::I32, &[2], &[3, 8]);
-    let table = Literal::ints(DType::I32, &[2, 2], &[0, -1, 1, 2]);
+    let lengths = Literal::ints(DType::I32, &[2], &[3, 8]).expect("one value per element");
+    let table = Literal::ints(DType::I32, &[2, 2], &[0, -1, 1, 2]).expect("one value per element");
     let fault = evaluate_op(&paged.into(), &[&q, &kv, &kv, &lengths, &table]).unwrap_err();
     assert_eq!(fault.0, "block_table[1, 1] is 2, outside [0, 2)");
 }
@@ -89,7 +89,7 @@ fn values_outside_their_range_are_faults() {
 fn a_fully_masked_row_is_zero() {
     let op = Attention { kv_lengths: true, with_lse: true, ..Attention::heads(1, 1) };
     let [q, kv] = [f32(&[1, 1, 2, 2]), f32(&[1, 1, 3, 2])].map(|ty| fill(&ty, 2));
-    let nothing = Literal::ints(DType::I32, &[1], &[0]);
+    let nothing = Literal::ints(DType::I32, &[1], &[0]).expect("one value per element");
     let results = run(&op, &[q.clone(), kv.clone(), kv.clone(), nothing]);
     assert_eq!(results[0].to_f64s(), vec![0.0; 4]);
     assert_eq!(results[1].to_f64s(), vec![f64::NEG_INFINITY; 2]);
@@ -118,7 +118,7 @@ fn decoding_step_by_step_gives_what_the_whole_prompt_gives() {
     let mut stepwise = vec![];
     for step in 0..steps {
         let query = prefix(&q, step, step + 1, heads * width, &[1, 1, heads, width]);
-        let length = Literal::ints(DType::I64, &[1], &[step as i128 + 1]);
+        let length = Literal::ints(DType::I64, &[1], &[step as i128 + 1]).expect("one value per element");
         stepwise.extend(run(&cached, &[query, k.clone(), v.clone(), length])[0].to_f64s());
     }
     assert_eq!(stepwise, whole[0].to_f64s());
@@ -142,7 +142,7 @@ fn rope_names_what_it_refuses() {
     let flat = Rope { axis: 0, ..op };
     refused(flat, &operands(&f32(&[3, 8]), &f32(&[3, 3, 2])), "C6", "axis 1 or more");
     let [x, table] = [x, table].map(|ty| fill(&ty, 7));
-    let positions = Literal::ints(DType::I32, &[3], &[0, 1, 3]);
+    let positions = Literal::ints(DType::I32, &[3], &[0, 1, 3]).expect("one value per element");
     let fault = evaluate_op(&placed.into(), &[&x, &table, &table, &positions]).unwrap_err();
     assert_eq!(fault.0, "positions[2] is 3, outside [0, 3)");
 }

@@ -34,8 +34,12 @@ fn gathering() -> Graph {
 }
 
 fn feeds(row: i128) -> Tensors {
-    let table = Literal::floats(DType::F32, &[3, 2], &[0.0; 6]);
-    [("table".to_string(), table), ("rows".to_string(), Literal::ints(DType::I64, &[1], &[row]))].into()
+    let table = Literal::floats(DType::F32, &[3, 2], &[0.0; 6]).expect("one value per element");
+    [
+        ("table".to_string(), table),
+        ("rows".to_string(), Literal::ints(DType::I64, &[1], &[row]).expect("one value per element")),
+    ]
+    .into()
 }
 
 mod ir_error {
@@ -205,7 +209,8 @@ fn results_beyond_the_limit_are_not_evaluated() {
     let x = graph.input("x", f32s(&[1]));
     let y = graph.expand(x, [1usize << 40]);
     graph.output("y", y);
-    let feeds = [("x".to_string(), Literal::floats(DType::F32, &[1], &[0.0]))].into();
+    let feeds =
+        [("x".to_string(), Literal::floats(DType::F32, &[1], &[0.0]).expect("one value per element"))].into();
     let error = evaluate(&graph.finish().unwrap(), &feeds).unwrap_err().to_string();
     assert_eq!(
         error,
@@ -384,7 +389,7 @@ const BROKEN: &[(Break, &str)] = &[
         |m| {
             summing(m);
             let ty = f32s(&[4]);
-            let starts = Literal::ints(DType::I64, &[1], &[0]);
+            let starts = Literal::ints(DType::I64, &[1], &[0]).expect("one value per element");
             m.buffers.push(Buffer {
                 name: "s".into(),
                 dtype: DType::I64,

@@ -164,12 +164,15 @@ fn regions_refuse_programs_that_are_not_well_formed() {
 
 #[test]
 fn indices_out_of_range_are_faults() {
-    let table = Literal::floats(DType::F32, &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-    let ints = |dims: &[usize], values: &[i128]| Literal::ints(DType::I64, dims, values);
+    let table =
+        Literal::floats(DType::F32, &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).expect("one value per element");
+    let ints = |dims: &[usize], values: &[i128]| {
+        Literal::ints(DType::I64, dims, values).expect("one value per element")
+    };
     let gather = Gather { axis: 1 };
     faults(gather.clone(), &[table.clone(), ints(&[2], &[2, 3])], "indices[1] is 3, outside [0, 3)");
     faults(gather, &[table.clone(), ints(&[1, 1], &[-1])], "indices[0, 0] is -1, outside [0, 3)");
-    let nothing = Literal::floats(DType::F32, &[0, 3], &[]);
+    let nothing = Literal::floats(DType::F32, &[0, 3], &[]).expect("one value per element");
     faults(Gather { axis: 0 }, &[nothing, ints(&[1], &[0])], "indices[0] is 0, outside [0, 0)");
     faults(
         GatherElements { axis: 0 },
@@ -178,13 +181,13 @@ fn indices_out_of_range_are_faults() {
     );
     let vector = ints(&[2], &[0, 5]);
     faults(GatherNd { batch_dims: 0 }, &[table.clone(), vector.clone()], "indices[1] is 5, outside [0, 3)");
-    let one = Literal::floats(DType::F32, &[], &[1.0]);
+    let one = Literal::scalar_f32(1.0);
     faults(
         ScatterNd { kind: ScatterKind::Add },
         &[table.clone(), vector, one],
         "indices[1] is 5, outside [0, 3)",
     );
-    let column = Literal::floats(DType::F32, &[2, 1], &[1.0, 2.0]);
+    let column = Literal::floats(DType::F32, &[2, 1], &[1.0, 2.0]).expect("one value per element");
     faults(
         ScatterAdd { axis: 1 },
         &[table.clone(), ints(&[1], &[i128::from(i64::MIN)]), column.clone()],
@@ -199,18 +202,18 @@ fn indices_out_of_range_are_faults() {
 
 #[test]
 fn windows_out_of_range_are_faults() {
-    let base = Literal::floats(DType::F32, &[2, 3], &[0.0; 6]);
-    let update = Literal::floats(DType::F32, &[2, 2], &[1.0; 4]);
+    let base = Literal::floats(DType::F32, &[2, 3], &[0.0; 6]).expect("one value per element");
+    let update = Literal::floats(DType::F32, &[2, 2], &[1.0; 4]).expect("one value per element");
     for (dtype, start) in
         [(DType::I32, 2), (DType::I64, -1), (DType::U32, (1 << 32) - 1), (DType::I64, i128::from(i64::MAX))]
     {
         let message = |name: &str| format!("{name}[0] is {start}, outside [0, 2)");
-        let starts = Literal::ints(dtype, &[1], &[start]);
+        let starts = Literal::ints(dtype, &[1], &[start]).expect("one value per element");
         let window = DynamicSlice { axes: vec![1], sizes: dims([2]) };
         faults(window, &[base.clone(), starts.clone()], &message("starts"));
         let write = DynamicUpdateSlice { axes: vec![1] };
         faults(write, &[base.clone(), update.clone(), starts], &message("starts"));
-        let positions = Literal::ints(dtype, &[2], &[start, 0]);
+        let positions = Literal::ints(dtype, &[2], &[start, 0]).expect("one value per element");
         faults(KvAppend { axis: 1 }, &[base.clone(), update.clone(), positions], &message("positions"));
     }
 }
@@ -225,8 +228,9 @@ fn a_symbolic_length_within_a_fixed_capacity_is_checked_when_bound() {
     g.output("rows", rows);
     let graph = g.finish().expect("the length is open until S is bound");
     let feeds = |ids: &[i128]| -> Tensors {
-        let table = Literal::floats(DType::F32, &[4, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
-        let ids = Literal::ints(DType::I64, &[ids.len()], ids);
+        let table = Literal::floats(DType::F32, &[4, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+            .expect("one value per element");
+        let ids = Literal::ints(DType::I64, &[ids.len()], ids).expect("one value per element");
         [("table".to_string(), table), ("ids".to_string(), ids)].into()
     };
     let rows = evaluate(&graph, &feeds(&[1, 0])).expect("2 of 4 rows").outputs[0].1.to_f64s();
@@ -251,7 +255,7 @@ fn rolling_by_a_symbol_keeps_the_type() {
     g.output("y", y);
     let graph = g.finish().expect("the decomposition verifies");
     let run = |values: &[f64]| {
-        let x = Literal::floats(DType::F32, &[values.len()], values);
+        let x = Literal::floats(DType::F32, &[values.len()], values).expect("one value per element");
         let feeds: Tensors = [("x".to_string(), x)].into();
         evaluate(&graph, &feeds).expect("any extent rolls").outputs[0].1.to_f64s()
     };

@@ -144,7 +144,7 @@ fn fused_layers_refuse_what_does_not_fit() {
 
 #[test]
 fn what_only_run_time_knows_faults_then() {
-    let empty = Literal::floats(DType::F32, &[2, 0], &[]);
+    let empty = Literal::floats(DType::F32, &[2, 0], &[]).expect("one value per element");
     let mut graph = Graph::new("empty");
     let x = graph.input_f32("x", [Dim::from(2), Dim::symbol("S")].to_vec());
     let best = graph.push(arg_max(1, DType::I64), &[x]);
@@ -160,10 +160,10 @@ fn what_only_run_time_knows_faults_then() {
         graph.output(format!("y{}", value.result), value);
     }
     let graph = graph.finish().expect("an extent of S may be 3");
-    let few = Literal::floats(DType::F32, &[2], &[1.0, 2.0]);
+    let few = Literal::floats(DType::F32, &[2], &[1.0, 2.0]).expect("one value per element");
     let error = evaluate(&graph, &Tensors::from([("x".into(), few)])).expect_err("3 of 2 elements");
     assert!(error.to_string().contains("k is 3"), "{error}");
-    let enough = Literal::floats(DType::F32, &[4], &[1.0, 4.0, 2.0, 4.0]);
+    let enough = Literal::floats(DType::F32, &[4], &[1.0, 4.0, 2.0, 4.0]).expect("one value per element");
     let found = evaluate(&graph, &Tensors::from([("x".into(), enough)])).expect("3 of 4 elements");
     assert_eq!(found.outputs[1].1.to_ints(), vec![1, 3, 2]);
 }
@@ -172,17 +172,18 @@ fn what_only_run_time_knows_faults_then() {
 fn scans_wrap_and_carry_nan_as_they_say() {
     let scan =
         |op: Op, literal: &Literal| evaluate_op(&op, &[literal]).expect("a scan has no fault")[0].clone();
-    let bytes = Literal::ints(DType::U8, &[3], &[200, 100, 1]);
+    let bytes = Literal::ints(DType::U8, &[3], &[200, 100, 1]).expect("one value per element");
     assert_eq!(
         scan(Cumsum { axis: 0, exclusive: false, reverse: false }.into(), &bytes).to_ints(),
         vec![200, 44, 45]
     );
     let highest = CumMin { axis: 0, exclusive: true, reverse: false };
     assert_eq!(scan(highest.into(), &bytes).to_ints(), vec![255, 200, 100]);
-    let floats = Literal::floats(DType::F32, &[3], &[1.0, f64::NAN, 3.0]);
+    let floats = Literal::floats(DType::F32, &[3], &[1.0, f64::NAN, 3.0]).expect("one value per element");
     let max = scan(CumMax { axis: 0, exclusive: false, reverse: true }.into(), &floats).to_f64s();
     assert!(max[0].is_nan() && max[1].is_nan() && max[2] == 3.0, "{max:?}");
-    let logs = Literal::floats(DType::F64, &[3], &[f64::NEG_INFINITY, 1000.0, 1000.0]);
+    let logs = Literal::floats(DType::F64, &[3], &[f64::NEG_INFINITY, 1000.0, 1000.0])
+        .expect("one value per element");
     let sums = scan(CumLogSumExp { axis: 0, exclusive: false, reverse: false }.into(), &logs).to_f64s();
     assert_eq!(sums[..2], [f64::NEG_INFINITY, 1000.0]);
     assert!((sums[2] - 1000.0 - 2f64.ln()).abs() < 1e-12, "{sums:?}");

@@ -21,8 +21,11 @@ fn compiled(budget: Option<u64>) -> CompiledGraph {
 }
 
 fn weights(name: &str, extent: usize) -> BytesWeightLoader {
-    BytesWeightLoader::from_pairs([(name, Literal::floats(DType::F32, &[extent], &vec![1.0; extent]))])
-        .unwrap()
+    BytesWeightLoader::from_pairs([(
+        name,
+        Literal::floats(DType::F32, &[extent], &vec![1.0; extent]).expect("one value per element"),
+    )])
+    .unwrap()
 }
 
 error_cases! { RuntimeError in "../src/error.rs":

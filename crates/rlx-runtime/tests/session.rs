@@ -6,7 +6,7 @@ use rlx_runtime::{CompileOptions, Device, RuntimeError, Session, SessionOptions,
 use rlx_weights::{BytesWeightLoader, WeightLoader, WeightRegistry};
 
 fn floats(dims: &[usize], values: &[f64]) -> Literal {
-    Literal::floats(DType::F32, dims, values)
+    Literal::floats(DType::F32, dims, values).expect("one value per element")
 }
 
 /// `y = relu(x w + b)`, rows symbolic.

@@ -194,7 +194,7 @@ pub fn check_fault_words(backend: &dyn Backend) -> Result<(), String> {
     let module = VerifiedLir::new(module).map_err(|error| words(&error))?;
     let mut executable = backend.compile_lir(module).map_err(|error| words(&error))?;
     let mut run = |word: i64| {
-        let word = Literal::ints(DType::I64, &[1], &[i128::from(word)]);
+        let word = Literal::ints(DType::I64, &[1], &[i128::from(word)]).expect("one value per element");
         executable.run_typed(&[("word", (&word).into())])
     };
     let outputs = run(i64::MAX).map_err(|error| words(&error))?;

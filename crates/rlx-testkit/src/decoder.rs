@@ -128,8 +128,8 @@ pub fn check_decoder(backend: &dyn Backend, options: &CompileOptions) -> Result<
     }
     let steps: [(&[i128], i128); 3] = [(&[5, 0, 36, 11, 7], 0), (&[20], 5), (&[3], 6)];
     for (tokens, position) in steps {
-        let tokens = Literal::ints(DType::I64, &[tokens.len()], tokens);
-        let position = Literal::ints(DType::I64, &[1], &[position]);
+        let tokens = Literal::ints(DType::I64, &[tokens.len()], tokens).expect("one value per element");
+        let position = Literal::ints(DType::I64, &[1], &[position]).expect("one value per element");
         let inputs = [("tokens", TensorRef::from(&tokens)), ("position", TensorRef::from(&position))];
         let outputs = executable.run_typed(&inputs).map_err(|error| text(&error))?;
         feeds.insert("tokens".into(), tokens.clone());

@@ -19,7 +19,7 @@ fn graph() -> Graph {
 }
 
 fn floats(count: usize, value: f32) -> Literal {
-    Literal::floats(DType::F32, &[count], &vec![f64::from(value); count])
+    Literal::floats(DType::F32, &[count], &vec![f64::from(value); count]).expect("one value per element")
 }
 
 /// An executable and the words for what it did wrong.
@@ -88,7 +88,7 @@ pub fn check_feeds(backend: &dyn Backend) -> Result<(), String> {
     // The kept content has four elements.
     let longer = floats(6, 1.0);
     refused("another extent", check.states()?.run_feed(&[("x", TensorRef::from(&longer))]), "f32[P]")?;
-    let content = Literal::ints(DType::I64, &[6], &[5; 6]);
+    let content = Literal::ints(DType::I64, &[6], &[5; 6]).expect("one value per element");
     refused("i64 content", check.states()?.bind_handle("c", TensorRef::from(&content)), "found i64[6]")?;
     let content = floats(6, 5.0);
     check.states()?.bind_handle("c", TensorRef::from(&content)).map_err(|error| error.to_string())?;

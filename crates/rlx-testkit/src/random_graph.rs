@@ -322,7 +322,9 @@ impl Growth {
                 let rows: Vec<i128> =
                     (0..self.extents[0]).map(|_| self.generator.below(below) as i128).collect();
                 dims[axis] = self.extents[0];
-                let rows = self.graph.constant(Literal::ints(DType::I64, &[rows.len()], &rows));
+                let rows = self.graph.constant(
+                    Literal::ints(DType::I64, &[rows.len()], &rows).expect("one value per element"),
+                );
                 self.graph.gather(x.value, rows, axis)
             }
             2 => {
@@ -354,7 +356,8 @@ impl Growth {
             return;
         }
         let start = self.generator.below((base.dims[0] - part.dims[0]) as usize + 1) as i128;
-        let start = self.graph.constant(Literal::ints(DType::I32, &[1], &[start]));
+        let start =
+            self.graph.constant(Literal::ints(DType::I32, &[1], &[start]).expect("one value per element"));
         let value = self.graph.dynamic_update_slice(base.value, part.value, start, vec![0]);
         let (magnitude, fraction) = (base.magnitude.max(part.magnitude), base.fraction.max(part.fraction));
         self.push(Exact { value, dims: base.dims, magnitude, fraction });

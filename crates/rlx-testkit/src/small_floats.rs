@@ -22,7 +22,12 @@ pub fn check_small_floats(backend: &dyn Backend) -> Result<(), String> {
             values.extend([middle.next_down(), middle, middle.next_up()]);
         }
         let values: Vec<f64> = values.into_iter().map(f64::from).collect();
-        check_cast(backend, &Literal::floats(DType::F32, &[values.len()], &values), dtype).map(drop)
+        check_cast(
+            backend,
+            &Literal::floats(DType::F32, &[values.len()], &values).expect("one value per element"),
+            dtype,
+        )
+        .map(drop)
     })
 }
 

@@ -80,10 +80,10 @@ fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
 
 fn seed_tensors() -> Vec<(&'static str, Literal)> {
     vec![
-        ("a", Literal::floats(DType::F32, &[2, 3], &[1.0; 6])),
-        ("layers.0.weight", Literal::floats(DType::BF16, &[4], &[2.0; 4])),
-        ("flags", Literal::ints(DType::Bool, &[3], &[1, 0, 1])),
-        ("empty", Literal::ints(DType::I64, &[0, 2], &[])),
+        ("a", Literal::floats(DType::F32, &[2, 3], &[1.0; 6]).expect("one value per element")),
+        ("layers.0.weight", Literal::floats(DType::BF16, &[4], &[2.0; 4]).expect("one value per element")),
+        ("flags", Literal::ints(DType::Bool, &[3], &[1, 0, 1]).expect("one value per element")),
+        ("empty", Literal::ints(DType::I64, &[0, 2], &[]).expect("one value per element")),
     ]
 }
 

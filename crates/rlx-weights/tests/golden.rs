@@ -157,7 +157,7 @@ fn safetensors_of_every_dtype_read_and_write_the_same_bytes() {
 
 #[test]
 fn archives_that_unpack_to_too_much_are_stopped() {
-    let literal = Literal::ints(DType::U8, &[1 << 20], &vec![0; 1 << 20]);
+    let literal = Literal::ints(DType::U8, &[1 << 20], &vec![0; 1 << 20]).expect("one value per element");
     let tensor = TensorRef { dtype: DType::U8, dims: &[1 << 20], bytes: literal.bytes() };
     let mut archive = Vec::new();
     npz::write("memory", &mut archive, &[("zeros", tensor)], Compression::Deflated).expect("writable");

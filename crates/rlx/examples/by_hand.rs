@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compiled = session.compile(graph.clone())?;
     for rows in [1, 3] {
         let values: Vec<f64> = (0..rows * 4).map(|i| (i as f64).sin()).collect();
-        let tensor = Literal::floats(DType::F32, &[rows, 4], &values);
+        let tensor = Literal::floats(DType::F32, &[rows, 4], &values).expect("one value per element");
         let outputs = compiled
             .run_typed(&[("query", TensorRef::from(&tensor)), ("memory", TensorRef::from(&tensor))])?;
 

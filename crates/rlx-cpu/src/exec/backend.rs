@@ -51,6 +51,14 @@ impl CpuBackend {
     }
 }
 
+/// What a `key : value` file of the system says of `key`, where there is such a file.
+fn line_of(file: &str, key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let (_, value) =
+        text.lines().filter_map(|line| line.split_once(':')).find(|(name, _)| name.trim() == key)?;
+    Some(value.trim().to_owned())
+}
+
 impl Backend for CpuBackend {
     fn device(&self) -> Device {
         Device::CPU
@@ -59,9 +67,13 @@ impl Backend for CpuBackend {
     fn info(&self) -> DeviceInfo {
         DeviceInfo {
             device: Device::CPU,
-            name: format!("{} threads", self.pool.threads()),
-            memory: None,
-            features: vec![format!("{:?}", self.level).to_lowercase()],
+            name: line_of("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
+            memory: line_of("/proc/meminfo", "MemTotal")
+                .and_then(|line| line.strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)),
+            features: vec![
+                format!("{:?}", self.level).to_lowercase(),
+                format!("{} threads", self.pool.threads()),
+            ],
         }
     }
 

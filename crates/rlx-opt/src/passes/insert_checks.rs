@@ -129,7 +129,7 @@ fn fault_word(g: &mut Graph, operands: &[Value], range: &ValueRange) -> Value {
         let lengths = wide(g, part.lengths);
         let lengths = g.reshape(lengths, vec![shape[0].clone(), Dim::from(1)]);
         let number = g.iota(DType::I64, vec![Dim::from(1), shape[1].clone()], 1usize);
-        let step = g.constant(Literal::ints(DType::I64, &[], &[part.step as i128]));
+        let step = g.constant(Literal::scalar_i64(part.step as i64));
         let first = g.mul(number, step);
         let used = g.compare(first, lengths, CompareKind::Lt);
         outside = g.and(outside, used);
@@ -137,7 +137,7 @@ fn fault_word(g: &mut Graph, operands: &[Value], range: &ValueRange) -> Value {
     let count = vec![shape.num_elements()];
     let outside = g.reshape(outside, count.clone());
     let position = g.iota(DType::I64, count, 0usize);
-    let none = g.constant(Literal::ints(DType::I64, &[], &[i128::from(i64::MAX)]));
+    let none = g.constant(Literal::scalar_i64(i64::MAX));
     let found = g.r#where(outside, position, none);
     g.reduce(found, ReduceKind::Min, vec![0], true)
 }
@@ -149,7 +149,10 @@ fn per_window(g: &mut Graph, dtype: DType, range: &ValueRange, of: impl Fn(&Valu
     let single = dims.len() == 1;
     if let Some(values) = fixed {
         let extents = [values.len()];
-        return g.constant(Literal::ints(dtype, if single { &[] } else { &extents }, &values));
+        return g.constant(
+            Literal::ints(dtype, if single { &[] } else { &extents }, &values)
+                .expect("one value per element"),
+        );
     }
     let values: Vec<Value> = dims.into_iter().map(|dim| extent(g, dtype, dim)).collect();
     if single { g.reshape(values[0], Shape::scalar()) } else { g.concat(&values, 0usize) }

@@ -10,7 +10,11 @@ use std::path::Path;
 pub fn tensor(name: &str, dims: &[usize], first: f64) -> WeightTensor {
     let count = dims.iter().product::<usize>();
     let values: Vec<f64> = (0..count).map(|index| first + index as f64).collect();
-    WeightTensor::from_literal(name, &Literal::floats(DType::F32, dims, &values)).expect("a plain f32 tensor")
+    WeightTensor::from_literal(
+        name,
+        &Literal::floats(DType::F32, dims, &values).expect("one value per element"),
+    )
+    .expect("a plain f32 tensor")
 }
 
 /// A safetensors file of `tensors`.

@@ -26,9 +26,10 @@ impl OpSpec for Constant {
     fn samples() -> Vec<Sample<Self>> {
         let literals = [
             Literal::scalar_f32(1.5),
-            Literal::floats(DType::BF16, &[2, 2], &[f64::NAN, f64::INFINITY, -0.0, 1e-3]),
-            Literal::ints(DType::U8, &[3], &[0, 1, 255]),
-            Literal::ints(DType::Bool, &[0], &[]),
+            Literal::floats(DType::BF16, &[2, 2], &[f64::NAN, f64::INFINITY, -0.0, 1e-3])
+                .expect("one value per element"),
+            Literal::ints(DType::U8, &[3], &[0, 1, 255]).expect("one value per element"),
+            Literal::ints(DType::Bool, &[0], &[]).expect("one value per element"),
         ];
         literals.into_iter().map(|value| Sample::new(Constant { value }, [])).collect()
     }

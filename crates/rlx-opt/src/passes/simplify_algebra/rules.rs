@@ -316,7 +316,10 @@ fn power_of_two_quotient(site: &mut Site<'_>) -> Option<Value> {
         return None;
     }
     let dims = site.ty_of(divisor).shape.as_static()?;
-    let reciprocal = site.build(Constant { value: Literal::floats(dtype, &dims, &[1.0 / value]) }, &[])?;
+    let reciprocal = site.build(
+        Constant { value: Literal::floats(dtype, &dims, &[1.0 / value]).expect("one value per element") },
+        &[],
+    )?;
     site.build(Binary { kind: BinaryKind::Mul }, &[site.operands[0], reciprocal])
 }
 

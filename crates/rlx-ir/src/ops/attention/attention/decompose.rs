@@ -8,6 +8,7 @@ use super::{Alignment, Attention, AttentionExtents, AttentionLayout, MaskKind};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
+use crate::literal::Literal;
 use crate::ops::{CompareKind, ReduceKind};
 
 pub(super) fn decompose(op: &Attention, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
@@ -78,7 +79,7 @@ impl Build<'_> {
         let (batch, blocks) = (ty.shape[0].clone(), ty.shape[1].clone());
         let size = self.extents.block_size.as_ref().and_then(Dim::as_static).unwrap_or(1);
         let number = self.g.iota(DType::I32, vec![Dim::from(1), blocks], 1usize);
-        let size = self.g.constant(crate::literal::Literal::ints(DType::I32, &[], &[i128::from(size)]));
+        let size = self.g.constant(Literal::scalar_i32(i32::try_from(size).unwrap_or(i32::MAX)));
         let first_key = self.g.mul(number, size);
         let lengths = self.g.reshape(lengths, vec![batch, Dim::from(1)]);
         let live = self.g.compare(first_key, lengths, CompareKind::Lt);
@@ -197,8 +198,7 @@ impl Build<'_> {
         restrict(self.g, seen);
         if self.op.mask_kind == MaskKind::SlidingWindow {
             let window = i32::try_from(self.op.window).unwrap_or(i32::MAX);
-            let window =
-                self.g.constant(crate::literal::Literal::ints(DType::I32, &[], &[i128::from(window)]));
+            let window = self.g.constant(Literal::scalar_i32(window));
             let last_hidden = self.g.sub(position, window);
             let seen = self.g.compare(key, last_hidden, CompareKind::Gt);
             restrict(self.g, seen);

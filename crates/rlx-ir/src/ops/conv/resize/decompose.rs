@@ -69,10 +69,16 @@ fn constant_taps(
     };
     let tap = |tap: usize| {
         let elements: Vec<i128> = all.iter().map(|taps| taps[tap].0 as i128).collect();
-        let elements = g.constant(Literal::ints(DType::I32, &[size], &elements));
+        let elements =
+            g.constant(Literal::ints(DType::I32, &[size], &elements).expect("one tap per position"));
         let weights: Vec<f64> = all.iter().map(|taps| taps[tap].1).collect();
         let weighted = op.mode != ResizeMode::Nearest;
-        (elements, weighted.then(|| g.constant(Literal::floats(dtype, &[size], &weights))))
+        (
+            elements,
+            weighted.then(|| {
+                g.constant(Literal::floats(dtype, &[size], &weights).expect("one tap per position"))
+            }),
+        )
     };
     (0..count).map(tap).collect()
 }
@@ -94,7 +100,7 @@ impl<'a> Symbolic<'a> {
     }
 
     fn int(&mut self, value: i64) -> Value {
-        self.g.constant(Literal::ints(DType::I32, &[], &[i128::from(value)]))
+        self.g.constant(Literal::scalar_i32(i32::try_from(value).unwrap_or(i32::MAX)))
     }
 
     /// Numerator `[size]` and denominator of the source positions.
@@ -221,7 +227,7 @@ impl<'a> Symbolic<'a> {
 /// The extent as an i32 scalar: a constant, or ones counted at run time.
 fn extent_value(g: &mut Graph, dim: &Dim) -> Value {
     let constant =
-        |g: &mut Graph, value: i64| g.constant(Literal::ints(DType::I32, &[], &[i128::from(value)]));
+        |g: &mut Graph, value: i64| g.constant(Literal::scalar_i32(i32::try_from(value).unwrap_or(i32::MAX)));
     if let Some(value) = dim.as_static() {
         return constant(g, value);
     }
