@@ -84,7 +84,8 @@ pub trait ExecutableGraph: Send {
     /// A wrong number of inputs or of bytes, unbound params, a fault of a step.
     fn run_slots(&mut self, inputs: &[&[u8]]) -> Result<&[SlotOutput], DriverError>;
 
-    /// The arena, where the host can see it.
+    /// The arena, where the host can see it; its address is that of the slice (`arena_ptr` in older naming).
+    #[doc(alias = "arena_ptr")]
     fn arena(&self) -> Option<&[u8]>;
 
     /// An independent executable that shares weights and code.
@@ -110,6 +111,11 @@ pub trait ExecutableGraph: Send {
 
     /// Time per step, where offered.
     fn timing(&mut self) -> Option<&mut dyn Timing> {
+        None
+    }
+
+    /// Experts that are on the device or not, where offered.
+    fn experts(&mut self) -> Option<&mut dyn ExpertResidency> {
         None
     }
 }
@@ -190,18 +196,21 @@ impl<E: ExecutableGraph + ?Sized> HostValues for E {}
 pub trait StateHandles {
     /// Names of the states.
     fn names(&self) -> Vec<String>;
-    /// Is there a state of this name, or an input that is fed or holds something?
+    /// Is there a state of this name, or an input that is fed or holds something (`has_gpu_handle`)?
+    #[doc(alias = "has_gpu_handle")]
     fn has_handle(&self, name: &str) -> bool;
     /// Sets the content of a state, or what an input holds for runs with feeds
     /// (`bind_gpu_handle` in older naming).
     ///
     /// # Errors
     /// An unknown name, or a tensor that does not fit.
+    #[doc(alias = "bind_gpu_handle")]
     fn bind_handle(&mut self, name: &str, tensor: TensorRef<'_>) -> Result<(), DriverError>;
     /// Reads the content of a state or of a fed input (`read_gpu_handle`).
     ///
     /// # Errors
     /// An unknown name, or state that a failed run touched.
+    #[doc(alias = "read_gpu_handle")]
     fn read_handle(&self, name: &str) -> Result<Literal, DriverError>;
     /// Zeroes a state and makes it usable again after a fault.
     ///
@@ -213,6 +222,7 @@ pub trait StateHandles {
     ///
     /// # Errors
     /// Unknown names, or types that never agree.
+    #[doc(alias = "set_gpu_handle_feed")]
     fn set_feed(&mut self, name: &str, output: &str) -> Result<(), DriverError>;
     /// Runs with the fed inputs left out where they hold something: what their feeds
     /// gave, or [`StateHandles::bind_handle`]; then the feeds take the outputs
@@ -220,6 +230,7 @@ pub trait StateHandles {
     ///
     /// # Errors
     /// As [`ExecutableGraph::run_typed`].
+    #[doc(alias = "run_feed_gpu_handle")]
     fn run_feed(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Outputs, DriverError>;
 }
 
@@ -246,6 +257,52 @@ pub trait Pipelined {
     /// # Errors
     /// The first fault.
     fn sync_pending(&mut self) -> Result<Vec<(u64, Outputs)>, DriverError>;
+
+    /// Starts a run for each list of inputs, then waits for all: their results in order, after those of runs
+    /// that were started before.
+    ///
+    /// # Errors
+    /// As [`Pipelined::commit_no_wait`] and [`Pipelined::sync_pending`].
+    fn run_pipelined(
+        &mut self,
+        runs: &[&[(&str, TensorRef<'_>)]],
+    ) -> Result<Vec<(u64, Outputs)>, DriverError> {
+        for inputs in runs {
+            self.commit_no_wait(inputs)?;
+        }
+        self.sync_pending()
+    }
+}
+
+/// What ran on experts that were on the device and on those that were not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResidencyStats {
+    /// Products with an expert that was there, and with one that was not.
+    pub calls: [u64; 2],
+    /// Rows of those products.
+    pub tokens: [u64; 2],
+    /// Bytes that were brought to the device for them.
+    pub bytes_streamed: u64,
+}
+
+/// Experts of mixture layers that are on the device or not; results are the same either way.
+pub trait ExpertResidency {
+    /// Keeps exactly these experts of every mixture layer on the device.
+    ///
+    /// # Errors
+    /// An expert that a layer lacks.
+    fn set_moe_resident_experts(&mut self, experts: &[usize]) -> Result<(), DriverError>;
+    /// Keeps exactly these experts of each named layer on the device.
+    ///
+    /// # Errors
+    /// An unknown layer, or an expert that it lacks.
+    fn set_moe_resident_experts_per_layer(&mut self, layers: &[(&str, &[usize])]) -> Result<(), DriverError>;
+    /// Records, from now on, which experts the router of each layer chooses.
+    fn enable_moe_topk_capture(&mut self, on: bool);
+    /// The choices recorded since the last call, by layer: one row of experts per token.
+    fn take_moe_topk_capture(&mut self) -> Vec<(String, Literal)>;
+    /// What was counted since the last call.
+    fn take_moe_residency_stats(&mut self) -> ResidencyStats;
 }
 
 /// Time of one step.

@@ -23,8 +23,8 @@ pub use bytes::SharedBytes;
 pub use device::{Device, DeviceInfo, DeviceKind};
 pub use error::DriverError;
 pub use executable::{
-    ActiveExtent, ExecutableGraph, HostValues, Outputs, Pipelined, RawOutput, SlotOutput, StateHandles,
-    StepTime, Timing,
+    ActiveExtent, ExecutableGraph, ExpertResidency, HostValues, Outputs, Pipelined, RawOutput,
+    ResidencyStats, SlotOutput, StateHandles, StepTime, Timing,
 };
 pub use feeds::Feeds;
 pub use host::TensorRef;

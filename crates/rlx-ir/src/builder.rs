@@ -116,7 +116,7 @@ impl Graph {
     pub fn scalar(&mut self, dtype: DType, value: f64) -> Value {
         match Literal::floats(dtype, &[], &[value]) {
             Ok(literal) => self.constant(literal),
-            Err(_) => self.reject("scalar", format!("{dtype} holds blocks, no single numbers")),
+            Err(error) => self.reject("scalar", error.to_string()),
         }
     }
 

@@ -44,6 +44,9 @@ pub enum LiteralError {
     /// A `bool` byte other than 0 or 1.
     #[error("bool data holds the byte {0}; only 0 and 1 are legal")]
     NotBool(u8),
+    /// Numbers for a format whose elements stand in blocks.
+    #[error("{0} holds blocks, no single numbers; give its bytes")]
+    Blocks(DType),
 }
 
 /// Number of elements of `dims`; `None` on overflow.
@@ -78,12 +81,15 @@ impl Literal {
     /// A literal from decoded numbers, each rounded or wrapped to `dtype`.
     ///
     /// # Errors
-    /// A count of numbers that does not match `dims`.
+    /// A count of numbers that does not match `dims`, a block format, a size beyond the address space.
     pub fn from_numbers(
         dtype: DType,
         dims: &[usize],
         numbers: impl IntoIterator<Item = Number>,
     ) -> Result<Literal, LiteralError> {
+        if dtype.block_elements() > 1 {
+            return Err(LiteralError::Blocks(dtype));
+        }
         let elements = element_count(dims)
             .filter(|elements| dtype.byte_size(*elements).is_some_and(|bytes| isize::try_from(bytes).is_ok()))
             .ok_or_else(|| LiteralError::TooLarge { dtype, dims: dims.to_vec() })?;
@@ -107,7 +113,7 @@ impl Literal {
             }
             count += 1;
         }
-        if count != elements || dtype.block_elements() > 1 {
+        if count != elements {
             let expected = dtype.byte_size(elements).unwrap_or(usize::MAX);
             return Err(LiteralError::Length { dtype, dims: dims.to_vec(), expected, found: bytes.len() });
         }

@@ -192,6 +192,8 @@ impl Number {
                 Number::Int((value as i128).clamp(min, max))
             }
             (DTypeClass::Signed | DTypeClass::Unsigned, Number::Int(value)) => Number::Int(wrap(to, value)),
+            // Blocks hold no single numbers.
+            (DTypeClass::Block, _) => Number::Float(f64::NAN),
             (DTypeClass::Complex, value) => Number::Complex(value.as_f64().unwrap_or(f64::NAN), 0.0),
             (_, value) => Number::Float(round_float(to, value)),
         }
@@ -302,6 +304,18 @@ fn encode_e8m0(value: f64) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn casts_are_settled_by_the_first() {
+        for &dtype in DType::ALL {
+            for number in
+                [Number::Float(1.0), Number::Float(f64::NAN), Number::Int(-3), Number::Complex(2.0, 1.0)]
+            {
+                let once = number.cast(dtype);
+                assert_eq!(format!("{:?}", once.cast(dtype)), format!("{once:?}"), "{number:?} to {dtype}");
+            }
+        }
+    }
 
     #[test]
     fn every_small_float_code_round_trips() {

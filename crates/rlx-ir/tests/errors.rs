@@ -77,6 +77,8 @@ mod literal_error {
             => "f64[18446744073709551615, 2] does not fit the address space";
         a_truth_value_of_two: NotBool, Literal::from_bytes(DType::Bool, &[1], &[2]).unwrap_err()
             => "bool data holds the byte 2; only 0 and 1 are legal";
+        numbers_for_blocks: Blocks, Literal::floats(DType::Q4_0, &[32], &[1.0; 32]).unwrap_err()
+            => "q4_0 holds blocks, no single numbers; give its bytes";
     }
 }
 

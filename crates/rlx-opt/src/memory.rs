@@ -13,6 +13,9 @@ use rlx_ir::lir::{
 };
 use std::collections::{HashMap, HashSet};
 
+/// [`plan_memory`] under its older name.
+pub use plan_memory as plan_memory_aligned;
+
 /// Plans `module` with every slot at a multiple of `alignment` bytes.
 pub fn plan_memory(module: &mut LirModule, alignment: usize) {
     reuse_in_place(module);

@@ -7,8 +7,8 @@ use crate::error::RuntimeError;
 use crate::memory::smallest_bindings;
 use crate::weights::{self, BoundWeights};
 use rlx_driver::{
-    ActiveExtent, Device, ExecutableGraph, HostValues, MemoryUse, Outputs, Pipelined, RawOutput, SharedBytes,
-    SlotOutput, StateHandles, TensorRef, Timing,
+    ActiveExtent, Device, ExecutableGraph, ExpertResidency, HostValues, MemoryUse, Outputs, Pipelined,
+    RawOutput, SharedBytes, SlotOutput, StateHandles, TensorRef, Timing,
 };
 use rlx_ir::lir::{BindingManifest, VerifiedLir};
 use rlx_ir::{Bindings, Graph, nearest_name};
@@ -187,6 +187,7 @@ impl CompiledGraph {
     }
 
     /// The arena, where the host can see it.
+    #[doc(alias = "arena_ptr")]
     pub fn arena(&self) -> Option<&[u8]> {
         self.executable.arena()
     }
@@ -222,6 +223,11 @@ impl CompiledGraph {
     /// Time per step, where offered.
     pub fn timing(&mut self) -> Option<&mut dyn Timing> {
         self.executable.timing()
+    }
+
+    /// Experts that are on the device or not, where offered.
+    pub fn experts(&mut self) -> Option<&mut dyn ExpertResidency> {
+        self.executable.experts()
     }
 }
 
