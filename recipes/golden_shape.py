@@ -71,4 +71,6 @@ for diagonal in (-2, 0, 1, 7):
 swapped = np.swapaxes(np.triu(np.swapaxes(x, 0, 2)), 0, 2)
 golden.case("trilu", [x], swapped, upper=True, diagonal=0, row_axis=1, column_axis=0)
 
+golden.case("barrier", [x, h], x)
+
 golden.write("crates/rlx-ir/tests/golden/shape.rlx")

@@ -4,6 +4,8 @@
 //! plus one [`OpSpec`] impl. One line in the list in `ops/mod.rs` adds it to
 //! the enum, the parser, the builder and every generic test.
 
+pub use crate::derive::{Backward, Batch, Batched, Derivatives, Forward, Judgement, Judgements, Jvp, Vjp};
+
 use crate::accuracy::Accuracy;
 use crate::attr::Attr;
 use crate::graph::{Graph, Value};
@@ -186,6 +188,12 @@ impl<O> Sample<O> {
 pub trait OpSpec: Sized + Clone + Into<crate::ops::Op> {
     /// Where the op's meaning comes from.
     const MEANING: Meaning<Self>;
+    /// The derivative by the operands.
+    const VJP: Vjp<Self>;
+    /// The derivative of the results.
+    const JVP: Jvp<Self>;
+    /// The op on a batch.
+    const BATCH: Batch<Self>;
     /// Result types from operand types. Arity has been checked by then.
     ///
     /// # Errors

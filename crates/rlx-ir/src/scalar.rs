@@ -282,6 +282,24 @@ impl ScalarProgram {
         other.outputs.iter().map(|&output| map[output as usize]).collect()
     }
 
+    /// The program without the instructions and inputs that no output needs, and which inputs stay.
+    pub fn without_unused(mut self) -> (ScalarProgram, Vec<usize>) {
+        self.drop_unused();
+        let first = self.inputs.len();
+        let args = self.instrs.iter().flat_map(|instr| instr.args.iter()).chain(&self.outputs);
+        let mut used = vec![false; first];
+        args.filter(|arg| (**arg as usize) < first).for_each(|&arg| used[arg as usize] = true);
+        let kept: Vec<usize> = (0..first).filter(|&input| used[input]).collect();
+        let renumber = |value: u32| match kept.iter().position(|&input| input == value as usize) {
+            Some(position) => position as u32,
+            None => value - (first - kept.len()) as u32,
+        };
+        let args = self.instrs.iter_mut().flat_map(|instr| instr.args.iter_mut()).chain(&mut self.outputs);
+        args.for_each(|arg| *arg = renumber(*arg));
+        self.inputs = kept.iter().map(|&input| self.inputs[input]).collect();
+        (self, kept)
+    }
+
     /// Drops instructions that no output needs; inputs stay.
     pub fn drop_unused(&mut self) {
         let first = self.inputs.len();

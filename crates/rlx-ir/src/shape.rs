@@ -34,6 +34,11 @@ impl Shape {
         self.0
     }
 
+    /// The shape with one more axis, of extent `size`, in front.
+    pub fn with_front(&self, size: &Dim) -> Shape {
+        Shape(std::iter::once(size).chain(&self.0).cloned().collect())
+    }
+
     /// Product of all extents (1 for rank 0).
     pub fn num_elements(&self) -> Dim {
         self.0.iter().cloned().fold(Dim::from(1), |product, dim| product * dim)

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use rlx_ir::OpKind;
-use rlx_ir::op::{AttrDef, OpDef};
+use rlx_ir::op::{AttrDef, Judgement, OpDef};
 
 const HEAD: &str = "\
 # Ops
@@ -19,17 +19,33 @@ An op has its meaning from one of: *scalar*, an expansion into scalar primitives
 movement that costs nothing where strides allow; *primitive*, an evaluation that every backend lowers; *composite*, a
 decomposition into other ops (with an evaluation of its own to compare with where it says so); *leaf*, a value that is
 fed. Labels such as (C1) name constraints; error messages carry them.
+
+The reverse derivative (vjp), the forward one (jvp) and batching (vmap) of an op are each made from its scalar program,
+from a rule, from its linearity, by shifting its axes, or from its decomposition; *vjp twice* is the transpose of the
+reverse derivative. A dash stands where there is nothing: positions, truth values and leaves have no derivative.
 ";
 
 /// The whole page.
 pub fn page() -> String {
-    let mut text =
-        format!("{HEAD}\n| op | family | meaning | accuracy | tested dtypes |\n|---|---|---|---|---|\n");
+    let mut text = format!(
+        "{HEAD}\n| op | family | meaning | vjp | jvp | vmap | accuracy | tested dtypes |\n|---|---|---|---|---|---|---|---|\n"
+    );
+    let mut totals = [0; 3];
     for &kind in OpKind::ALL {
-        let def = kind.def();
-        let row = [def.name, def.family, &meaning(kind), &accuracy(kind), &dtypes(kind)].join(" | ");
+        let (def, judgements) = (kind.def(), kind.judgements());
+        let derived = [judgements.vjp, judgements.jvp, judgements.batch].map(|judgement| match judgement {
+            Judgement::Is(form) => form,
+            Judgement::No(_) => "-",
+        });
+        totals.iter_mut().zip(derived).for_each(|(total, form)| *total += usize::from(form != "-"));
+        let [vjp, jvp, vmap] = derived;
+        let row = [def.name, def.family, &meaning(kind), vjp, jvp, vmap, &accuracy(kind), &dtypes(kind)]
+            .join(" | ");
         line(&mut text, &format!("| {row} |"));
     }
+    let [vjp, jvp, vmap] = totals;
+    let all = OpKind::ALL.len();
+    line(&mut text, &format!("\nOf {all} ops, {vjp} have a vjp, {jvp} a jvp, and {vmap} work on batches."));
     let mut family = "";
     for &kind in OpKind::ALL {
         if kind.def().family != family {

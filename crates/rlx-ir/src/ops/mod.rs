@@ -2,14 +2,15 @@
 
 use crate::accuracy::Accuracy;
 use crate::attr::Attr;
+use crate::derive::{BoundBatch, BoundJvp, BoundVjp};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::layout::Layout;
 use crate::literal::Literal;
 use crate::op::{
-    AttrProblem, DecomposeRule, EvalRule, Evaluated, Inferred, Meaning, OpDef, OpSpec, RangeRule, Sample,
-    ScalarRule, ViewRule,
+    AttrProblem, DecomposeRule, EvalRule, Evaluated, Inferred, Judgements, Meaning, OpDef, OpSpec, RangeRule,
+    Sample, ScalarRule, ViewRule,
 };
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
@@ -17,6 +18,7 @@ use crate::value_range::ValueRange;
 
 mod addressing;
 mod cumulative;
+mod cumulative_derivative;
 mod fused_layers;
 mod fused_residual;
 mod normalise;
@@ -34,7 +36,7 @@ pub use elementwise::binary::BinaryKind;
 pub use elementwise::compare::CompareKind;
 pub use fused::fused_transformer_layer::NormPosition;
 pub use index::dynamic_update_slice::axes_to_front;
-pub use index::scatter_nd::{ScatterKind, check_vectors, vector_range};
+pub use index::scatter_nd::{ScatterKind, check_vectors, vector_range, whole_vectors};
 pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
 pub use shape::pad::PadMode;
@@ -64,6 +66,8 @@ macro_rules! ops {
             pub fn samples(self) -> Vec<Sample<Op>> {
                 match self { $($(OpKind::$ty => $ty::samples().into_iter().map(|sample| sample.map(Op::$ty)).collect()),*),* }
             }
+            /// How it is differentiated and batched, in words.
+            pub const fn judgements(self) -> Judgements { match self { $($(OpKind::$ty => Judgements::of::<$ty>()),*),* } }
             /// The op of this kind with the given attributes.
             ///
             /// # Errors
@@ -86,6 +90,12 @@ macro_rules! ops {
             fn infer_results(&self, operands: &[&TensorType]) -> Inferred { match self { $($(Op::$ty(op) => op.infer(operands)),*),* } }
             /// Where the meaning comes from, bound to this op.
             pub fn meaning(&self) -> BoundMeaning<'_> { match self { $($(Op::$ty(op) => BoundMeaning::of(op)),*),* } }
+            /// The derivative by the operands, bound to this op.
+            pub fn vjp(&self) -> BoundVjp<'_> { match self { $($(Op::$ty(op) => BoundVjp::of(op)),*),* } }
+            /// The derivative of the results, bound to this op.
+            pub fn jvp(&self) -> BoundJvp<'_> { match self { $($(Op::$ty(op) => BoundJvp::of(op)),*),* } }
+            /// The op on a batch, bound to this op.
+            pub fn batch(&self) -> BoundBatch<'_> { match self { $($(Op::$ty(op) => BoundBatch::of(op)),*),* } }
         }
     };
 }
@@ -116,6 +126,7 @@ ops! {
         roll::Roll,
         one_hot::OneHot,
         trilu::Trilu,
+        barrier::Barrier,
     }
     index {
         gather::Gather,

@@ -77,6 +77,11 @@ pub fn reduced_shape(shape: &Shape, axes: &[usize], keep_dims: bool) -> Shape {
     })
 }
 
+/// `axes` behind one more axis.
+pub fn shift_axes(axes: &[usize]) -> Vec<usize> {
+    axes.iter().map(|axis| axis + 1).collect()
+}
+
 /// Is this a dtype that indexes: `i32`, `i64` or `u32`?
 pub fn check_index_dtype(label: &'static str, what: &str, ty: &TensorType) -> Result<(), Violation> {
     use crate::dtype::DType;

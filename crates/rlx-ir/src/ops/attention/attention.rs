@@ -9,7 +9,7 @@ use crate::attr::Real;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
 use crate::ops::check_index_dtype;
 use crate::shape::{Shape, TensorType};
 use crate::value_range::{UsedPart, ValueRange};
@@ -369,6 +369,9 @@ impl Attention {
 impl OpSpec for Attention {
     const MEANING: Meaning<Self> =
         Meaning::composite_with_eval(decompose::decompose, eval::eval).checked(Self::ranges);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let dtype = operands[0].dtype;

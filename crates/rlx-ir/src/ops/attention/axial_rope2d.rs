@@ -5,7 +5,7 @@ use crate::attr::Real;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::RopeStyle;
 use crate::rope_tables::{RopeScaling, rope_tables};
 use crate::shape::{Shape, TensorType};
@@ -43,6 +43,9 @@ op! {
 
 impl OpSpec for AxialRope2d {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -6,7 +6,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::number::Number;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_index_dtype, for_each_index};
 use crate::shape::TensorType;
 use crate::value_range::{ValueRange, read_values};
@@ -59,6 +59,18 @@ impl OpSpec for Rope {
             let positions = op.operand_index("positions");
             positions.map(|index| ValueRange::below(index, types[1].shape[0].clone())).into_iter().collect()
         });
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| match given.wanted[1..].contains(&true) {
+        false => Ok(vec![Some(g.rope_backward(op, given.operands, given.cotangent())), None, None, None]),
+        true => Err("the tables are differentiated"),
+    });
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| match given.tangents[1..].iter().all(Option::is_none) {
+        true => {
+            let turned = |tangent| g.push(op.clone(), &[&[tangent], &given.operands[1..]].concat());
+            Ok(vec![given.tangents[0].map(turned)])
+        }
+        false => Err("the tables are differentiated"),
+    });
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, cos, sin) = (operands[0], operands[1], operands[2]);
@@ -110,6 +122,15 @@ impl OpSpec for Rope {
 
     fn samples() -> Vec<Sample<Self>> {
         samples()
+    }
+}
+
+impl Graph {
+    /// The derivative by `x` of a [`Rope`] on `operands`: the rotation by the opposite angles.
+    #[track_caller]
+    pub fn rope_backward(&mut self, op: &Rope, operands: &[Value], dy: Value) -> Value {
+        let sin = self.neg(operands[2]);
+        self.push(op.clone(), &[&[dy, operands[1], sin], &operands[3..]].concat())
     }
 }
 

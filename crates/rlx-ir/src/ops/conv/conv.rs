@@ -6,10 +6,13 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::number::Number;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{
+    Backward, Batch, Batched, Derivatives, Evaluated, Fault, Forward, Inferred, Jvp, Meaning, OpSpec, Sample,
+    Vjp,
+};
 use crate::ops::window::{WindowAttributes, WindowAxis};
-use crate::ops::{for_each_index, row_major, same_dtype};
-use crate::shape::TensorType;
+use crate::ops::{ConvTranspose2d, ReduceKind, for_each_index, row_major, same_dtype};
+use crate::shape::{Shape, TensorType};
 use crate::{op, require};
 
 op! {
@@ -75,6 +78,9 @@ impl Graph {
 
 impl OpSpec for Conv {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::Rule(Self::jvp);
+    const BATCH: Batch<Self> = Batch::Rule(Self::batch);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w) = (operands[0], operands[1]);
@@ -151,6 +157,126 @@ impl Conv {
         Literal::from_numbers(x.dtype(), &dims, results)
             .map(|literal| vec![literal])
             .map_err(|error| Fault(error.to_string()))
+    }
+}
+
+/// Derivatives and batching.
+impl Conv {
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let (x, w, dy) = (given.operands[0], given.operands[1], given.cotangent());
+        let shapes = [x, w].map(|operand| g.ty(operand).shape.clone());
+        let rank = shapes[0].rank();
+        let mut derivatives = vec![
+            given.wanted[0].then(|| g.conv2d_backward_input(self, dy, w, &shapes[0])),
+            given.wanted[1].then(|| g.conv2d_backward_weight(self, x, dy, &shapes[1])),
+        ];
+        if self.bias {
+            let axes = [vec![0], (2..rank).collect()].concat();
+            derivatives.push(Some(g.reduce(dy, ReduceKind::Sum, axes, false)));
+        }
+        Ok(derivatives)
+    }
+
+    fn jvp(&self, g: &mut Graph, given: Forward<'_>) -> Derivatives {
+        let shape = g.ty(given.results[0]).shape.clone();
+        let mut terms = vec![];
+        for index in 0..2 {
+            let mut factors = [given.operands[0], given.operands[1]];
+            if let Some(tangent) = given.tangents[index] {
+                factors[index] = tangent;
+                terms.push(g.convolve(self.clone(), factors[0], factors[1], None));
+            }
+        }
+        if let Some(bias) = given.tangents.get(2).copied().flatten() {
+            let mut dims = vec![Dim::from(1); shape.rank()];
+            dims[1] = shape[1].clone();
+            let bias = g.reshape(bias, dims);
+            terms.push(g.expand(bias, shape));
+        }
+        Ok(vec![terms.into_iter().reduce(|sum, term| g.add(sum, term))])
+    }
+
+    /// A batch of inputs alone joins their first axis. A batch of weights makes groups.
+    fn batch(&self, g: &mut Graph, given: Batched<'_>) -> Result<Vec<Value>, &'static str> {
+        let join = |g: &mut Graph, x: Value, axis: usize| {
+            let mut dims = g.ty(x).shape.dims().to_vec();
+            let pair = dims[axis].clone() * dims[axis + 1].clone();
+            dims.splice(axis..axis + 2, [pair]);
+            g.reshape(x, dims)
+        };
+        let split = |g: &mut Graph, y: Value, axis: usize| {
+            let Some(ty) = g.try_ty(y) else { return Value::POISON };
+            let mut dims = ty.shape.dims().to_vec();
+            let rest = dims[axis].floor_div(given.size);
+            dims.splice(axis..axis + 1, [given.size.clone(), rest]);
+            g.reshape(y, dims)
+        };
+        if !given.is_batched[1..].contains(&true) && !given.size.is(0) {
+            let x = join(g, given.operands[0], 0);
+            let y = g.push(self.clone(), &[&[x], &given.operands[1..]].concat());
+            return Ok(vec![split(g, y, 0)]);
+        }
+        let size =
+            given.size.as_static().and_then(|size| usize::try_from(size).ok()).filter(|&size| size > 0);
+        let size = size.ok_or("a batch of weights needs a fixed extent that is not 0")?;
+        let mut all = given.with_batch(g);
+        all[0] = g.move_axis(all[0], 0, 1);
+        let x = join(g, all[0], 1);
+        let rest: Vec<Value> = all[1..].iter().map(|&operand| join(g, operand, 0)).collect();
+        let y = g.push(Conv { groups: self.groups * size, ..self.clone() }, &[&[x], &rest[..]].concat());
+        let y = split(g, y, 1);
+        Ok(vec![g.move_axis(y, 1, 0)])
+    }
+}
+
+impl Graph {
+    /// The derivative by the input, of shape `shape`, of a [`Conv`] with weights `w`, from that by its result:
+    /// the transposed convolution, cut to the input.
+    #[track_caller]
+    pub fn conv2d_backward_input(&mut self, op: &Conv, dy: Value, w: Value, shape: &Shape) -> Value {
+        let axes = shape.rank().saturating_sub(2);
+        let whole = ConvTranspose2d {
+            stride: op.stride.clone(),
+            dilation: op.dilation.clone(),
+            groups: op.groups,
+            ..ConvTranspose2d::plain(axes)
+        };
+        let mut dx = self.push(whole, &[dy, w]);
+        for axis in 2..shape.rank() {
+            let Some(found) = self.try_ty(dx).map(|ty| ty.shape[axis].clone()) else { break };
+            let start = Dim::from(op.padding_low[axis - 2]);
+            let missing = start.clone() + shape[axis].clone() - found.clone();
+            dx = self.pad_axis(dx, axis, Dim::from(0), missing.maximum(&Dim::from(0)));
+            if !start.is(0) || found != shape[axis] {
+                dx = self.narrow(dx, axis, start, shape[axis].clone());
+            }
+        }
+        dx
+    }
+
+    /// The derivative by the weights, of shape `shape`, of a [`Conv`] of `x`, from that by its result: a
+    /// convolution of the input with it, strides and dilations changing places.
+    #[track_caller]
+    pub fn conv2d_backward_weight(&mut self, op: &Conv, x: Value, dy: Value, shape: &Shape) -> Value {
+        let Some(mut dims) = self.try_ty(x).map(|ty| ty.shape.dims().to_vec()) else { return Value::POISON };
+        let rank = dims.len();
+        // Channels of a group become the batch; batches of all groups become the channels.
+        let (batch, groups) = (dims[0].clone(), Dim::from(op.groups));
+        let channels = dims[1].floor_div(&groups);
+        dims.splice(1..2, [groups.clone(), channels.clone()]);
+        let x = self.reshape(x, dims.clone());
+        let x = self.transpose(x, [vec![2, 1, 0], (3..rank + 1).collect()].concat());
+        dims.splice(0..3, [channels, groups * batch]);
+        let x = self.reshape(x, dims);
+        let dy = self.swap_axes(dy, 0, 1);
+        let turned = Conv { stride: op.dilation.clone(), dilation: op.stride.clone(), ..op.clone() };
+        let mut dw = self.convolve(turned, x, dy, None);
+        for axis in 2..rank {
+            if self.try_ty(dw).is_some_and(|ty| ty.shape[axis] != shape[axis]) {
+                dw = self.narrow(dw, axis, 0, shape[axis].clone());
+            }
+        }
+        self.swap_axes(dw, 0, 1)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::number::Number;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
 use crate::ops::window::WindowAttributes;
 use crate::ops::{Conv, PadMode, for_each_index, row_major, same_dtype};
 use crate::shape::TensorType;
@@ -71,6 +71,9 @@ impl ConvTranspose2d {
 
 impl OpSpec for ConvTranspose2d {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w) = (operands[0], operands[1]);

@@ -6,11 +6,13 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::literal::Literal;
 use crate::number::{Number, wrap};
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::window::{WindowAttributes, WindowAxis};
 use crate::ops::{for_each_index, row_major};
 use crate::shape::TensorType;
 use crate::{attr_enum, op, require};
+
+mod windows;
 
 attr_enum! {
     /// What a [`Pool`] computes of a window.
@@ -103,7 +105,10 @@ impl Pool {
 }
 
 impl OpSpec for Pool {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -6,7 +6,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::literal::Literal;
 use crate::number::Number;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_addressable, check_axes, check_not_negative, for_each_index, row_major};
 use crate::shape::{Shape, TensorType};
 use crate::{attr_enum, op, require};
@@ -127,6 +127,9 @@ impl Resize {
 
 impl OpSpec for Resize {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(decompose::decompose, Self::eval);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

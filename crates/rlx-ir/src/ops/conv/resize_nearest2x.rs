@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::check_addressable;
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
@@ -19,6 +19,9 @@ op! {
 
 impl OpSpec for ResizeNearest2x {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -3,7 +3,7 @@
 use crate::accuracy::Accuracy;
 use crate::attr::Real;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
 use crate::{attr_enum, op, require};
@@ -116,6 +116,9 @@ op! {
 
 impl OpSpec for Activation {
     const MEANING: Meaning<Self> = Meaning::scalar(Self::expand);
+    const VJP: Vjp<Self> = Vjp::Scalar;
+    const JVP: Jvp<Self> = Jvp::Scalar;
+    const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         use ActivationKind as K;

@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{broadcast_shapes, same_dtype};
 use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
@@ -66,6 +66,9 @@ op! {
 
 impl OpSpec for Binary {
     const MEANING: Meaning<Self> = Meaning::scalar(Self::expand);
+    const VJP: Vjp<Self> = Vjp::Scalar;
+    const JVP: Jvp<Self> = Jvp::Scalar;
+    const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         use BinaryKind as K;

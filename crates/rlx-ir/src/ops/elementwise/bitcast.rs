@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::scalar::{ScalarKind, ScalarOp};
 use crate::shape::TensorType;
 use crate::{op, require};
@@ -20,6 +20,9 @@ op! {
 impl OpSpec for Bitcast {
     const MEANING: Meaning<Self> =
         Meaning::scalar(|op, p, args| vec![p.push(ScalarKind::Op(ScalarOp::Bitcast), &[args[0]], op.to)]);
+    const VJP: Vjp<Self> = Vjp::None("bits are not numbers");
+    const JVP: Jvp<Self> = Jvp::None("bits are not numbers");
+    const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let from = operands[0].dtype;

@@ -2,7 +2,8 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::graph::Graph;
+use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::shape::TensorType;
 use crate::{op, require};
 
@@ -20,6 +21,9 @@ op! {
 
 impl OpSpec for Cast {
     const MEANING: Meaning<Self> = Meaning::scalar(|op, p, args| vec![p.cast(args[0], op.to)]);
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let from = operands[0].dtype;
@@ -46,5 +50,23 @@ impl OpSpec for Cast {
             }
         }
         samples
+    }
+}
+
+impl Cast {
+    /// Between complex and real, the factor is what Wirtinger's derivative makes of a real part.
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let from = g.ty(given.operands[0]).dtype;
+        if !from.is_differentiable() {
+            return Ok(vec![None]);
+        }
+        let dx = g.cast_to(given.cotangent(), from);
+        let factor = match (from.is_complex(), self.to.is_complex()) {
+            (true, false) => 0.5,
+            (false, true) => 2.0,
+            _ => return Ok(vec![Some(dx)]),
+        };
+        let factor = g.scalar(from, factor);
+        Ok(vec![Some(g.mul(dx, factor))])
     }
 }

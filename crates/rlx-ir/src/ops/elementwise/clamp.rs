@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{broadcast_shapes, same_dtype};
 use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
@@ -19,6 +19,16 @@ op! {
 
 impl OpSpec for Clamp {
     const MEANING: Meaning<Self> = Meaning::scalar(Self::expand);
+    const VJP: Vjp<Self> = Vjp::Scalar;
+    const JVP: Jvp<Self> = Jvp::Scalar;
+    const BATCH: Batch<Self> = Batch::Rule(|op, g, given| {
+        let rank = g.ty(given.operands[0]).rank() - usize::from(given.is_batched[0]);
+        let mut aligned = given.aligned(g, rank);
+        if !given.is_batched[0] {
+            aligned[0] = g.expand_batch(aligned[0], given.size);
+        }
+        Ok(g.push_all(op.clone(), &aligned))
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;

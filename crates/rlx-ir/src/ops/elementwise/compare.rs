@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{broadcast_shapes, same_dtype};
 use crate::scalar::ScalarOp;
 use crate::shape::TensorType;
@@ -42,6 +42,9 @@ op! {
 impl OpSpec for Compare {
     const MEANING: Meaning<Self> =
         Meaning::scalar(|op, p, args| vec![p.binary(op.kind.scalar(), args[0], args[1])]);
+    const VJP: Vjp<Self> = Vjp::None("its result is a truth value");
+    const JVP: Jvp<Self> = Jvp::None("its result is a truth value");
+    const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;

@@ -1,8 +1,9 @@
 //! `elementwise_region`: a straight-line program over elements, as one op.
 
 use crate::accuracy::Accuracy;
+use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{CompareKind, check_addressable, check_not_negative};
 use crate::scalar::{ScalarKind, ScalarOp, ScalarProgram, ScalarValue};
 use crate::shape::{Shape, TensorType};
@@ -27,6 +28,9 @@ op! {
 
 impl OpSpec for ElementwiseRegion {
     const MEANING: Meaning<Self> = Meaning::scalar(|op, p, args| p.inline(&op.program, args));
+    const VJP: Vjp<Self> = Vjp::Scalar;
+    const JVP: Jvp<Self> = Jvp::Scalar;
+    const BATCH: Batch<Self> = Batch::Broadcast(Self::batched);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let program = &*self.program;
@@ -119,4 +123,17 @@ fn below_diagonal() -> ScalarProgram {
     let ScalarValue(y) = p.select(keep, p.input(0), zero);
     p.outputs = vec![y];
     p
+}
+
+impl ElementwiseRegion {
+    /// The region with one more axis in front, over which its program does not count.
+    fn batched(&self, size: &Dim) -> ElementwiseRegion {
+        let mut program = (*self.program).clone();
+        for instr in &mut program.instrs {
+            if let ScalarKind::Index(axis) = &mut instr.kind {
+                *axis += 1;
+            }
+        }
+        ElementwiseRegion { program: Arc::new(program), shape: self.shape.with_front(size) }
+    }
 }

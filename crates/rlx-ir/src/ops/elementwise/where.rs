@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{broadcast_shapes, check_addressable, same_dtype};
 use crate::shape::TensorType;
 use crate::{op, require};
@@ -19,6 +19,9 @@ op! {
 
 impl OpSpec for Where {
     const MEANING: Meaning<Self> = Meaning::scalar(|_, p, args| vec![p.select(args[0], args[1], args[2])]);
+    const VJP: Vjp<Self> = Vjp::Scalar;
+    const JVP: Jvp<Self> = Jvp::Scalar;
+    const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let condition = operands[0].dtype;

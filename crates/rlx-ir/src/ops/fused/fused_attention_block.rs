@@ -5,7 +5,7 @@ use crate::attr::Real;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::fused_layers::infer_by_building;
 use crate::ops::{
     Attention, AttentionLayout, AttentionOperands, FusedMatMulBiasAct, MaskKind, Rope, RopeStyle,
@@ -45,6 +45,9 @@ op! {
 
 impl OpSpec for FusedAttentionBlock {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (hidden, weight) = (operands[0], operands[1]);

@@ -5,7 +5,7 @@ use crate::attr::Real;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::LayerNorm;
 use crate::ops::fused_residual::{infer_residual, residual_sum, sample_operands};
 use crate::shape::TensorType;
@@ -28,6 +28,9 @@ op! {
 
 impl OpSpec for FusedResidualLN {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         infer_residual(operands, &self.axes, self.bias, |operands| self.norm().infer(operands))

@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
 use crate::ops::{Activation, ActivationKind, float_like};
 use crate::shape::TensorType;
 use crate::{op, require};
@@ -31,6 +31,9 @@ op! {
 
 impl OpSpec for FusedSwiGLU {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::attr::Real;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::fused_layers::infer_by_building;
 use crate::ops::{
     ActivationKind, FusedAttentionBlock, FusedMatMulBiasAct, FusedResidualLN, LayerNorm, MaskKind, RopeStyle,
@@ -60,6 +60,9 @@ op! {
 
 impl OpSpec for FusedTransformerLayer {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let hidden = operands[0];

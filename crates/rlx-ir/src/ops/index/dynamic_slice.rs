@@ -5,10 +5,10 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{
     check_addressable, check_at_most, check_axes, check_not_negative, check_starts, row_major,
-    select_elements, wide_index,
+    select_elements, shift_axes, wide_index,
 };
 use crate::shape::{Shape, TensorType};
 use crate::value_range::{ValueRange, read_values};
@@ -38,6 +38,17 @@ impl OpSpec for DynamicSlice {
             let windows = windows.map(|(&axis, size)| (types[0].shape[axis].clone(), size.clone()));
             vec![ValueRange::windows(1, windows)]
         });
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let dy = given.cotangent();
+        if op.axes.is_empty() {
+            return Ok(vec![Some(dy), None]);
+        }
+        let zeros = g.zeros_like(given.operands[0]);
+        Ok(vec![Some(g.dynamic_update_slice(zeros, dy, given.operands[1], op.axes.clone())), None])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> =
+        Batch::ShiftFirst(1, |op, _| DynamicSlice { axes: shift_axes(&op.axes), ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, starts) = (operands[0], operands[1]);

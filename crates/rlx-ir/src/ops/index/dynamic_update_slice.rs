@@ -4,10 +4,10 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{
     ScatterKind, check_addressable, check_at_most, check_axes, check_starts, overwrite_elements, row_major,
-    same_dtype, window_vectors,
+    same_dtype, shift_axes, window_vectors,
 };
 use crate::shape::TensorType;
 use crate::value_range::{ValueRange, read_values};
@@ -36,6 +36,16 @@ impl OpSpec for DynamicUpdateSlice {
             let windows = axes.map(|&axis| (types[0].shape[axis].clone(), types[1].shape[axis].clone()));
             vec![ValueRange::windows(2, windows)]
         });
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let (dy, starts) = (given.cotangent(), given.operands[2]);
+        let sizes: Vec<_> = op.axes.iter().map(|&axis| g.ty(given.operands[1]).shape[axis].clone()).collect();
+        let zeros = g.zeros_like(given.operands[1]);
+        let base = g.dynamic_update_slice(dy, zeros, starts, op.axes.clone());
+        Ok(vec![Some(base), Some(g.dynamic_slice(dy, starts, op.axes.clone(), sizes)), None])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> =
+        Batch::ShiftFirst(2, |op, _| DynamicUpdateSlice { axes: shift_axes(&op.axes) });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, update, starts) = (operands[0], operands[1], operands[2]);

@@ -2,9 +2,10 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
+use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Batched, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_addressable, check_axis, check_index_dtype, row_major, select_elements};
 use crate::shape::{Shape, TensorType};
 use crate::value_range::{ValueRange, read_values};
@@ -26,6 +27,12 @@ op! {
 impl OpSpec for Gather {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
         .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let zeros = g.zeros_like(given.operands[0]);
+        Ok(vec![Some(g.scatter_add(zeros, given.operands[1], given.cotangent(), op.axis)), None])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Rule(Self::batch);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
@@ -69,5 +76,29 @@ impl Gather {
             let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];
             row_major(table.dims(), &[&index[..axis], &[row], &index[axis + rank..]].concat())
         })
+    }
+}
+
+impl Gather {
+    fn batch(&self, g: &mut Graph, given: Batched<'_>) -> Result<Vec<Value>, &'static str> {
+        let (table, indices) = (given.operands[0], given.operands[1]);
+        Ok(vec![match (given.is_batched[0], given.is_batched[1]) {
+            (_, false) => g.gather(table, indices, self.axis + 1),
+            (false, true) => {
+                let y = g.gather(table, indices, self.axis);
+                g.move_axis(y, self.axis, 0)
+            }
+            (true, true) => {
+                let count = g.ty(indices).rank() - 1;
+                let rows = g.move_axis(table, self.axis + 1, 1);
+                let vectors = g.unsqueeze(indices, -1);
+                let mut y = g.gather_nd(rows, vectors, 1usize);
+                // The index axes stand where the axis now is; each goes behind the axes before it.
+                for _ in 0..count {
+                    y = g.move_axis(y, 1, self.axis + count);
+                }
+                y
+            }
+        }])
     }
 }

@@ -5,8 +5,10 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{check_addressable, check_element_indices, element_vectors, row_major, select_elements};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{
+    ScatterKind, check_addressable, check_element_indices, element_vectors, row_major, select_elements,
+};
 use crate::shape::TensorType;
 use crate::value_range::{ValueRange, read_values};
 
@@ -29,6 +31,13 @@ op! {
 impl OpSpec for GatherElements {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval)
         .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let zeros = g.zeros_like(given.operands[0]);
+        let dx = g.scatter_elements(zeros, given.operands[1], given.cotangent(), op.axis, ScatterKind::Add);
+        Ok(vec![Some(dx), None])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| GatherElements { axis: op.axis + 1 });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);

@@ -3,8 +3,10 @@
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::literal::Literal;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{check_addressable, check_vectors, row_major, select_elements, vector_range};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{
+    ScatterKind, check_addressable, check_vectors, row_major, select_elements, vector_range, whole_vectors,
+};
 use crate::shape::{Shape, TensorType};
 use crate::value_range::read_values;
 use crate::{op, require};
@@ -28,6 +30,13 @@ op! {
 impl OpSpec for GatherNd {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
         .checked(|op, types| vec![vector_range(types[0], types[1], op.batch_dims)]);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let zeros = g.zeros_like(given.operands[0]);
+        let vectors = whole_vectors(g, given.operands[1], op.batch_dims);
+        Ok(vec![Some(g.scatter_nd(zeros, vectors, given.cotangent(), ScatterKind::Add)), None])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| GatherNd { batch_dims: op.batch_dims + 1 });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);

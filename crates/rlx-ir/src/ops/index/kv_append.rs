@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{
     ScatterKind, axes_to_front, check_addressable, check_at_most, check_axis, check_starts,
     overwrite_elements, row_major, same_dtype, wide_index,
@@ -36,6 +36,9 @@ impl OpSpec for KvAppend {
             let [capacity, len] = [0, 1].map(|operand: usize| types[operand].shape[op.axis].clone());
             vec![ValueRange::windows(2, [(capacity, len)])]
         });
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (state, update, positions) = (operands[0], operands[1], operands[2]);

@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{ScatterKind, axes_to_front, check_axis, check_index_dtype, row_major};
 use crate::shape::{Shape, TensorType};
 use crate::value_range::{ValueRange, read_values};
@@ -30,6 +30,12 @@ impl OpSpec for ScatterAdd {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval)
         .in_place()
         .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let dy = given.cotangent();
+        Ok(vec![Some(dy), None, Some(g.gather(dy, given.operands[1], op.axis))])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);

@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{ScatterKind, check_element_indices, element_vectors, row_major};
 use crate::shape::TensorType;
 use crate::value_range::{ValueRange, read_values};
@@ -35,6 +35,9 @@ impl OpSpec for ScatterElements {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval)
         .in_place()
         .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| ScatterElements { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);

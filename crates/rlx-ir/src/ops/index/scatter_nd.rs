@@ -3,9 +3,13 @@
 use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::graph::{Graph, Value};
 use crate::literal::{Literal, element_count};
 use crate::number::{Number, wrap};
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::op::{
+    Backward, Batch, Derivatives, Evaluated, Fault, Forward, Inferred, Jvp, Meaning, OpSpec, Sample,
+    Violation, Vjp,
+};
 use crate::ops::{
     check_addressable, check_index_dtype, for_each_index, overwrite_elements, row_major, same_dtype,
 };
@@ -49,6 +53,13 @@ impl OpSpec for ScatterNd {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
         .in_place()
         .checked(|_, types| vec![vector_range(types[0], types[1], 0)]);
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::Rule(Self::jvp);
+    const BATCH: Batch<Self> = Batch::Rule(|op, g, given| {
+        let all = given.with_batch(g);
+        let vectors = whole_vectors(g, all[1], 1);
+        Ok(vec![g.scatter_nd(all[0], vectors, all[2], op.kind)])
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -141,6 +152,17 @@ pub fn check_vectors(
     }
 }
 
+/// Coordinate vectors that name the first `batch` axes as well, which `indices` share with their table.
+pub fn whole_vectors(g: &mut Graph, indices: Value, batch: usize) -> Value {
+    let Some(ty) = g.try_ty(indices).cloned() else { return Value::POISON };
+    let last = ty.rank() - 1;
+    let mut dims = ty.shape.into_dims();
+    dims[last] = Dim::from(1);
+    let mut columns: Vec<Value> = (0..batch).map(|axis| g.iota(ty.dtype, dims.clone(), axis)).collect();
+    columns.push(indices);
+    if batch == 0 { indices } else { g.concat(&columns, last) }
+}
+
 /// The range of coordinate vectors `indices` (operand 1) into `base`, after `batch` shared leading axes.
 pub fn vector_range(base: &TensorType, indices: &TensorType, batch: usize) -> ValueRange {
     let depth = indices.shape.dims().last().and_then(Dim::as_static).unwrap_or(0) as usize;
@@ -226,5 +248,76 @@ impl ScatterKind {
             },
             _ => new,
         }
+    }
+}
+
+impl ScatterNd {
+    fn jvp(&self, g: &mut Graph, given: Forward<'_>) -> Derivatives {
+        match self.kind {
+            ScatterKind::None | ScatterKind::Add => given.linear(g, self.clone()),
+            _ => Err("a product or extreme is not linear"),
+        }
+    }
+
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let &[base, indices, updates] = given.operands else { return Err("there are three operands") };
+        let (dy, y) = (given.cotangent(), given.results[0]);
+        let add = |g: &mut Graph, base, updates| g.scatter_nd(base, indices, updates, ScatterKind::Add);
+        let at = |g: &mut Graph, x| g.gather_nd(x, indices, 0usize);
+        let dtype = g.ty(dy).dtype;
+        let (zero, one) = (g.scalar(dtype, 0.0), g.scalar(dtype, 1.0));
+        let zeros = g.zeros_like(updates);
+        let (by_base, by_updates) = match self.kind {
+            ScatterKind::Add => (dy, at(g, dy)),
+            ScatterKind::None => {
+                let last = self.is_last(g, given);
+                let there = at(g, dy);
+                let none = g.scatter_nd(dy, indices, zeros, ScatterKind::None);
+                (none, g.r#where(last, there, zero))
+            }
+            ScatterKind::Min | ScatterKind::Max => {
+                // Equal winners share.
+                let (in_base, here) = (g.compare_eq(base, y), at(g, y));
+                let in_updates = g.compare_eq(updates, here);
+                let (base_wins, update_wins) = (g.cast(in_base, dtype), g.cast(in_updates, dtype));
+                let count = add(g, base_wins, update_wins);
+                let share = g.div(dy, count);
+                let there = at(g, share);
+                (g.r#where(in_base, share, zero), g.r#where(in_updates, there, zero))
+            }
+            ScatterKind::Mul => {
+                // The product of the others, whether one or several of them are zero.
+                let is_zero = g.compare_eq(updates, zero);
+                let (nonzero, counted) = (g.r#where(is_zero, one, updates), g.cast(is_zero, dtype));
+                let product = g.scatter_nd(base, indices, nonzero, ScatterKind::Mul);
+                let no_zeros = g.zeros_like(base);
+                let zero_count = add(g, no_zeros, counted);
+                let slope = g.mul(dy, product);
+                let (slope, zero_count) = (at(g, slope), at(g, zero_count));
+                let (no_zero, one_zero) = (g.compare_eq(zero_count, zero), g.compare_eq(zero_count, one));
+                let others = g.div(slope, nonzero);
+                let others = g.r#where(no_zero, others, zero);
+                let alone = g.r#where(one_zero, slope, zero);
+                let by_base = g.scatter_nd(dy, indices, updates, ScatterKind::Mul);
+                (by_base, g.r#where(is_zero, alone, others))
+            }
+        };
+        Ok(vec![Some(by_base), None, Some(by_updates)])
+    }
+
+    /// Which updates stay, of those that replace one another.
+    fn is_last(&self, g: &mut Graph, given: Backward<'_>) -> Value {
+        let (base, indices) = (g.ty(given.operands[0]).shape.clone(), g.ty(given.operands[1]).shape.clone());
+        let (lead, depth) = (indices.dims()[..indices.rank() - 1].to_vec(), base.rank() + indices.rank() - 1);
+        let depth = depth - g.ty(given.operands[2]).rank();
+        let count = Shape::from(lead.clone()).num_elements();
+        let numbers = g.iota(DType::I64, vec![count], 0usize);
+        let numbers = g.reshape(numbers, lead.clone());
+        let table = g.full(DType::I64, base.dims()[..depth].to_vec(), -1.0);
+        let table = g.scatter_nd(table, given.operands[1], numbers, ScatterKind::None);
+        let found = g.gather_nd(table, given.operands[1], 0usize);
+        let last = g.compare_eq(found, numbers);
+        let ones = vec![Dim::from(1); base.rank() - depth];
+        g.reshape(last, [lead, ones].concat())
     }
 }

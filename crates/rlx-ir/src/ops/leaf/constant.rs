@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::literal::Literal;
 use crate::op;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::shape::TensorType;
 
 op! {
@@ -17,6 +17,9 @@ op! {
 
 impl OpSpec for Constant {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const VJP: Vjp<Self> = Vjp::None("it has no operands");
+    const JVP: Jvp<Self> = Jvp::None("it has no operands");
+    const BATCH: Batch<Self> = Batch::None("it has no operands");
     fn infer(&self, _: &[&TensorType]) -> Inferred {
         Ok(vec![self.value.ty()])
     }

@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::shape::TensorType;
 
 op! {
@@ -17,6 +17,9 @@ op! {
 
 impl OpSpec for Input {
     const MEANING: Meaning<Self> = Meaning::leaf();
+    const VJP: Vjp<Self> = Vjp::None("it has no operands");
+    const JVP: Jvp<Self> = Jvp::None("it has no operands");
+    const BATCH: Batch<Self> = Batch::None("it has no operands");
     fn infer(&self, _: &[&TensorType]) -> Inferred {
         Ok(vec![self.result.clone()])
     }

@@ -3,7 +3,7 @@
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
 use crate::ops::MatMul;
 use crate::shape::TensorType;
 use crate::{op, require};
@@ -26,6 +26,9 @@ op! {
 
 impl OpSpec for LoraMatMul {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w, a, b, scale) = (operands[0], operands[1], operands[2], operands[3], operands[4]);

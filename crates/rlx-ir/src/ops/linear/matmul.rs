@@ -3,9 +3,12 @@
 use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::graph::Graph;
 use crate::literal::Literal;
 use crate::number::{Number, wrap};
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::op::{
+    Backward, Batch, Derivatives, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp,
+};
 use crate::ops::{broadcast_position, for_each_index, same_dtype};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
@@ -37,6 +40,9 @@ fn matrix_dims(ty: &TensorType, transpose: bool) -> (Shape, Dim, Dim) {
 
 impl OpSpec for MatMul {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::Multilinear;
+    const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -135,5 +141,25 @@ pub(crate) fn multiply_add(dtype: DType, sum: Number, x: Number, y: Number) -> N
             Number::Complex(sr + xr * yr - xi * yi, si + xr * yi + xi * yr)
         }
         _ => sum,
+    }
+}
+
+impl MatMul {
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let (a, b, dy) = (given.operands[0], given.operands[1], given.cotangent());
+        if g.ty(a).dtype.is_complex() {
+            return Err("a complex product needs conjugates");
+        }
+        let (left, right) = (self.transpose_a, self.transpose_b);
+        let da = match left {
+            false => g.matmul(dy, b, false, !right),
+            true => g.matmul(b, dy, right, true),
+        };
+        let db = match right {
+            false => g.matmul(a, dy, !left, false),
+            true => g.matmul(dy, a, true, left),
+        };
+        let shapes = [a, b].map(|operand| g.ty(operand).shape.clone());
+        Ok(vec![Some(g.sum_to(da, &shapes[0])), Some(g.sum_to(db, &shapes[1]))])
     }
 }

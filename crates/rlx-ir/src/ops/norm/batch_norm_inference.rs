@@ -6,7 +6,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{
     affine, affine_eval, along_axes, check_eps, check_parameters, for_each_parameter, inverse_root,
     result_like,
@@ -33,6 +33,9 @@ op! {
 
 impl OpSpec for BatchNormInference {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

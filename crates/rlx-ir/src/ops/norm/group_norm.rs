@@ -6,7 +6,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::float_like;
 use crate::ops::normalise::{
     Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
@@ -35,6 +35,9 @@ op! {
 
 impl OpSpec for GroupNorm {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -5,11 +5,11 @@ use crate::attr::Real;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{
     Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
 };
-use crate::ops::{check_axes, float_like};
+use crate::ops::{check_axes, float_like, shift_axes};
 use crate::shape::TensorType;
 use crate::{op, require};
 
@@ -33,6 +33,10 @@ op! {
 
 impl OpSpec for LayerNorm {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> =
+        Batch::ShiftFirst(1, |op, _| LayerNorm { axes: shift_axes(&op.axes), ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::literal::Literal;
 use crate::number::Number;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::ordering::{compare_numbers, map_rows};
 use crate::ops::{check_axis, check_index_dtype, reduced_shape};
 use crate::shape::TensorType;
@@ -47,6 +47,9 @@ op! {
 
 impl OpSpec for ArgReduce {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const VJP: Vjp<Self> = Vjp::None("its result is a position");
+    const JVP: Jvp<Self> = Jvp::None("its result is a position");
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgReduce { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

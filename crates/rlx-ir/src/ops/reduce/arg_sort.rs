@@ -5,7 +5,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op;
-use crate::op::{Evaluated, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::ordering::{check_ordered, index_numbers, map_rows, sorted_positions};
 use crate::ops::{check_axis, check_index_dtype};
 use crate::shape::TensorType;
@@ -31,6 +31,9 @@ op! {
 
 impl OpSpec for ArgSort {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
+    const VJP: Vjp<Self> = Vjp::None("its result is a position");
+    const JVP: Jvp<Self> = Jvp::None("its result is a position");
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgSort { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;

@@ -3,7 +3,7 @@
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::cumulative::{Cumulative, CumulativeKind, cumulative_samples};
 use crate::ops::{check_axis, float_like};
 use crate::shape::TensorType;
@@ -27,6 +27,9 @@ op! {
 
 impl OpSpec for CumLogSumExp {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| op.cumulative().eval(operands[0]));
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| op.cumulative().log_sum_exp_vjp(g, given));
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| op.cumulative().log_sum_exp_jvp(g, given));
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| CumLogSumExp { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;

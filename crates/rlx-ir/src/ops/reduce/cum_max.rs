@@ -3,7 +3,7 @@
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::check_axis;
 use crate::ops::cumulative::{Cumulative, CumulativeKind, cumulative_samples};
 use crate::ops::ordering::check_ordered;
@@ -28,6 +28,9 @@ op! {
 
 impl OpSpec for CumMax {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| op.cumulative().eval(operands[0]));
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| op.cumulative().extreme_vjp(g, given));
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| CumMax { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;

@@ -3,7 +3,7 @@
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::check_axis;
 use crate::ops::cumulative::{Cumulative, CumulativeKind, cumulative_samples};
 use crate::ops::ordering::check_ordered;
@@ -27,6 +27,12 @@ op! {
 
 impl OpSpec for Cumsum {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| op.cumulative().eval(operands[0]));
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let back = Cumsum { reverse: !op.reverse, ..op.clone() };
+        Ok(vec![Some(g.push(back, &[given.cotangent()]))])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Cumsum { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;

@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{ReduceKind, check_axis, float_like};
 use crate::shape::TensorType;
 
@@ -22,6 +22,16 @@ op! {
 
 impl OpSpec for LogSoftmax {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let (y, dy) = (g.accumulation_cast(given.results[0]), g.accumulation_cast(given.cotangent()));
+        let sum = g.reduce(dy, ReduceKind::Sum, vec![op.axis], true);
+        let softmax = g.exp(y);
+        let part = g.mul(softmax, sum);
+        let dx = g.sub(dy, part);
+        Ok(vec![Some(g.cast_to(dx, g.ty(given.results[0]).dtype))])
+    });
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| LogSoftmax { axis: op.axis + 1 });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C2", self.axis, operands[0])?;

@@ -1,11 +1,15 @@
 //! `reduce`: sums, products, extremes and truth over a set of axes.
 
 use crate::accuracy::Accuracy;
+use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::graph::Graph;
 use crate::literal::Literal;
 use crate::number::{Number, wrap};
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{broadcast_position, check_axes, for_each_index, reduced_shape};
+use crate::op::{
+    Backward, Batch, Derivatives, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp,
+};
+use crate::ops::{broadcast_position, check_axes, for_each_index, reduced_shape, shift_axes};
 use crate::shape::TensorType;
 use crate::{attr_enum, op, require};
 
@@ -47,6 +51,12 @@ op! {
 
 impl OpSpec for Reduce {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| match op.kind {
+        ReduceKind::Sum | ReduceKind::Mean => given.linear(g, op.clone()),
+        _ => Err("it is not linear"),
+    });
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Reduce { axes: shift_axes(&op.axes), ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -163,5 +173,49 @@ impl Reduce {
             )),
             _ => so_far,
         }
+    }
+}
+
+impl Reduce {
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let x = given.operands[0];
+        let ty = g.ty(x).clone();
+        let kept = reduced_shape(&ty.shape, &self.axes, true);
+        let [dy, y] = [given.cotangent(), given.results[0]].map(|value| g.reshape(value, kept.clone()));
+        let sum = |g: &mut Graph, x| g.reduce(x, ReduceKind::Sum, self.axes.clone(), true);
+        let (zero, one) = (g.scalar(ty.dtype, 0.0), g.scalar(ty.dtype, 1.0));
+        let dx = match self.kind {
+            ReduceKind::Sum => g.expand(dy, ty.shape.clone()),
+            ReduceKind::Mean => {
+                let spread = g.expand(dy, ty.shape.clone());
+                let count =
+                    self.axes.iter().fold(Dim::from(1), |count, &axis| count * ty.shape[axis].clone());
+                let count = g.extent(ty.dtype, &count);
+                g.div(spread, count)
+            }
+            // Equal winners share.
+            ReduceKind::Max | ReduceKind::Min => {
+                let wins = g.compare_eq(x, y);
+                let winners = g.cast(wins, ty.dtype);
+                let count = sum(g, winners);
+                let count = g.maximum(count, one);
+                let share = g.div(dy, count);
+                g.r#where(wins, share, zero)
+            }
+            // The product of the others, whether one or several of them are zero.
+            ReduceKind::Prod => {
+                let is_zero = g.compare_eq(x, zero);
+                let (nonzero, counted) = (g.r#where(is_zero, one, x), g.cast(is_zero, ty.dtype));
+                let product = g.reduce(nonzero, ReduceKind::Prod, self.axes.clone(), true);
+                let zeros = sum(g, counted);
+                let slope = g.mul(dy, product);
+                let (no_zero, one_zero) = (g.compare_eq(zeros, zero), g.compare_eq(zeros, one));
+                let (others, alone) = (g.r#where(no_zero, slope, zero), g.r#where(one_zero, slope, zero));
+                let others = g.div(others, nonzero);
+                g.r#where(is_zero, alone, others)
+            }
+            ReduceKind::Any | ReduceKind::All => return Ok(vec![None]),
+        };
+        Ok(vec![Some(dx)])
     }
 }

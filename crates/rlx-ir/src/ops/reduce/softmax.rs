@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{ReduceKind, check_axis, float_like};
 use crate::shape::TensorType;
 
@@ -22,6 +22,12 @@ op! {
 
 impl OpSpec for Softmax {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> =
+        Vjp::Rule(|op, g, given| Ok(vec![Some(op.slope(g, given.results[0], given.cotangent()))]));
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {
+        Ok(vec![given.tangents[0].map(|tangent| op.slope(g, given.results[0], tangent))])
+    });
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Softmax { axis: op.axis + 1 });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C2", self.axis, operands[0])?;
@@ -56,5 +62,18 @@ impl Softmax {
         let sum = g.reduce(exp, ReduceKind::Sum, vec![self.axis], true);
         let y = g.div(exp, sum);
         vec![g.cast_to(y, dtype)]
+    }
+}
+
+impl Softmax {
+    /// The Jacobian, which is symmetric, times `change`: `y (change - sum(y change))`.
+    fn slope(&self, g: &mut Graph, y: Value, change: Value) -> Value {
+        let dtype = g.ty(y).dtype;
+        let (y, change) = (g.accumulation_cast(y), g.accumulation_cast(change));
+        let product = g.mul(y, change);
+        let sum = g.reduce(product, ReduceKind::Sum, vec![self.axis], true);
+        let rest = g.sub(change, sum);
+        let slope = g.mul(y, rest);
+        g.cast_to(slope, dtype)
     }
 }

@@ -4,9 +4,9 @@ use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::literal::Literal;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::ordering::{check_ordered, index_numbers, map_rows, sorted_positions};
-use crate::ops::{check_axis, check_index_dtype};
+use crate::ops::{ScatterKind, check_axis, check_index_dtype};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
 
@@ -37,6 +37,16 @@ op! {
 
 impl OpSpec for TopK {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let zeros = g.zeros_like(given.operands[0]);
+        let dx = g.scatter_elements(zeros, given.results[1], given.cotangent(), op.axis, ScatterKind::Add);
+        Ok(vec![Some(dx)])
+    });
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {
+        let values = given.tangents[0].map(|tangent| g.gather_elements(tangent, given.results[1], op.axis));
+        Ok(vec![values, None])
+    });
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| TopK { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::literal::Literal;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample, Violation};
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
 use crate::ops::{check_addressable, check_axis, same_dtype};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
@@ -24,6 +24,12 @@ op! {
 
 impl OpSpec for Concat {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let lens: Vec<Dim> = given.operands.iter().map(|&part| g.ty(part).shape[op.axis].clone()).collect();
+        Ok(g.split(given.cotangent(), op.axis as i64, &lens).into_iter().map(Some).collect())
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Concat { axis: op.axis + 1 });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let Some(&first) = operands.first() else {

@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_addressable, check_not_negative};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
@@ -21,6 +21,12 @@ op! {
 
 impl OpSpec for Expand {
     const MEANING: Meaning<Self> = Meaning::view(|_, layout, ty| Some(layout.expand(&ty.shape)));
+    const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
+        let shape = g.ty(given.operands[0]).shape.clone();
+        Ok(vec![Some(g.sum_to(given.cotangent(), &shape))])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Broadcast(|op, size| Expand { shape: op.shape.with_front(size) });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

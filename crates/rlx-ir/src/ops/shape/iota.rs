@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_axis, check_not_negative};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
@@ -28,6 +28,9 @@ impl OpSpec for Iota {
         let index = p.index(op.axis);
         vec![p.cast(index, op.dtype)]
     });
+    const VJP: Vjp<Self> = Vjp::None("it has no operands");
+    const JVP: Jvp<Self> = Jvp::None("it has no operands");
+    const BATCH: Batch<Self> = Batch::None("it has no operands");
 
     fn infer(&self, _: &[&TensorType]) -> Inferred {
         let ty = TensorType::new(self.dtype, self.shape.clone());

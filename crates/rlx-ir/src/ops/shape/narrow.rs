@@ -3,8 +3,9 @@
 use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::graph::Graph;
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_addressable, check_at_most, check_axis, check_not_negative};
 use crate::shape::{Shape, TensorType};
 
@@ -29,6 +30,9 @@ op! {
 impl OpSpec for Narrow {
     const MEANING: Meaning<Self> =
         Meaning::view(|op, layout, _| Some(layout.slice(op.axis, &op.start, 1, &op.len)));
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Narrow { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -59,5 +63,12 @@ impl OpSpec for Narrow {
             sample(&[2, 3], 1, 2, 1, DType::C128),
             sample(&[0, 3], 1, 1, 2, DType::Bool),
         ]
+    }
+}
+
+impl Narrow {
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let extent = g.ty(given.operands[0]).shape[self.axis].clone();
+        Ok(vec![Some(g.place(given.cotangent(), self.axis, &self.start, 1, &extent))])
     }
 }

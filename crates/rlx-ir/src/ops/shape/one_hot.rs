@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{CompareKind, check_index_dtype, check_not_negative};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
@@ -29,6 +29,9 @@ op! {
 
 impl OpSpec for OneHot {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::None("its operand is an integer");
+    const JVP: Jvp<Self> = Jvp::None("its operand is an integer");
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| OneHot { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let indices = operands[0];

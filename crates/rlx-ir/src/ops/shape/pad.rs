@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_addressable, check_at_most, check_not_negative};
 use crate::shape::{Shape, TensorType};
 use crate::{attr_enum, op, require};
@@ -44,6 +44,12 @@ op! {
 
 impl OpSpec for Pad {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::ShiftFirst(1, |op, _| {
+        let shifted = |ends: &[Dim]| [&[Dim::from(0)], ends].concat();
+        Pad { low: shifted(&op.low), high: shifted(&op.high), ..op.clone() }
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
 
@@ -18,6 +18,12 @@ op! {
 
 impl OpSpec for Reshape {
     const MEANING: Meaning<Self> = Meaning::view(|_, layout, ty| layout.reshape(&ty.shape));
+    const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
+        let shape = g.ty(given.operands[0]).shape.clone();
+        Ok(vec![Some(g.reshape(given.cotangent(), shape))])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, size| Reshape { shape: op.shape.with_front(size) });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (old, new) = (operands[0].shape.num_elements(), self.shape.num_elements());

@@ -5,8 +5,8 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::layout::Layout;
 use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{check_addressable, check_axes};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{check_addressable, check_axes, shift_axes};
 use crate::shape::TensorType;
 
 op! {
@@ -22,6 +22,9 @@ op! {
 
 impl OpSpec for Reverse {
     const MEANING: Meaning<Self> = Meaning::view(Self::view);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| Ok(vec![Some(g.push(op.clone(), &[given.cotangent()]))]));
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Reverse { axes: shift_axes(&op.axes) });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axes("C1", &self.axes, operands[0])?;

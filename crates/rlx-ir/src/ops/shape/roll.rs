@@ -4,8 +4,8 @@ use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
-use crate::ops::{check_addressable, check_axes};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{check_addressable, check_axes, shift_axes};
 use crate::shape::TensorType;
 use crate::{op, require};
 
@@ -25,6 +25,12 @@ op! {
 
 impl OpSpec for Roll {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let shifts = op.shifts.iter().map(|shift| -shift.clone()).collect::<Vec<_>>();
+        Ok(vec![Some(g.roll(given.cotangent(), op.axes.clone(), shifts))])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Roll { axes: shift_axes(&op.axes), ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axes("C1", &self.axes, operands[0])?;

@@ -3,9 +3,10 @@
 use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::graph::Graph;
 use crate::layout::Layout;
-use crate::op::{Inferred, Meaning, OpSpec, Sample, Violation};
-use crate::ops::{check_addressable, check_at_most, check_axes, check_not_negative};
+use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
+use crate::ops::{check_addressable, check_at_most, check_axes, check_not_negative, shift_axes};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
 
@@ -32,6 +33,9 @@ op! {
 
 impl OpSpec for Slice {
     const MEANING: Meaning<Self> = Meaning::view(Self::view);
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Slice { axes: shift_axes(&op.axes), ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -97,5 +101,22 @@ impl Slice {
         Some(axes.fold(layout.clone(), |layout, (position, &axis)| {
             layout.slice(axis, &self.starts[position], self.steps[position], &self.lens[position])
         }))
+    }
+}
+
+impl Slice {
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let shape = g.ty(given.operands[0]).shape.clone();
+        let mut dx = given.cotangent();
+        for (position, &axis) in self.axes.iter().enumerate() {
+            let (mut start, len) = (self.starts[position].clone(), &self.lens[position]);
+            let step = self.steps[position];
+            if step < 0 {
+                dx = g.reverse(dx, vec![axis]);
+                start = start + (len.clone() - Dim::from(1)) * Dim::from(step);
+            }
+            dx = g.place(dx, axis, &start, step.unsigned_abs(), &shape[axis]);
+        }
+        Ok(vec![Some(dx)])
     }
 }

@@ -4,7 +4,7 @@ use crate::accuracy::Accuracy;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_addressable, check_not_negative};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
@@ -22,6 +22,10 @@ op! {
 
 impl OpSpec for Tile {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> =
+        Batch::Shift(|op, _| Tile { repeats: [&[Dim::from(1)], &op.repeats[..]].concat() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

@@ -2,8 +2,8 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
-use crate::ops::check_addressable;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{check_addressable, shift_axes};
 use crate::shape::{Shape, TensorType};
 use crate::{op, require};
 
@@ -20,6 +20,14 @@ op! {
 
 impl OpSpec for Transpose {
     const MEANING: Meaning<Self> = Meaning::view(|op, layout, _| Some(layout.transpose(&op.permutation)));
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let mut inverse = vec![0; op.permutation.len()];
+        op.permutation.iter().enumerate().for_each(|(axis, &from)| inverse[from] = axis);
+        Ok(vec![Some(g.transpose(given.cotangent(), inverse))])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> =
+        Batch::Shift(|op, _| Transpose { permutation: [vec![0], shift_axes(&op.permutation)].concat() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];

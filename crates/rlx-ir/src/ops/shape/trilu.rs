@@ -2,7 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::{check_addressable, check_axis};
 use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
@@ -29,6 +29,13 @@ op! {
 
 impl OpSpec for Trilu {
     const MEANING: Meaning<Self> = Meaning::scalar(Self::expand);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| Ok(vec![Some(g.push(op.clone(), &[given.cotangent()]))]));
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| Trilu {
+        row_axis: op.row_axis + 1,
+        column_axis: op.column_axis + 1,
+        ..op.clone()
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.row_axis, operands[0])?;

@@ -255,8 +255,9 @@ impl Build<'_> {
         let y = self.shaped(y, [batch.clone(), heads.clone(), queries.clone(), value_head]);
         let divisor = self.g.r#where(blind, one, sum);
         let y = self.g.div(y, divisor);
-        let log = self.g.log(sum);
+        let log = self.g.log(divisor);
         let lse = self.g.add(log, max);
+        let lse = self.g.r#where(blind, hidden, lse);
         (y, self.g.reshape(lse, vec![batch, heads, queries]))
     }
 }

@@ -7,7 +7,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::ops::{Binary, BinaryKind, CompareKind, ReduceKind};
+use crate::ops::{Binary, BinaryKind, CompareKind};
 use crate::shape::TensorType;
 
 /// Element numbers (i32) and weights of one tap, one per element of the result axis.
@@ -94,8 +94,8 @@ struct Symbolic<'a> {
 
 impl<'a> Symbolic<'a> {
     fn new(g: &'a mut Graph, extent: &Dim, size: &Dim) -> Symbolic<'a> {
-        let input = extent_value(g, extent);
-        let result = extent_value(g, size);
+        let input = g.extent(DType::I32, extent);
+        let result = g.extent(DType::I32, size);
         Symbolic { g, size: size.clone(), input, result }
     }
 
@@ -222,16 +222,4 @@ impl<'a> Symbolic<'a> {
         }
         weight
     }
-}
-
-/// The extent as an i32 scalar: a constant, or ones counted at run time.
-fn extent_value(g: &mut Graph, dim: &Dim) -> Value {
-    let constant =
-        |g: &mut Graph, value: i64| g.constant(Literal::scalar_i32(i32::try_from(value).unwrap_or(i32::MAX)));
-    if let Some(value) = dim.as_static() {
-        return constant(g, value);
-    }
-    let one = constant(g, 1);
-    let ones = g.expand(one, vec![dim.clone()]);
-    g.reduce(ones, ReduceKind::Sum, vec![0], false)
 }
