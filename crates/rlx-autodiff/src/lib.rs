@@ -28,7 +28,7 @@
 //! let graph = graph.finish()?;
 //!
 //! let gradient = grad(&graph, "y", &["x"])?;
-//! let x = Literal::floats(DType::F32, &[3], &[1.0, -2.0, 0.5]);
+//! let x = Literal::floats(DType::F32, &[3], &[1.0, -2.0, 0.5])?;
 //! let found = evaluate(&gradient, &Tensors::from([("x".to_string(), x)]))?;
 //! assert_eq!(found.outputs[0].0, "grad:x");
 //! assert_eq!(found.outputs[0].1.to_f64s(), [2.0, -4.0, 1.0]);

@@ -107,7 +107,7 @@ fn moved(feeds: &Tensors, directions: &[(String, Literal)], step: f64) -> Tensor
         let old = &feeds[name];
         let sums: Vec<f64> =
             old.to_f64s().iter().zip(direction.to_f64s()).map(|(x, t)| x + step * t).collect();
-        let new = Literal::floats(DType::F64, old.dims(), &sums);
+        let new = Literal::floats(DType::F64, old.dims(), &sums).expect("one number per element");
         feeds.insert(name.clone(), new);
     }
     feeds
