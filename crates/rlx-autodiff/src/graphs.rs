@@ -2,20 +2,14 @@
 //! name, drop what nothing needs.
 
 use crate::error::AutodiffError;
-use rlx_ir::{DType, Graph, Op, OpKind, TensorType, Value};
+use rlx_ir::{DType, Graph, NodeId, Op, OpKind, TensorType, Value};
 use std::collections::BTreeSet;
 
-/// A copy of `graph` with the same node numbers, ops replaced by `form` where it gives one. Outputs stay out.
-pub(crate) fn copied(
-    graph: &Graph,
-    form: impl Fn(rlx_ir::NodeId) -> Option<Op>,
-) -> Result<Graph, AutodiffError> {
+/// A copy of `graph` with the same node numbers. Outputs stay out.
+pub(crate) fn copied(graph: &Graph) -> Result<Graph, AutodiffError> {
     let mut copy = graph.emptied();
-    for (id, node) in graph.iter() {
-        match form(id) {
-            None => copy.copy_node(node, &node.operands)?,
-            Some(op) => copy.copy_node(&rlx_ir::Node { op, ..node.clone() }, &node.operands)?,
-        };
+    for node in graph.nodes() {
+        copy.copy_node(node, &node.operands)?;
     }
     for update in graph.updates() {
         copy.update_state(update.name.as_str(), update.value);
@@ -87,7 +81,7 @@ pub(crate) fn finished(graph: Graph) -> Result<Graph, AutodiffError> {
     let mut kept = graph.emptied();
     let mut map: Vec<u32> = vec![u32::MAX; live.len()];
     let renamed = |map: &[u32], value: Value| match map.get(value.node.0 as usize) {
-        Some(&node) => Value { node: rlx_ir::NodeId(node), ..value },
+        Some(&node) => Value { node: NodeId(node), ..value },
         None => Value::POISON,
     };
     for (id, node) in graph.iter().filter(|(id, _)| live[id.0 as usize]) {

@@ -27,6 +27,23 @@ pub(crate) fn active(graph: &Graph, nodes: Range<usize>, sources: BTreeSet<Value
     active
 }
 
+/// Gives the ops of `nodes` whose derivatives are asked for the form that their rules need.
+pub(crate) fn widen(
+    graph: &mut Graph,
+    nodes: Range<usize>,
+    active: &BTreeSet<Value>,
+) -> Result<(), AutodiffError> {
+    for index in nodes {
+        let id = NodeId(index as u32);
+        let form = match graph.node(id).op.vjp() {
+            BoundVjp::Saving(form, _) if active.contains(&Value::first(id)) => form,
+            _ => continue,
+        };
+        graph.widen_node(id, form)?;
+    }
+    Ok(())
+}
+
 /// Adds `cotangent` to what `value` has.
 pub(crate) fn accumulate(graph: &mut Graph, cotangents: &mut Cotangents, value: Value, cotangent: Value) {
     let sum = match cotangents.get(&value) {
@@ -139,10 +156,19 @@ pub(crate) fn derivatives(
             Ok(derivatives) => return Ok(derivatives),
             Err(reason) => reason,
         },
-        BoundVjp::Rule(rule) | BoundVjp::Saving(_, rule) => match rule(graph, given) {
+        BoundVjp::Rule(rule) => match rule(graph, given) {
             Ok(derivatives) => return Ok(derivatives),
             Err(reason) => reason,
         },
+        BoundVjp::Saving(form, rule) => {
+            // The op itself was given another form where it is not a part of something else.
+            let again = if form == *op { vec![] } else { graph.push_all(form, given.operands) };
+            let results = if again.is_empty() { given.results } else { &again };
+            match rule(graph, Backward { results, ..given }) {
+                Ok(derivatives) => return Ok(derivatives),
+                Err(reason) => reason,
+            }
+        }
         BoundVjp::ViaDecomposition => "it has no decomposition",
         BoundVjp::None(why) => return Err(AutodiffError::unsupported(graph, id, "reverse derivative", why)),
     };
@@ -179,6 +205,7 @@ fn via_decomposition(
     let nodes = first..graph.nodes().len();
     let sources = given.operands.iter().zip(given.wanted).filter(|(_, wanted)| **wanted);
     let active = active(graph, nodes.clone(), sources.map(|(&operand, _)| operand).collect());
+    widen(graph, nodes.clone(), &active)?;
     let mut cotangents = Cotangents::new();
     for (&result, &cotangent) in results.iter().zip(given.cotangents) {
         if let Some(cotangent) = cotangent {

@@ -3,8 +3,7 @@
 use crate::error::AutodiffError;
 use crate::forward::{Tangents, push_forward};
 use crate::graphs::{all_different, copied, differentiable, differentiable_leaf, finished, is_real, output};
-use crate::reverse::{Cotangents, Recomputation, accumulate, active, pull_back};
-use rlx_ir::derive::BoundVjp;
+use crate::reverse::{Cotangents, Recomputation, accumulate, active, pull_back, widen};
 use rlx_ir::{Graph, Node, NodeId, Output, TensorType, Value};
 use std::collections::BTreeSet;
 
@@ -84,10 +83,8 @@ fn reversed(
     let sources: Vec<Value> = sources.collect::<Result<_, _>>()?;
     let count = graph.nodes().len();
     let active = active(graph, 0..count, sources.iter().copied().collect::<BTreeSet<_>>());
-    let mut built = copied(graph, |id| match graph.node(id).op.vjp() {
-        BoundVjp::Saving(form, _) if active.contains(&Value::first(id)) => Some(form),
-        _ => None,
-    })?;
+    let mut built = copied(graph)?;
+    widen(&mut built, 0..count, &active)?;
     let mut cotangents = Cotangents::new();
     for (value, cotangent) in seeded(&mut built, graph, seeds)? {
         if active.contains(&value) {
@@ -138,7 +135,7 @@ fn seeded(built: &mut Graph, graph: &Graph, seeds: &Seeds<'_>) -> Result<Vec<(Va
 /// Unknown or repeated names, an integer input, and an op on the way that has no forward derivative.
 pub fn jvp(graph: &Graph, with_respect_to: &[&str]) -> Result<Graph, AutodiffError> {
     all_different("input or param", with_respect_to)?;
-    let mut built = copied(graph, |_| None)?;
+    let mut built = copied(graph)?;
     let mut tangents = Tangents::new();
     for name in with_respect_to {
         let source = differentiable_leaf(graph, name)?;

@@ -5,7 +5,8 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::ops::{
-    Activation, ActivationKind, Binary, BinaryKind, ElementwiseRegion, Op, PadMode, ReduceKind,
+    Activation, ActivationKind, Binary, BinaryKind, Cumsum, ElementwiseRegion, Gather, Op, PadMode,
+    ReduceKind,
 };
 use crate::scalar::{ScalarKind, ScalarProgram};
 use crate::shape::{Shape, TensorType};
@@ -94,6 +95,25 @@ impl Graph {
             return sum;
         }
         self.reshape(sum, shape.clone())
+    }
+
+    /// The derivative of `relu` at `x` times `dy`; 0 at 0.
+    #[track_caller]
+    pub fn relu_backward(&mut self, x: Value, dy: Value) -> Value {
+        self.activation_backward(x, dy, ActivationKind::Relu, None)
+    }
+
+    /// The derivative by its operand of [`Cumsum`] from that by its result: the sum from the other end.
+    #[track_caller]
+    pub fn cumsum_backward(&mut self, op: &Cumsum, dy: Value) -> Value {
+        self.cumsum(dy, op.axis, op.exclusive, !op.reverse)
+    }
+
+    /// The derivative by the table of [`Gather`] from that by its result: a sum per row of the table.
+    #[track_caller]
+    pub fn gather_backward(&mut self, op: &Gather, table: Value, indices: Value, dy: Value) -> Value {
+        let zeros = self.zeros_like(table);
+        self.scatter_add(zeros, indices, dy, op.axis)
     }
 
     /// `x` with its axis 0 in front of as many axes of extent 1 as make rank `rank`.

@@ -346,6 +346,26 @@ impl Graph {
         })
     }
 
+    /// Replaces the op of node `id` by one that gives the same results and perhaps more after them.
+    ///
+    /// # Errors
+    /// The constraint that the operands violate, or results that are others.
+    pub fn widen_node(&mut self, id: NodeId, op: Op) -> Result<(), Diagnostic> {
+        let node = self.node(id);
+        let subject = format!("%{} {}", id.0, op.def().name);
+        let operands: Vec<_> = node.operands.iter().map(|&operand| self.ty(operand)).collect();
+        let types = op.infer(&operands).map_err(|violation| Diagnostic::new(&subject, violation.message))?;
+        if !types.starts_with(&node.types) {
+            return Err(Diagnostic::new(
+                subject,
+                format!("gives {types:?}, expected {:?} first", node.types),
+            ));
+        }
+        let node = &mut self.nodes[id.0 as usize];
+        (node.op, node.types) = (op, types);
+        Ok(())
+    }
+
     /// How often each value is used, outputs and state updates included.
     pub fn use_counts(&self) -> BTreeMap<Value, usize> {
         let mut counts = BTreeMap::new();

@@ -111,6 +111,7 @@ ops! {
         bitcast::Bitcast,
         clamp::Clamp,
         elementwise_region::ElementwiseRegion,
+        activation_backward::ActivationBackward,
     }
     shape {
         reshape::Reshape,
@@ -165,6 +166,8 @@ ops! {
         rms_norm::RmsNorm,
         batch_norm_inference::BatchNormInference,
         instance_norm::InstanceNorm,
+        layer_norm_backward::LayerNormBackward,
+        rms_norm_backward::RmsNormBackward,
     }
     fused {
         fused_matmul_bias_act::FusedMatMulBiasAct,
@@ -178,6 +181,11 @@ ops! {
         attention::Attention,
         rope::Rope,
         axial_rope2d::AxialRope2d,
+        attention_backward::AttentionBackward,
+    }
+    loss {
+        softmax_cross_entropy_with_logits::SoftmaxCrossEntropyWithLogits,
+        softmax_cross_entropy_backward::SoftmaxCrossEntropyBackward,
     }
     conv {
         conv::Conv,

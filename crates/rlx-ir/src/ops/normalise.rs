@@ -7,8 +7,8 @@
 use crate::dim::Dim;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::op::{Evaluated, Fault, Violation};
-use crate::ops::{ReduceKind, broadcast_position, for_each_index, reduced_shape};
+use crate::op::{Evaluated, Fault, Inferred, Violation};
+use crate::ops::{ReduceKind, broadcast_position, check_axes, float_like, for_each_index, reduced_shape};
 use crate::require;
 use crate::shape::{Shape, TensorType};
 
@@ -35,6 +35,37 @@ pub(crate) struct Standard<'a> {
 impl Standard<'_> {
     /// `(x - mean) / sqrt(mean of squares + eps)`.
     pub fn build(&self, g: &mut Graph, x: Value) -> Value {
+        let (centred, scale) = self.parts(g, x);
+        g.mul(centred, scale)
+    }
+
+    /// The derivatives by `x`, the factor and the summand of [`affine`] after it, from `dy`. A `factor` is in
+    /// the accumulation dtype.
+    pub fn backward(&self, g: &mut Graph, x: Value, dy: Value, factor: Option<Value>) -> Vec<Value> {
+        let ty = g.ty(x).clone();
+        let (x, dy) = (g.accumulation_cast(x), g.accumulation_cast(dy));
+        let (centred, scale) = self.parts(g, x);
+        let normal = g.mul(centred, scale);
+        let d = affine(g, dy, factor, None, self.axes);
+        let mean = |g: &mut Graph, x| g.reduce(x, ReduceKind::Mean, self.axes.to_vec(), true);
+        let product = g.mul(d, normal);
+        let along = mean(g, product);
+        let part = g.mul(normal, along);
+        let mut rest = g.sub(d, part);
+        if self.centre == Centre::Mean {
+            let mean = mean(g, d);
+            rest = g.sub(rest, mean);
+        }
+        let dx = g.mul(rest, scale);
+        let others: Vec<usize> = (0..ty.rank()).filter(|axis| !self.axes.contains(axis)).collect();
+        let change = g.mul(dy, normal);
+        let dgamma = g.reduce(change, ReduceKind::Sum, others.clone(), false);
+        let dbeta = g.reduce(dy, ReduceKind::Sum, others, false);
+        [dx, dgamma, dbeta].into_iter().map(|value| g.cast_to(value, ty.dtype)).collect()
+    }
+
+    /// `x - mean` and `1 / sqrt(mean of squares + eps)`.
+    fn parts(&self, g: &mut Graph, x: Value) -> (Value, Value) {
         let centred = match self.centre {
             Centre::Mean => {
                 let mean = g.reduce(x, ReduceKind::Mean, self.axes.to_vec(), true);
@@ -44,8 +75,7 @@ impl Standard<'_> {
         };
         let square = g.mul(centred, centred);
         let mean_square = g.reduce(square, ReduceKind::Mean, self.axes.to_vec(), true);
-        let scale = inverse_root(g, mean_square, self.eps);
-        g.mul(centred, scale)
+        (centred, inverse_root(g, mean_square, self.eps))
     }
 
     /// The same on concrete elements of a tensor of extents `dims`.
@@ -185,6 +215,35 @@ pub(crate) fn check_parameters(
         );
     }
     Ok(())
+}
+
+/// `gamma` in the accumulation dtype, plus one where it is stored minus one.
+pub(crate) fn offset(g: &mut Graph, gamma: Value, unit_offset: bool) -> Value {
+    let wide = g.accumulation_cast(gamma);
+    if !unit_offset {
+        return wide;
+    }
+    let one = g.ones_like(wide);
+    g.add(wide, one)
+}
+
+/// What the derivatives of a norm need of `x`, `dy` and perhaps `gamma`; the types of the three results.
+pub(crate) fn check_backward(
+    labels: [&'static str; 4],
+    axes: &[usize],
+    eps: f64,
+    operands: &[&TensorType],
+) -> Inferred {
+    let (x, dy) = (operands[0], operands[1]);
+    float_like(labels[0], operands)?;
+    check_axes(labels[1], axes, x)?;
+    require!(labels[1], !axes.is_empty(), "at least one axis is needed");
+    require!(labels[2], x == dy, "dy is {dy}, expected {x}");
+    check_parameters(labels[2], x, axes, &operands[2..])?;
+    check_eps(labels[3], eps)?;
+    let others: Vec<usize> = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
+    let parameter = TensorType::new(x.dtype, reduced_shape(&x.shape, &others, false));
+    Ok(vec![x.clone(), parameter.clone(), parameter])
 }
 
 /// `eps` is a number that is not negative.

@@ -15,6 +15,7 @@ use crate::shape::{Shape, TensorType};
 use crate::value_range::{UsedPart, ValueRange};
 use crate::{attr_enum, op, require};
 
+mod backward;
 mod decompose;
 mod eval;
 
@@ -369,7 +370,7 @@ impl Attention {
 impl OpSpec for Attention {
     const MEANING: Meaning<Self> =
         Meaning::composite_with_eval(decompose::decompose, eval::eval).checked(Self::ranges);
-    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const VJP: Vjp<Self> = Vjp::Saving(|op| Attention { with_lse: true, ..op.clone() }, backward::vjp);
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
@@ -411,16 +412,22 @@ impl OpSpec for Attention {
     }
 }
 
+pub(super) use backward::backward;
+
 /// Dtype in which scores are summed and `lse` is given.
-fn lse_dtype(dtype: DType) -> DType {
+pub(super) fn lse_dtype(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
 /// Extents of a sample in `bhsd` order: B, Sq, Skv, D, Dv.
-type SampleExtents = [usize; 5];
+pub(super) type SampleExtents = [usize; 5];
 
 /// Types of `q`, `k` and `v` for `op`.
-fn sample_operands(op: &Attention, dtype: DType, [b, sq, skv, d, dv]: SampleExtents) -> Vec<TensorType> {
+pub(super) fn sample_operands(
+    op: &Attention,
+    dtype: DType,
+    [b, sq, skv, d, dv]: SampleExtents,
+) -> Vec<TensorType> {
     let ty = |heads: usize, sequence: usize, head: usize| {
         let dims = match op.layout {
             AttentionLayout::Bhsd => vec![b, heads, sequence, head],

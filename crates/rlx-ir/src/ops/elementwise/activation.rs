@@ -3,7 +3,9 @@
 use crate::accuracy::Accuracy;
 use crate::attr::Real;
 use crate::dtype::DType;
+use crate::graph::{Graph, Value};
 use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::ActivationBackward;
 use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
 use crate::{attr_enum, op, require};
@@ -116,8 +118,11 @@ op! {
 
 impl OpSpec for Activation {
     const MEANING: Meaning<Self> = Meaning::scalar(Self::expand);
-    const VJP: Vjp<Self> = Vjp::Scalar;
-    const JVP: Jvp<Self> = Jvp::Scalar;
+    const VJP: Vjp<Self> =
+        Vjp::Rule(|op, g, given| Ok(vec![Some(op.slope(g, given.operands[0], given.cotangent()))]));
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {
+        Ok(vec![given.tangents[0].map(|tangent| op.slope(g, given.operands[0], tangent))])
+    });
     const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
@@ -186,6 +191,16 @@ impl Activation {
     /// An activation without a parameter.
     pub fn of(kind: ActivationKind) -> Activation {
         Activation { kind, parameter: None }
+    }
+
+    /// The derivative at `x` times `change`: what goes backwards goes forwards.
+    fn slope(&self, g: &mut Graph, x: Value, change: Value) -> Value {
+        use ActivationKind as K;
+        match self.kind {
+            K::Neg => g.neg(change),
+            K::Sign | K::Floor | K::Ceil | K::Trunc | K::Round => g.zeros_like(change),
+            kind => g.push(ActivationBackward { kind, parameter: self.parameter }, &[x, change]),
+        }
     }
 
     fn expand(&self, p: &mut ScalarProgram, args: &[ScalarValue]) -> Vec<ScalarValue> {

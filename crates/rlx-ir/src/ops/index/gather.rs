@@ -28,8 +28,8 @@ impl OpSpec for Gather {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
         .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
-        let zeros = g.zeros_like(given.operands[0]);
-        Ok(vec![Some(g.scatter_add(zeros, given.operands[1], given.cotangent(), op.axis)), None])
+        let (table, indices) = (given.operands[0], given.operands[1]);
+        Ok(vec![Some(g.gather_backward(op, table, indices, given.cotangent())), None])
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Rule(Self::batch);

@@ -9,7 +9,7 @@ use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{
     Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
 };
-use crate::ops::{check_axes, float_like, shift_axes};
+use crate::ops::{LayerNormBackward, check_axes, float_like, shift_axes};
 use crate::shape::TensorType;
 use crate::{op, require};
 
@@ -33,7 +33,19 @@ op! {
 
 impl OpSpec for LayerNorm {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
-    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let back = LayerNormBackward { axes: op.axes.clone(), eps: op.eps, gamma: op.gamma };
+        let mut operands = vec![given.operands[0], given.cotangent()];
+        operands.extend(op.operand_index("gamma").map(|index| given.operands[index]));
+        let results = g.push_all(back, &operands);
+        let wanted = [true, op.gamma, op.beta];
+        Ok(results
+            .into_iter()
+            .zip(wanted)
+            .filter(|(_, wanted)| *wanted)
+            .map(|(result, _)| Some(result))
+            .collect())
+    });
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(1, |op, _| LayerNorm { axes: shift_axes(&op.axes), ..op.clone() });

@@ -7,9 +7,9 @@ use crate::graph::{Graph, Value};
 use crate::literal::Literal;
 use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{
-    Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
+    Centre, Standard, affine, affine_eval, check_eps, check_parameters, offset, result_like,
 };
-use crate::ops::{check_axes, float_like, shift_axes};
+use crate::ops::{RmsNormBackward, check_axes, float_like, shift_axes};
 use crate::shape::TensorType;
 use crate::{op, require};
 
@@ -36,7 +36,24 @@ op! {
 
 impl OpSpec for RmsNorm {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
-    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let back = RmsNormBackward {
+            axes: op.axes.clone(),
+            eps: op.eps,
+            unit_offset: op.unit_offset,
+            gamma: op.gamma,
+        };
+        let mut operands = vec![given.operands[0], given.cotangent()];
+        operands.extend(op.operand_index("gamma").map(|index| given.operands[index]));
+        let results = g.push_all(back, &operands);
+        let wanted = [true, op.gamma, op.beta];
+        Ok(results
+            .into_iter()
+            .zip(wanted)
+            .filter(|(_, wanted)| *wanted)
+            .map(|(result, _)| Some(result))
+            .collect())
+    });
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(1, |op, _| RmsNorm { axes: shift_axes(&op.axes), ..op.clone() });
@@ -90,14 +107,7 @@ impl RmsNorm {
         let x = g.accumulation_cast(operands[0]);
         let normal = self.standard().build(g, x);
         let given = |name| self.operand_index(name).map(|index| operands[index]);
-        let gamma = given("gamma").map(|gamma| {
-            if !self.unit_offset {
-                return gamma;
-            }
-            let wide = g.accumulation_cast(gamma);
-            let one = g.scalar(g.ty(wide).dtype, 1.0);
-            g.add(wide, one)
-        });
+        let gamma = given("gamma").map(|gamma| if self.unit_offset { offset(g, gamma, true) } else { gamma });
         let y = affine(g, normal, gamma, given("beta"), &self.axes);
         vec![g.cast_to(y, dtype)]
     }

@@ -27,10 +27,7 @@ op! {
 
 impl OpSpec for Cumsum {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| op.cumulative().eval(operands[0]));
-    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
-        let back = Cumsum { reverse: !op.reverse, ..op.clone() };
-        Ok(vec![Some(g.push(back, &[given.cotangent()]))])
-    });
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| Ok(vec![Some(g.cumsum_backward(op, given.cotangent()))]));
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Cumsum { axis: op.axis + 1, ..op.clone() });
 

@@ -25,25 +25,27 @@ pub(super) fn decompose(op: &Attention, g: &mut Graph, operands: &[Value]) -> Ve
     let scores = build.masked(scores, op.operand(operands, "mask"), lengths);
     let sinks = op.operand(operands, "sinks");
     let (y, lse) = build.weighted(scores, v, sinks);
-    let y = build.restore(y);
+    let AttentionExtents { queries, value_head, .. } = build.extents.clone();
+    let y = build.restore(y, Dim::from(op.num_heads), queries, value_head);
     let y = g.cast_to(y, types[0].dtype);
     if op.with_lse { vec![y, lse] } else { vec![y] }
 }
 
-struct Build<'a> {
-    op: &'a Attention,
-    g: &'a mut Graph,
-    extents: AttentionExtents,
+/// The graph code of one attention.
+pub(super) struct Build<'a> {
+    pub op: &'a Attention,
+    pub g: &'a mut Graph,
+    pub extents: AttentionExtents,
     /// Dtype of scores and sums.
-    dtype: DType,
+    pub dtype: DType,
 }
 
 impl Build<'_> {
-    fn query_heads(&self) -> Dim {
+    pub(super) fn query_heads(&self) -> Dim {
         Dim::from(self.op.num_heads)
     }
 
-    fn kv_heads(&self) -> Dim {
+    pub(super) fn kv_heads(&self) -> Dim {
         Dim::from(self.op.num_kv_heads)
     }
 
@@ -52,19 +54,19 @@ impl Build<'_> {
         self.extents.queries.clone() * Dim::from(self.op.num_heads / self.op.num_kv_heads)
     }
 
-    fn shaped(&mut self, x: Value, dims: [Dim; 4]) -> Value {
+    pub(super) fn shaped(&mut self, x: Value, dims: [Dim; 4]) -> Value {
         if self.g.try_ty(x).is_some_and(|ty| ty.shape.dims() == dims) {
             return x;
         }
         self.g.reshape(x, dims.to_vec())
     }
 
-    fn constant(&mut self, value: f64) -> Value {
+    pub(super) fn constant(&mut self, value: f64) -> Value {
         self.g.scalar(self.dtype, value)
     }
 
     /// `kv_lengths` as i32 `[B, 1, 1, 1]`. They are looked up among `0 ..= Skv`, so that others are a fault.
-    fn lengths(&mut self, lengths: Value) -> Value {
+    pub(super) fn lengths(&mut self, lengths: Value) -> Value {
         let legal = self.g.iota(DType::I32, vec![self.extents.keys.clone() + Dim::from(1)], 0usize);
         let lengths = self.g.gather(legal, lengths, 0usize);
         let one = Dim::from(1);
@@ -107,7 +109,7 @@ impl Build<'_> {
     }
 
     /// `x` as `[B, heads, sequence, head]` in the dtype of the scores.
-    fn canonical(&mut self, x: Value, heads: Dim, sequence: Dim, head: Dim) -> Value {
+    pub(super) fn canonical(&mut self, x: Value, heads: Dim, sequence: Dim, head: Dim) -> Value {
         let x = self.g.cast_to(x, self.dtype);
         let batch = self.extents.batch.clone();
         match self.op.layout {
@@ -120,37 +122,56 @@ impl Build<'_> {
         }
     }
 
-    /// Inverse of [`Build::canonical`] for the result.
-    fn restore(&mut self, y: Value) -> Value {
+    /// Inverse of [`Build::canonical`], up to the dtype.
+    pub(super) fn restore(&mut self, y: Value, heads: Dim, sequence: Dim, head: Dim) -> Value {
         match self.op.layout {
             AttentionLayout::Bhsd => y,
             AttentionLayout::Bshd => self.g.transpose(y, vec![0, 2, 1, 3]),
             AttentionLayout::Packed => {
                 let y = self.g.transpose(y, vec![0, 2, 1, 3]);
-                let AttentionExtents { batch, queries, value_head, .. } = self.extents.clone();
-                let packed = self.query_heads() * value_head;
-                self.g.reshape(y, vec![batch, queries, packed])
+                let batch = self.extents.batch.clone();
+                self.g.reshape(y, vec![batch, sequence, heads * head])
             }
         }
     }
 
     /// Scores before the mask, `[B, Hq, Sq, Skv]`.
-    fn scores(&mut self, q: Value, k: Value) -> Value {
-        let AttentionExtents { batch, queries, keys, head, .. } = self.extents.clone();
-        let (heads, kv_heads) = (self.query_heads(), self.kv_heads());
-        let q = self.canonical(q, heads.clone(), queries.clone(), head.clone());
-        let k = self.canonical(k, kv_heads.clone(), keys.clone(), head.clone());
-        let scale = self.constant(self.op.scale_for(&head));
-        let q = self.g.mul(q, scale);
-        let rows = self.group_rows();
-        let q = self.shaped(q, [batch.clone(), kv_heads, rows, head]);
-        let scores = self.g.matmul(q, k, false, true);
-        let scores = self.shaped(scores, [batch, heads, queries, keys]);
+    pub(super) fn scores(&mut self, q: Value, k: Value) -> Value {
+        let (q, k) = self.factors(q, k);
+        let raw = self.g.matmul(q, k, false, true);
+        let scores = self.shaped_scores(raw);
         let Some(cap) = self.op.softcap else { return scores };
         let cap = self.constant(cap.0);
         let ratio = self.g.div(scores, cap);
         let bounded = self.g.tanh(ratio);
         self.g.mul(bounded, cap)
+    }
+
+    /// Scaled queries, `[B, Hkv, rows, D]`, and keys, `[B, Hkv, Skv, D]`.
+    pub(super) fn factors(&mut self, q: Value, k: Value) -> (Value, Value) {
+        let AttentionExtents { queries, keys, head, .. } = self.extents.clone();
+        let (heads, kv_heads) = (self.query_heads(), self.kv_heads());
+        let q = self.canonical(q, heads, queries, head.clone());
+        let k = self.canonical(k, kv_heads, keys, head.clone());
+        let scale = self.constant(self.op.scale_for(&head));
+        let q = self.g.mul(q, scale);
+        (self.grouped(q, head), k)
+    }
+
+    /// `[B, Hq, Sq, last]` as `[B, Hkv, rows, last]`.
+    pub(super) fn grouped(&mut self, x: Value, last: Dim) -> Value {
+        let dims = [self.extents.batch.clone(), self.kv_heads(), self.group_rows(), last];
+        self.shaped(x, dims)
+    }
+
+    /// Inverse of [`Build::grouped`].
+    pub(super) fn ungrouped(&mut self, x: Value, last: Dim) -> Value {
+        let dims = [self.extents.batch.clone(), self.query_heads(), self.extents.queries.clone(), last];
+        self.shaped(x, dims)
+    }
+
+    fn shaped_scores(&mut self, scores: Value) -> Value {
+        self.ungrouped(scores, self.extents.keys.clone())
     }
 
     /// `0 .. len` along `axis` of rank 4, in i32, starting at `start` of a count of `all`.
@@ -206,7 +227,7 @@ impl Build<'_> {
         keep
     }
 
-    fn masked(&mut self, scores: Value, mask: Option<Value>, lengths: Option<Value>) -> Value {
+    pub(super) fn masked(&mut self, scores: Value, mask: Option<Value>, lengths: Option<Value>) -> Value {
         let mut scores = scores;
         let mut keep = self.positions(lengths);
         match mask {
@@ -248,11 +269,10 @@ impl Build<'_> {
             let weight = self.g.exp(shifted);
             sum = self.g.add(sum, weight);
         }
-        let rows = self.group_rows();
-        let weights = self.shaped(weights, [batch.clone(), kv_heads.clone(), rows, keys.clone()]);
+        let weights = self.grouped(weights, keys.clone());
         let v = self.canonical(v, kv_heads, keys, value_head.clone());
         let y = self.g.matmul(weights, v, false, false);
-        let y = self.shaped(y, [batch.clone(), heads.clone(), queries.clone(), value_head]);
+        let y = self.ungrouped(y, value_head);
         let divisor = self.g.r#where(blind, one, sum);
         let y = self.g.div(y, divisor);
         let log = self.g.log(divisor);

@@ -1,0 +1,179 @@
+//! `attention_backward`: all derivatives of `attention` in one pass.
+
+use super::attention::{SampleExtents, backward, lse_dtype, sample_operands};
+use crate::accuracy::Accuracy;
+use crate::attr::Real;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
+use crate::ops::{Alignment, Attention, AttentionLayout, AttentionOperands, MaskKind};
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// The derivatives of `attention` by its operands, from its result `y`, its log-sum-exp `lse`, and the
+    /// derivatives `dy` (and `dlse`, 0 if not given) by them.
+    ///
+    /// With `p` the weights `exp(score - lse)` and `D = sum(dy y) - dlse` per row: `dv = p^T dy`,
+    /// `ds = p (dy v^T - D)` for the scores after the mask, and from there back through softcap and scale to
+    /// `dq` and `dk`. With `mask_gradient` a result `dmask`, `ds` summed to the added mask; with `sinks` a
+    /// result `dsinks`. The weights are computed again: no operand has the extent of the score matrix but an
+    /// added mask.
+    ///
+    /// (C1) `q`, `k`, `v`, `mask`, `kv_lengths` and `sinks` are what `attention` takes with these attributes.
+    /// (C2) `y` and `dy` have the type of its first result, `lse` and `dlse` that of its second.
+    /// (C3) `mask_gradient` is set with a float mask only.
+    attention_backward: AttentionBackward(q, k, v, y, lse, dy)[dlse, mask, kv_lengths, sinks] -> [dq, dk, dv, dmask, dsinks] {
+        /// Order of the axes.
+        layout: AttentionLayout,
+        /// Query heads.
+        num_heads: usize,
+        /// Key and value heads.
+        num_kv_heads: usize,
+        /// Factor of the scores; none means `1 / sqrt(D)`.
+        scale: Option<Real>,
+        /// Bound of the scores, before the mask.
+        softcap: Option<Real>,
+        /// Which keys a query sees.
+        mask_kind: MaskKind,
+        /// Keys that a sliding window sees.
+        window: usize,
+        /// Where the queries stand among the keys.
+        alignment: Alignment,
+        /// Is the result `dmask` there?
+        mask_gradient: bool,
+    }
+}
+
+impl OpSpec for AttentionBackward {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let given = |name| self.operand_index(name).map(|index| operands[index]);
+        let optional = [given("mask"), given("kv_lengths"), given("sinks")].into_iter().flatten();
+        let forward: Vec<&TensorType> = operands[..3].iter().copied().chain(optional).collect();
+        let results = self.forward().infer(&forward)?;
+        let pairs = [("y", operands[3], 0), ("dy", operands[5], 0), ("lse", operands[4], 1)];
+        let pairs = pairs.into_iter().chain(given("dlse").map(|dlse| ("dlse", dlse, 1)));
+        for (name, found, index) in pairs {
+            let expected = &results[index];
+            require!("C2", found == expected, "{name} is {found}, expected {expected}");
+        }
+        let mut derivatives: Vec<TensorType> = operands[..3].iter().map(|ty| (*ty).clone()).collect();
+        if self.mask_gradient {
+            let mask = given("mask").filter(|mask| mask.dtype.is_float());
+            let Some(mask) = mask else {
+                let message = "mask_gradient needs a float mask".into();
+                return Err(Violation { constraint: "C3", message });
+            };
+            derivatives.push(mask.clone());
+        }
+        derivatives.extend(given("sinks").cloned());
+        Ok(derivatives)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 512 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        samples()
+    }
+}
+
+impl AttentionBackward {
+    /// The op whose derivatives these are.
+    fn forward(&self) -> Attention {
+        Attention {
+            layout: self.layout,
+            num_heads: self.num_heads,
+            num_kv_heads: self.num_kv_heads,
+            scale: self.scale,
+            softcap: self.softcap,
+            mask_kind: self.mask_kind,
+            window: self.window,
+            alignment: self.alignment,
+            with_lse: true,
+            mask: self.mask,
+            kv_lengths: self.kv_lengths,
+            block_table: false,
+            sinks: self.sinks,
+        }
+    }
+
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let given = |name| self.operand_index(name).map(|index| operands[index]);
+        let forward = AttentionOperands {
+            mask: given("mask"),
+            kv_lengths: given("kv_lengths"),
+            sinks: given("sinks"),
+            ..AttentionOperands::new(operands[0], operands[1], operands[2])
+        };
+        let known = [operands[3], operands[4], operands[5]];
+        backward(&self.forward(), g, forward, known, (given("dlse"), self.mask_gradient))
+    }
+}
+
+fn samples() -> Vec<Sample<AttentionBackward>> {
+    let base = AttentionBackward {
+        layout: AttentionLayout::Bhsd,
+        num_heads: 2,
+        num_kv_heads: 2,
+        scale: None,
+        softcap: None,
+        mask_kind: MaskKind::None,
+        window: 0,
+        alignment: Alignment::End,
+        mask_gradient: false,
+        dlse: false,
+        mask: false,
+        kv_lengths: false,
+        sinks: false,
+    };
+    // The log-sum-exp is filled so that the weights stay below one.
+    let sample = |op: AttentionBackward, dtype, extents: SampleExtents, mask: &[usize]| {
+        let [batch, queries, ..] = extents;
+        let q = sample_operands(&op.forward(), dtype, extents);
+        let given = op.optional_given();
+        let optional = given.iter().map(|name| match *name {
+            "dlse" => TensorType::new(lse_dtype(dtype), [batch, op.num_heads, queries]),
+            "mask" => TensorType::new(if op.mask_gradient { dtype } else { DType::Bool }, mask),
+            "kv_lengths" => TensorType::new(DType::I32, [batch]),
+            _ => TensorType::new(dtype, [op.num_heads]),
+        });
+        let optional: Vec<TensorType> = optional.collect();
+        let forward = [&q[..], &optional[usize::from(op.dlse)..]].concat();
+        let results = op.forward().infer(&forward.iter().collect::<Vec<_>>()).unwrap_or_default();
+        let known = [0, 1, 0].map(|index| results.get(index).cloned().unwrap_or_else(|| q[0].clone()));
+        let keys = extents[2] as f64;
+        let lengths = op.operand_index("kv_lengths");
+        let sample = Sample::new(op, q.into_iter().chain(known).chain(optional)).fill(4, 3.0, 5.0);
+        match lengths {
+            Some(index) => sample.fill(index, 0.0, keys + 1.0),
+            None => sample,
+        }
+    };
+    let extents = [2, 3, 5, 4, 2];
+    let causal = AttentionBackward { mask_kind: MaskKind::Causal, num_heads: 4, ..base.clone() };
+    let packed = AttentionLayout::Packed;
+    let capped = AttentionBackward { softcap: Some(Real(1.5)), scale: Some(Real(0.7)), ..base.clone() };
+    let bias =
+        AttentionBackward { mask: true, mask_gradient: true, mask_kind: MaskKind::Bias, ..base.clone() };
+    let kept = AttentionBackward { mask: true, mask_kind: MaskKind::Custom, ..base.clone() };
+    let ragged = AttentionBackward { kv_lengths: true, sinks: true, dlse: true, ..causal.clone() };
+    vec![
+        sample(base.clone(), DType::F32, extents, &[]),
+        sample(causal.clone(), DType::F32, extents, &[]),
+        sample(AttentionBackward { layout: AttentionLayout::Bshd, ..causal }, DType::BF16, extents, &[]),
+        sample(AttentionBackward { layout: packed, dlse: true, ..capped }, DType::F64, extents, &[]),
+        sample(bias.clone(), DType::F32, extents, &[2, 1, 3, 5]),
+        sample(bias, DType::F16, extents, &[5]),
+        sample(kept, DType::F32, extents, &[3, 5]),
+        sample(AttentionBackward { layout: packed, ..ragged }, DType::F32, extents, &[]),
+        sample(base.clone(), DType::F32, [0, 3, 5, 4, 2], &[]),
+        sample(base, DType::F32, [2, 3, 0, 4, 2], &[]),
+    ]
+}

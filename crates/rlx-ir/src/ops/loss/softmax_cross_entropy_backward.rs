@@ -1,0 +1,92 @@
+//! `softmax_cross_entropy_backward`: the derivative of the loss by the logits.
+
+use super::softmax_cross_entropy_with_logits::{counted, ignored, samples, share};
+use crate::accuracy::Accuracy;
+use crate::attr::Real;
+use crate::graph::{Graph, Value};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{ReduceKind, SoftmaxCrossEntropyWithLogits};
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `dlogits = (softmax(logits) sum(target) - target) dloss` along `axis`, the targets as
+    /// `softmax_cross_entropy_with_logits` makes them of `labels`; 0 in the rows that do not count.
+    ///
+    /// (C1) to (C5) are those of `softmax_cross_entropy_with_logits`.
+    /// (C6) `dloss` has the type of the loss.
+    /// Half precision computes in f32.
+    softmax_cross_entropy_backward: SoftmaxCrossEntropyBackward(logits, labels, dloss) -> dlogits {
+        /// Axis of the classes.
+        axis: usize,
+        /// Label of the rows that do not count.
+        ignore_index: Option<i64>,
+        /// Part of the target that goes to all classes alike.
+        label_smoothing: Real,
+    }
+}
+
+impl OpSpec for SoftmaxCrossEntropyBackward {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> =
+        Batch::Shift(|op, _| SoftmaxCrossEntropyBackward { axis: op.axis + 1, ..op.clone() });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let Self { axis, ignore_index, label_smoothing } = self.clone();
+        let forward = SoftmaxCrossEntropyWithLogits { axis, ignore_index, label_smoothing };
+        let loss = forward.infer(&operands[..2])?;
+        require!("C6", loss[0] == *operands[2], "dloss is {}, expected {}", operands[2], loss[0]);
+        Ok(vec![operands[0].clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 64 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        samples(true, |axis, ignore_index, label_smoothing| SoftmaxCrossEntropyBackward {
+            axis,
+            ignore_index,
+            label_smoothing,
+        })
+    }
+}
+
+impl SoftmaxCrossEntropyBackward {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let (ty, labels) = (g.ty(operands[0]).clone(), operands[1]);
+        let (logits, dloss) = (g.accumulation_cast(operands[0]), g.accumulation_cast(operands[2]));
+        let softmax = g.softmax(logits, self.axis);
+        let dtype = g.ty(softmax).dtype;
+        let is_ignored = ignored(g, labels, self.ignore_index);
+        let classes = ty.shape[self.axis].clone();
+        let soft = g.ty(labels).dtype.is_float();
+        let mut targets = if soft {
+            g.accumulation_cast(labels)
+        } else {
+            let class = counted(g, labels, is_ignored);
+            g.one_hot(class, classes.clone(), self.axis, dtype)
+        };
+        if self.label_smoothing.0 > 0.0 {
+            let kept = g.scalar(dtype, 1.0 - self.label_smoothing.0);
+            let shared = share(g, dtype, self.label_smoothing.0, &classes);
+            let own = g.mul(targets, kept);
+            targets = g.add(own, shared);
+        }
+        let mass = match soft {
+            true => {
+                let sum = g.reduce(targets, ReduceKind::Sum, vec![self.axis], true);
+                g.mul(softmax, sum)
+            }
+            false => softmax,
+        };
+        let slope = g.sub(mass, targets);
+        let zero = g.scalar(dtype, 0.0);
+        let dloss = is_ignored.map_or(dloss, |ignored| g.r#where(ignored, zero, dloss));
+        let dloss = g.unsqueeze(dloss, self.axis as i64);
+        let dlogits = g.mul(slope, dloss);
+        vec![g.cast_to(dlogits, ty.dtype)]
+    }
+}

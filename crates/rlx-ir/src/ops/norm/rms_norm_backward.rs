@@ -1,0 +1,80 @@
+//! `rms_norm_backward`: the derivatives of [`RmsNorm`](crate::ops::RmsNorm), in one pass.
+
+use crate::accuracy::Accuracy;
+use crate::attr::Real;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::normalise::{Centre, Standard, check_backward, offset};
+use crate::shape::TensorType;
+
+op! {
+    /// The derivatives by `x`, `gamma` and `beta` of `rms_norm` whose result has the derivative `dy`. With `n` the
+    /// normalised `x`, `s` its factor `1 / sqrt(mean(x x) + eps)` and `d = dy gamma`:
+    /// `dx = s (d - n mean(d n))`, `dgamma = sum dy n`, `dbeta = sum dy`.
+    ///
+    /// `gamma` and the last two results have the extents of `x` along `axes`; without `gamma` it counts as 1.
+    /// (C1) `x` has a float dtype.
+    /// (C2) `axes` are axes of `x`, strictly increasing, at least one.
+    /// (C3) `dy` has the type of `x`, `gamma` its dtype and one dim per axis of `axes`.
+    /// (C4) `eps` is finite and not negative.
+    /// With `unit_offset`, `gamma` is stored minus one. Half precision computes in f32.
+    rms_norm_backward: RmsNormBackward(x, dy)[gamma] -> [dx, dgamma, dbeta] {
+        /// Axes of one group.
+        axes: Vec<usize>,
+        /// Added to the mean square.
+        eps: Real,
+        /// Is `gamma` stored minus one?
+        unit_offset: bool,
+    }
+}
+
+impl OpSpec for RmsNormBackward {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        check_backward(["C1", "C2", "C3", "C4"], &self.axes, self.eps.0, operands)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 256 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], axes: &[usize], gamma, dtype| {
+            let op = RmsNormBackward {
+                axes: axes.to_vec(),
+                eps: Real(1e-5),
+                unit_offset: gamma && dims.len() > 2,
+                gamma,
+            };
+            let parameter: Vec<usize> = axes.iter().map(|&axis| dims[axis]).collect();
+            let parameter = gamma.then(|| TensorType::new(dtype, parameter.as_slice()));
+            Sample::new(
+                op,
+                [TensorType::new(dtype, dims), TensorType::new(dtype, dims)].into_iter().chain(parameter),
+            )
+        };
+        vec![
+            sample(&[3, 8], &[1], true, DType::F32),
+            sample(&[2, 3, 5], &[1, 2], true, DType::F64),
+            sample(&[2, 3, 5], &[1], false, DType::F32),
+            sample(&[2, 7], &[1], true, DType::BF16),
+            sample(&[2, 7], &[0, 1], false, DType::F16),
+            sample(&[0, 4], &[1], true, DType::F32),
+            sample(&[2, 0], &[1], true, DType::F32),
+        ]
+    }
+}
+
+impl RmsNormBackward {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let standard = Standard { axes: &self.axes, eps: self.eps.0, centre: Centre::Zero };
+        let gamma = operands.get(2).map(|&gamma| offset(g, gamma, self.unit_offset));
+        standard.backward(g, operands[0], operands[1], gamma)
+    }
+}
