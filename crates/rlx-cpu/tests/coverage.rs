@@ -10,18 +10,7 @@ use rlx_opt::CompileOptions;
 use std::collections::BTreeSet;
 
 /// The kinds of samples with complex operands or results that no kernel computes.
-const COMPLEX: [&str; 10] = [
-    "binary",
-    "cast",
-    "compare",
-    "dot_general",
-    "matmul",
-    "scatter_add",
-    "scatter_elements",
-    "scatter_nd",
-    "trilu",
-    "where",
-];
+const COMPLEX: [&str; 5] = ["dot_general", "matmul", "scatter_add", "scatter_elements", "scatter_nd"];
 
 #[test]
 fn only_complex_arithmetic_runs_through_the_reference() {

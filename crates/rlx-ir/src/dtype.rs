@@ -145,6 +145,24 @@ impl DType {
         matches!(self.class(), DTypeClass::Complex)
     }
 
+    /// The dtype of the parts of a complex dtype; any other is its own.
+    pub const fn real(self) -> DType {
+        match self {
+            DType::C64 => DType::F32,
+            DType::C128 => DType::F64,
+            other => other,
+        }
+    }
+
+    /// The complex dtype with parts of this one: of `f32` and `f64`.
+    pub const fn complex(self) -> Option<DType> {
+        match self {
+            DType::F32 => Some(DType::C64),
+            DType::F64 => Some(DType::C128),
+            _ => None,
+        }
+    }
+
     /// Has no element addressable on its own: sub-byte or block-quantised.
     pub const fn is_storage_only(self) -> bool {
         self.block_bits() < 8 || self.block_elements() > 1

@@ -31,6 +31,14 @@ impl Graph {
         }
     }
 
+    /// `x` times a number, in the dtype of `x`.
+    #[track_caller]
+    pub fn scaled(&mut self, x: Value, factor: f64) -> Value {
+        let Some(dtype) = self.try_ty(x).map(|ty| ty.dtype) else { return Value::POISON };
+        let factor = self.scalar(dtype, factor);
+        self.mul(x, factor)
+    }
+
     /// The extent as a rank-0 value: a constant, or ones counted at run time.
     #[track_caller]
     pub fn extent(&mut self, dtype: DType, dim: &Dim) -> Value {

@@ -132,6 +132,12 @@ scalar_ops! {
     Cast "cast" 1,
     /// The same bits under another dtype of the same width.
     Bitcast "bitcast" 1,
+    /// Real part of a complex number.
+    Real "real" 1,
+    /// Imaginary part of a complex number.
+    Imag "imag" 1,
+    /// The complex number of a real and an imaginary part.
+    Complex "complex" 2,
 }
 
 impl ScalarOp {
@@ -239,6 +245,18 @@ impl ScalarProgram {
     pub fn binary(&mut self, op: ScalarOp, a: ScalarValue, b: ScalarValue) -> ScalarValue {
         let dtype = if op.is_compare() { DType::Bool } else { self.dtype(a) };
         self.push(ScalarKind::Op(op), &[a, b], dtype)
+    }
+
+    /// The real (imaginary) part of a complex value.
+    pub fn part(&mut self, op: ScalarOp, z: ScalarValue) -> ScalarValue {
+        let dtype = self.dtype(z).real();
+        self.push(ScalarKind::Op(op), &[z], dtype)
+    }
+
+    /// The complex value of two real ones, of a dtype that has a complex form.
+    pub fn complex(&mut self, re: ScalarValue, im: ScalarValue) -> ScalarValue {
+        let dtype = self.dtype(re).complex().unwrap_or(DType::C128);
+        self.push(ScalarKind::Op(ScalarOp::Complex), &[re, im], dtype)
     }
 
     /// `condition ? yes : no`.
@@ -386,6 +404,8 @@ fn instr_problem(instr: &ScalarInstr, args: &[DType]) -> Option<String> {
         S::Bitcast => {
             args[0].block_bits() == out.block_bits() && args[0] != DType::Bool && out != DType::Bool
         }
+        S::Real | S::Imag => args[0].is_complex() && out == args[0].real(),
+        S::Complex => args[0] == args[1] && out.is_complex() && out.real() == args[0],
         S::Select => args[0] == DType::Bool && args[1] == args[2] && out == args[1],
         S::And | S::Or | S::Xor => {
             args[0] == args[1] && out == args[0] && (out.is_int() || out == DType::Bool)
@@ -427,6 +447,14 @@ fn eval_op(op: ScalarOp, from: DType, to: DType, args: &[Number]) -> Number {
             let mut bytes = [0u8; 16];
             encode(from, args[0].cast(from), &mut bytes);
             return decode(to, &bytes);
+        }
+        ScalarOp::Real | ScalarOp::Imag => {
+            let Number::Complex(re, im) = args[0] else { return Number::Float(f64::NAN) };
+            return Number::Float(if op == ScalarOp::Real { re } else { im });
+        }
+        ScalarOp::Complex => {
+            let part = |number: Number| number.as_f64().unwrap_or(f64::NAN);
+            return Number::Complex(part(args[0]), part(args[1]));
         }
         _ => {}
     }

@@ -122,6 +122,11 @@ impl ScalarProgram {
         match (op, args, t) {
             (S::Cast, ..) => t[0].map(|t| self.cast(t, self.dtype(y))),
             (S::Neg, ..) => self.negated(t[0]),
+            (S::Real | S::Imag, ..) => t[0].map(|t| self.part(op, t)),
+            (S::Complex, ..) => {
+                let zero = self.constant(self.dtype(y).real(), 0.0);
+                Some(self.complex(t[0].unwrap_or(zero), t[1].unwrap_or(zero)))
+            }
             (S::Select, ..) => self.chosen(args[0], t[1], t[2]),
             (S::Add, ..) => self.sum(t[0], t[1]),
             (S::Sub, _, &[ta, Some(tb)]) => Some(match ta {

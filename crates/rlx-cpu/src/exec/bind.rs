@@ -6,6 +6,7 @@
 //! left runs through the reference evaluation. So any module that verifies
 //! runs here, whatever capabilities it was compiled for.
 
+use super::complex::{Parts, parts_of};
 use super::conv::ConvStep;
 use super::copy::CopyStep;
 use super::matmul::{self, Elements, Finish, MatmulStep, PackWork, RightOperand, takes_region};
@@ -198,6 +199,9 @@ impl Binder<'_> {
         outputs: &[View],
         origin: &str,
     ) -> Result<(), DriverError> {
+        if let Some(parts) = Parts::of(&epilogue.program) {
+            return self.complex_region(parts, epilogue, anchor, outputs, origin);
+        }
         let outputs = outputs.iter().map(|view| self.view(view)).collect::<Result<Vec<_>, _>>()?;
         if outputs.iter().all(|view| view.dims.contains(&0)) {
             return Ok(());
@@ -226,6 +230,39 @@ impl Binder<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A region of complex numbers as one of their parts, which are then brought together.
+    fn complex_region(
+        &mut self,
+        parts: Parts,
+        epilogue: &Epilogue,
+        anchor: Option<&View>,
+        outputs: &[View],
+        origin: &str,
+    ) -> Result<(), DriverError> {
+        let mut inputs = vec![];
+        for input in &epilogue.inputs {
+            match (input, anchor) {
+                (EpilogueInput::View(view), _) | (EpilogueInput::Anchor, Some(view)) => {
+                    inputs.extend(parts_of(view).into_iter().map(EpilogueInput::View));
+                }
+                (EpilogueInput::Anchor, None) => inputs.push(EpilogueInput::Anchor),
+            }
+        }
+        let (mut targets, mut joined) = (vec![], vec![]);
+        for view in outputs {
+            for part in parts_of(view) {
+                if view.dtype.is_complex() {
+                    targets.push(self.workspace(&part.ty())?);
+                    joined.push((targets[targets.len() - 1].clone(), part));
+                } else {
+                    targets.push(part);
+                }
+            }
+        }
+        self.region(&Epilogue { program: parts.program, inputs }, None, &targets, origin)?;
+        joined.iter().try_for_each(|(from, to)| self.convert(from, to, origin))
     }
 
     /// A product on the GEMM kernels; `false` for a step that they do not take.

@@ -4,11 +4,13 @@ mod attention;
 mod backend;
 mod bind;
 mod capabilities;
+mod complex;
 #[allow(unsafe_code)]
 mod conv;
 mod copy;
 #[allow(unsafe_code)]
 mod executable;
+mod fft;
 mod fold;
 mod index;
 mod lines;

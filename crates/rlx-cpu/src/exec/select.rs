@@ -1,6 +1,7 @@
 //! Which kernel runs an anchor whose operands lie as they do.
 
 use super::attention::AttentionStep;
+use super::fft::fft_step;
 use super::fold::FoldStep;
 use super::index::IndexStep;
 use super::lines::LineStep;
@@ -55,6 +56,7 @@ pub fn select(site: &Site<'_>, context: Context<'_>) -> Option<Box<dyn Work>> {
         Op::Gather(_) | Op::GatherNd(_) | Op::GatherElements(_) | Op::DynamicSlice(_) => {
             IndexStep::new(site.op, operands, &site.outputs[0]).map(boxed)
         }
+        Op::Fft(op) => fft_step(op, &operands[0], context),
         Op::Pool(op) => PoolStep::new(op, &operands[0], &site.outputs[0]).map(boxed),
         Op::Reduce(op) => FoldStep::new(op, &operands[0]).map(boxed),
         Op::Rope(op) => RopeStep::new(op, operands).map(boxed),

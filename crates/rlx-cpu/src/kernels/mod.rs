@@ -15,6 +15,7 @@ pub mod convert;
 #[allow(unsafe_code)]
 pub mod copy;
 mod error;
+pub mod fft;
 pub mod fold;
 #[allow(unsafe_code)]
 pub mod gemm;

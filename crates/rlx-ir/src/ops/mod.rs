@@ -17,6 +17,7 @@ use crate::shape::TensorType;
 use crate::value_range::ValueRange;
 
 mod addressing;
+mod complex_parts;
 mod cumulative;
 mod cumulative_derivative;
 mod fused_layers;
@@ -41,6 +42,7 @@ pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
 pub use shape::pad::PadMode;
 pub use shared::*;
+pub use spectra::fft::FftNorm;
 pub use window::WindowAxis;
 
 macro_rules! ops {
@@ -176,6 +178,15 @@ ops! {
         fused_transformer_layer::FusedTransformerLayer,
         fused_residual_ln::FusedResidualLN,
         fused_residual_rms_norm::FusedResidualRmsNorm,
+    }
+    spectra {
+        real::Real,
+        imag::Imag,
+        complex::Complex,
+        conjugate::Conjugate,
+        complex_norm_sq::ComplexNormSq,
+        complex_norm_sq_backward::ComplexNormSqBackward,
+        fft::Fft,
     }
     attention {
         attention::Attention,

@@ -297,6 +297,7 @@ fn element(graph: &Graph, node: &Node) -> Option<Element> {
 fn is_cheap(op: ScalarOp) -> bool {
     use ScalarOp as S;
     let picks = matches!(op, S::Neg | S::Abs | S::Not | S::Max | S::Min | S::Select | S::Cast | S::Bitcast);
+    let picks = picks || matches!(op, S::Real | S::Imag | S::Complex);
     let integer = matches!(op, S::And | S::Or | S::Xor | S::Shl | S::Shr);
     picks || integer || matches!(op, S::Add | S::Sub | S::Mul) || op.is_compare()
 }

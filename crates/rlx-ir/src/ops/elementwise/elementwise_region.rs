@@ -99,7 +99,8 @@ fn is_exact(kind: ScalarKind, dtype: DType) -> bool {
     use ScalarOp as S;
     let ScalarKind::Op(op) = kind else { return true };
     let picks = matches!(op, S::Neg | S::Abs | S::Sign | S::Max | S::Min | S::Select | S::Cast | S::Bitcast)
-        || matches!(op, S::Floor | S::Ceil | S::Trunc | S::Round | S::Not);
+        || matches!(op, S::Floor | S::Ceil | S::Trunc | S::Round | S::Not)
+        || matches!(op, S::Real | S::Imag | S::Complex);
     picks || op.is_compare() || !(dtype.is_float() || dtype.is_complex())
 }
 

@@ -1,0 +1,54 @@
+//! `complex_norm_sq_backward`: the gradient of squared magnitudes.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::broadcast_shapes;
+use crate::ops::complex_parts::check_complex;
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `dz = dy z`: Wirtinger's gradient `dL / d conj(z)` of a real `L` that depends on `|z|^2`, whose
+    /// derivative by that is `dy`.
+    ///
+    /// (C1) `z` has a complex dtype.
+    /// (C2) `dy` has the dtype of its parts, and the shapes broadcast.
+    complex_norm_sq_backward: ComplexNormSqBackward(z, dy) -> dz {}
+}
+
+impl OpSpec for ComplexNormSqBackward {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (z, dy) = (operands[0], operands[1]);
+        check_complex("C1", z)?;
+        require!("C2", dy.dtype == z.dtype.real(), "`dy` is {dy} and `z` is {z}");
+        Ok(vec![TensorType::new(z.dtype, broadcast_shapes("C2", operands)?)])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Approx { ulp: 2.0 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dtype: DType, dims: &[usize]| {
+            let operands = [TensorType::new(dtype, dims), TensorType::new(dtype.real(), dims)];
+            Sample::new(ComplexNormSqBackward {}, operands)
+        };
+        vec![sample(DType::C64, &[2, 3]), sample(DType::C128, &[4]), sample(DType::C64, &[0])]
+    }
+}
+
+impl ComplexNormSqBackward {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let (z, dy) = (operands[0], operands[1]);
+        let (re, im) = (g.real(z), g.imag(z));
+        let (re, im) = (g.mul(re, dy), g.mul(im, dy));
+        vec![g.complex(re, im)]
+    }
+}

@@ -1,0 +1,39 @@
+//! `real`: real parts.
+
+use crate::accuracy::Accuracy;
+use crate::op;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::complex_parts::{complex_samples, real_like};
+use crate::scalar::ScalarOp;
+use crate::shape::TensorType;
+
+op! {
+    /// The real part of every element of `z`.
+    ///
+    /// (C1) `z` has a complex dtype; the result has the dtype of its parts.
+    real: Real(z) -> re {}
+}
+
+impl OpSpec for Real {
+    const MEANING: Meaning<Self> = Meaning::scalar(|_, p, args| vec![p.part(ScalarOp::Real, args[0])]);
+    // `Re z = (z + conj z) / 2`.
+    const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
+        let halved = g.scaled(given.cotangent(), 0.5);
+        let zeros = g.zeros_like(halved);
+        Ok(vec![Some(g.complex(halved, zeros))])
+    });
+    const JVP: Jvp<Self> = Jvp::Linear;
+    const BATCH: Batch<Self> = Batch::elementwise();
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        real_like("C1", operands)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        complex_samples(Real {})
+    }
+}
