@@ -45,4 +45,4 @@ mod transforms;
 
 pub use batch::{Batching, vmap};
 pub use error::AutodiffError;
-pub use transforms::{checkpointed, grad, hvp, jvp, value_and_grad, vjp};
+pub use transforms::{by_block, checkpointed, grad, hvp, jvp, value_and_grad, vjp};

@@ -65,6 +65,14 @@ pub fn vjp(graph: &Graph, outputs: &[&str], with_respect_to: &[&str]) -> Result<
     finished(built)
 }
 
+/// Segments for [`checkpointed`] by block: the nodes of block `PREFIX.N`, and of blocks in it, have the number `N`.
+///
+/// A policy is a condition more: leaving out the nodes that are dear to compute, products say, keeps their results.
+pub fn by_block(prefix: &str) -> impl Fn(NodeId, &Node) -> Option<usize> {
+    let start = format!("{prefix}.");
+    move |_, node| node.origin.path.strip_prefix(&start)?.split('.').next()?.parse().ok()
+}
+
 type Named = Vec<(String, Value)>;
 
 fn named(outputs: &[Output]) -> Named {

@@ -1,50 +1,18 @@
 //! Values and gradients of composite functions against an independent oracle.
 //!
-//! `tests/golden/*.rlx` holds graphs in the text form, made by a recipe in
-//! `recipes/`: functions of inputs `x0`, `x1`, .. with the output `y`. Beside it
-//! stand constants: `feed:NAME` for each input, `expected:y`, and
-//! `expected:grad:NAME`.
+//! What the golden file holds is said in `support`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use rlx_autodiff::{hvp, value_and_grad};
+use rlx_ir::Literal;
 use rlx_ir::interpret::{Tensors, evaluate};
-use rlx_ir::text::parse_graph;
-use rlx_ir::{Graph, Literal, Op};
-use std::collections::BTreeMap;
+
+mod support;
+use support::{Golden, golden};
 
 /// Largest relative error in f64, of values and gradients.
 const TOLERANCE: f64 = 1e-9;
-
-struct Golden {
-    graph: Graph,
-    feeds: Tensors,
-    expected: BTreeMap<String, Literal>,
-}
-
-/// Every function of the golden file, its outputs that are constants taken away.
-fn golden() -> Vec<Golden> {
-    let text = include_str!("golden/gradients.rlx");
-    let parts = text.split("rlx 1\n").filter(|part| !part.trim().is_empty());
-    let parsed = parts.map(|part| {
-        let mut graph = parse_graph(&format!("rlx 1\n{part}")).unwrap();
-        let (mut feeds, mut expected, mut outputs) = (Tensors::new(), BTreeMap::new(), vec![]);
-        for output in graph.outputs() {
-            let constant = || match graph.op(output.value) {
-                Op::Constant(constant) => constant.value.clone(),
-                other => panic!("{} is {other:?}", output.name),
-            };
-            match (output.name.strip_prefix("feed:"), output.name.strip_prefix("expected:")) {
-                (Some(name), _) => drop(feeds.insert(name.to_string(), constant())),
-                (_, Some(name)) => drop(expected.insert(name.to_string(), constant())),
-                _ => outputs.push((output.name.clone(), output.value)),
-            }
-        }
-        graph.set_outputs(outputs);
-        Golden { graph, feeds, expected }
-    });
-    parsed.collect()
-}
 
 fn near(a: f64, b: f64, scale: f64) -> bool {
     (a - b).abs() <= TOLERANCE * scale.max(1.0)

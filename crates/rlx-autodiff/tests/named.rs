@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use rlx_autodiff::{AutodiffError, Batching, checkpointed, grad, hvp, jvp, value_and_grad, vjp, vmap};
+use rlx_autodiff::{
+    AutodiffError, Batching, by_block, checkpointed, grad, hvp, jvp, value_and_grad, vjp, vmap,
+};
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::ops::{Attention, AttentionOperands, MaskKind, Op, ReduceKind};
 use rlx_ir::{DType, Dim, Graph, Literal, OpKind, Shape, TensorType, Value};
@@ -276,8 +278,7 @@ fn checkpoints_compute_again_and_are_not_merged() {
     let graph = g.finish().unwrap();
     let names = ["x", "w0", "w1", "w2"];
     let plain = value_and_grad(&graph, "y", &names).unwrap();
-    let layer = |_, node: &rlx_ir::Node| node.origin.path.strip_prefix("layers.")?.parse().ok();
-    let lean = checkpointed(&graph, "y", &names, layer).unwrap();
+    let lean = checkpointed(&graph, "y", &names, by_block("layers")).unwrap();
     let mut feeds = Tensors::new();
     for (index, name) in names.iter().enumerate() {
         let values: Vec<f64> = (0..4).map(|at| (index as f64 - 1.3) * 0.3 + f64::from(at) * 0.1).collect();
@@ -287,6 +288,12 @@ fn checkpoints_compute_again_and_are_not_merged() {
     // Three forwards, six backwards, and the three products that are computed again.
     assert_eq!(different(&plain, OpKind::MatMul), 9);
     assert_eq!(different(&lean, OpKind::MatMul), 12);
+    // A policy that keeps the products computes the rest again.
+    let kept = checkpointed(&graph, "y", &names, |id, node| {
+        by_block("layers")(id, node).filter(|_| node.op.kind() != OpKind::MatMul)
+    });
+    let kept = kept.unwrap();
+    assert_eq!((different(&kept, OpKind::MatMul), different(&kept, OpKind::Activation)), (9, 6));
     // What a layer computes is not used by another layer's derivative, but behind a barrier.
     assert!(different(&lean, OpKind::Barrier) >= 3);
 }
