@@ -12,6 +12,7 @@ const REFUSED: &[&str] = &[
     "kernels do not compute c128 here",
     "kernels do not compute c64 here",
     "kernels do not compute f64 here",
+    "kernels do not read storage-only dtypes here",
 ];
 
 fn check(options: &CompileOptions) {

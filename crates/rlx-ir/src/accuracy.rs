@@ -67,6 +67,11 @@ pub fn compare(
         return Err(format!("type {} where {} is expected", actual.ty(), expected.ty()));
     }
     let dtype = expected.dtype();
+    if dtype.block_elements() > 1 {
+        let pairs = actual.bytes().iter().zip(expected.bytes());
+        let off = pairs.enumerate().find(|(_, (a, e))| a != e);
+        return off.map_or(Ok(()), |(at, (a, e))| Err(format!("byte {at} is {a:#x}, expected {e:#x}")));
+    }
     let largest =
         expected.to_f64s().into_iter().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
     for index in 0..expected.len() {

@@ -132,6 +132,8 @@ pub enum Vjp<O> {
     /// Graph code that needs results which the op gives only in another form. That form takes the same
     /// operands; its first results are those of the op.
     Saving(fn(&O) -> O, VjpRule<O>),
+    /// Graph code for what training wants in place of a derivative that is zero almost everywhere.
+    Surrogate(VjpRule<O>),
     /// That of its decomposition.
     ViaDecomposition,
     /// There is none, and why.
@@ -229,7 +231,7 @@ impl<'a> BoundVjp<'a> {
         };
         match O::VJP {
             Vjp::Scalar => BoundVjp::Scalar,
-            Vjp::Rule(rule) => BoundVjp::Rule(bind(rule)),
+            Vjp::Rule(rule) | Vjp::Surrogate(rule) => BoundVjp::Rule(bind(rule)),
             Vjp::Saving(form, rule) => BoundVjp::Saving(form(op).into(), bind(rule)),
             Vjp::ViaDecomposition => BoundVjp::ViaDecomposition,
             Vjp::None(why) => BoundVjp::None(why),
@@ -297,6 +299,7 @@ impl Judgements {
             vjp: match O::VJP {
                 Vjp::Scalar => Judgement::Is("scalar"),
                 Vjp::Rule(_) | Vjp::Saving(..) => Judgement::Is("rule"),
+                Vjp::Surrogate(_) => Judgement::Is("surrogate"),
                 Vjp::ViaDecomposition => Judgement::Is("decomposition"),
                 Vjp::None(why) => Judgement::No(why),
             },

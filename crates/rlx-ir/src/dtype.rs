@@ -122,6 +122,10 @@ dtypes! {
     Iq4Nl "iq4_nl" Block 144/32,
     /// GGUF `IQ4_XS`: 256 elements, 136 bytes.
     Iq4Xs "iq4_xs" Block 1088/256,
+    /// GGUF `MXFP4`: 32 elements, 17 bytes.
+    Mxfp4 "mxfp4" Block 136/32,
+    /// GGUF `NVFP4`: 64 elements, 36 bytes.
+    Nvfp4 "nvfp4" Block 288/64,
 }
 
 impl DType {
@@ -166,6 +170,14 @@ impl DType {
     /// Has no element addressable on its own: sub-byte or block-quantised.
     pub const fn is_storage_only(self) -> bool {
         self.block_bits() < 8 || self.block_elements() > 1
+    }
+
+    /// Elements and bytes of the smallest part of a tensor that stands alone: a block, a byte or an element.
+    pub const fn storage_unit(self) -> (usize, usize) {
+        match self.block_bits() {
+            bits if bits < 8 => (8 / bits, 1),
+            bits => (self.block_elements(), bits / 8),
+        }
     }
 
     /// Bytes of one element; `None` for storage-only types.

@@ -7,6 +7,7 @@
 
 pub mod accuracy;
 pub mod attr;
+pub mod block_format;
 mod builder;
 pub mod derive;
 pub mod diagnostic;

@@ -193,6 +193,9 @@ impl Literal {
     /// Element at row-major position `index` (NaN for block formats, and 0 past the end is never read).
     pub fn number(&self, index: usize) -> Number {
         let bits = self.dtype.block_bits();
+        if self.dtype.block_elements() > 1 {
+            return Number::Float(f64::NAN);
+        }
         if bits < 8 {
             let per_byte = 8 / bits;
             let mask = (1u8 << bits) - 1;

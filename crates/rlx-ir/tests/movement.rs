@@ -117,7 +117,8 @@ fn rearrangements_refuse_what_does_not_fit() {
 fn indexing_refuses_what_does_not_fit() {
     refuses("C1", Gather { axis: 2 }, &[f32s([2, 2]), i64s([1])]);
     refuses("C2", Gather { axis: 0 }, &[f32s([2, 2]), f32s([1])]);
-    refuses("C3", Gather { axis: 0 }, &[TensorType::new(DType::Q4_0, [2usize, 32]), i64s([1])]);
+    refuses("C3", Gather { axis: 1 }, &[TensorType::new(DType::Q4_0, [2usize, 32]), i64s([1])]);
+    refuses("C3", Gather { axis: 0 }, &[TensorType::new(DType::Q4_0, [2usize, 48]), i64s([1])]);
     refuses("C1", GatherElements { axis: 0 }, &[f32s([2, 2]), i64s([2])]);
     refuses("C3", GatherElements { axis: 0 }, &[f32s([2, 2]), i64s([2, 3])]);
     refuses("C1", GatherNd { batch_dims: usize::MAX }, &[f32s([2, 2]), i64s([2, 1])]);

@@ -143,8 +143,15 @@ impl IndexStep {
     /// The kernel for `op`, if its operands lie as it needs them. The first operand of an update
     /// is the result; others are in read slices by their number.
     pub fn new(op: &Op, operands: &[BoundView], output: &BoundView) -> Option<IndexStep> {
-        let moved = &operands[0];
-        moved.dtype.size_of()?;
+        let rows;
+        let moved = match (op, operands[0].dtype.size_of()) {
+            (_, Some(_)) => &operands[0],
+            (Op::Gather(_), None) => {
+                rows = in_bytes(&operands[0])?;
+                &rows
+            }
+            _ => return None,
+        };
         let index_slot = match op {
             Op::Gather(_) | Op::GatherNd(_) | Op::GatherElements(_) | Op::DynamicSlice(_) => 1,
             Op::ScatterNd(_) | Op::ScatterAdd(_) | Op::ScatterElements(_) => 1,
@@ -190,6 +197,16 @@ impl IndexStep {
         };
         Some(IndexStep { indices, movement, dtype: moved.dtype })
     }
+}
+
+/// A dense view of whole blocks (or bytes) as the bytes they are.
+fn in_bytes(view: &BoundView) -> Option<BoundView> {
+    let (elements, bytes) = view.dtype.storage_unit();
+    let (last, lead) = view.dims.split_last()?;
+    let dims = [lead, &[last / elements * bytes]].concat();
+    let strides = (0..dims.len()).map(|axis| dims[axis + 1..].iter().product::<usize>() as isize).collect();
+    let raw = BoundView { dtype: DType::U8, dims, strides, ..view.clone() };
+    (view.is_dense() && view.offset == 0).then_some(raw)
 }
 
 /// One index for each slice along `axis`: vectors are numbered by what lies before the axis,

@@ -12,6 +12,7 @@ mod copy;
 mod executable;
 mod fft;
 mod fold;
+mod grouped;
 mod index;
 mod lines;
 #[allow(unsafe_code)]
@@ -25,6 +26,7 @@ mod rope;
 mod rows;
 mod select;
 mod steps;
+mod storage;
 mod tape;
 mod times;
 mod view;

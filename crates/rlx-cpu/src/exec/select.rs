@@ -3,6 +3,7 @@
 use super::attention::AttentionStep;
 use super::fft::fft_step;
 use super::fold::FoldStep;
+use super::grouped::GroupedStep;
 use super::index::IndexStep;
 use super::lines::LineStep;
 use super::memory::StepSpans;
@@ -10,6 +11,7 @@ use super::pool::PoolStep;
 use super::region::Source;
 use super::rope::RopeStep;
 use super::rows::RowStep;
+use super::storage::StorageStep;
 use super::view::BoundView;
 use super::work::Work;
 use crate::kernels::Context;
@@ -57,6 +59,10 @@ pub fn select(site: &Site<'_>, context: Context<'_>) -> Option<Box<dyn Work>> {
             IndexStep::new(site.op, operands, &site.outputs[0]).map(boxed)
         }
         Op::Fft(op) => fft_step(op, &operands[0], context),
+        Op::DecodeStorage(_) | Op::EncodeStorage(_) => {
+            StorageStep::new(&operands[0], &site.outputs[0]).map(boxed)
+        }
+        Op::GroupedMatMul(op) => GroupedStep::new(op, operands, context).map(boxed),
         Op::Pool(op) => PoolStep::new(op, &operands[0], &site.outputs[0]).map(boxed),
         Op::Reduce(op) => FoldStep::new(op, &operands[0]).map(boxed),
         Op::Rope(op) => RopeStep::new(op, operands).map(boxed),

@@ -24,6 +24,7 @@ mod fused_layers;
 mod fused_residual;
 mod normalise;
 mod ordering;
+mod quantisation;
 mod shared;
 mod window;
 pub use addressing::*;
@@ -36,8 +37,10 @@ pub use elementwise::activation::ActivationKind;
 pub use elementwise::binary::BinaryKind;
 pub use elementwise::compare::CompareKind;
 pub use fused::fused_transformer_layer::NormPosition;
+pub use quantisation::check_whole_units;
 pub use index::dynamic_update_slice::axes_to_front;
 pub use index::scatter_nd::{ScatterKind, check_vectors, vector_range, whole_vectors};
+pub use quantised::fake_quantize::{ScaleMode, StraightThrough};
 pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
 pub use shape::pad::PadMode;
@@ -197,6 +200,22 @@ ops! {
     loss {
         softmax_cross_entropy_with_logits::SoftmaxCrossEntropyWithLogits,
         softmax_cross_entropy_backward::SoftmaxCrossEntropyBackward,
+    }
+    quantised {
+        decode_storage::DecodeStorage,
+        encode_storage::EncodeStorage,
+        dequantize::Dequantize,
+        quantize::Quantize,
+        dequant_matmul::DequantMatMul,
+        qmatmul::QMatMul,
+        qconv2d::QConv2d,
+        fake_quantize::FakeQuantize,
+        fake_quantize_backward::FakeQuantizeBackward,
+    }
+    experts {
+        grouped_matmul::GroupedMatMul,
+        dequant_grouped_matmul::DequantGroupedMatMul,
+        dequant_moe_weights::DequantMoEWeights,
     }
     conv {
         conv::Conv,

@@ -24,7 +24,10 @@ fn computes(dtype: DType, wide: Wide) -> Claim {
         Some(Scalar::I64 | Scalar::U64) => wide.long,
         Some(_) => true,
     };
-    Claim::when(has, || format!("kernels do not compute {dtype} here"))
+    Claim::when(has, || match dtype.is_storage_only() {
+        true => "kernels do not read storage-only dtypes here".into(),
+        false => format!("kernels do not compute {dtype} here"),
+    })
 }
 
 /// Is there a kernel for this op?

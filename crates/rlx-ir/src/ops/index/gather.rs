@@ -3,12 +3,12 @@
 use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op;
-use crate::op::{Batch, Batched, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_axis, check_index_dtype, row_major, select_elements};
+use crate::literal::{Literal, LiteralError};
+use crate::op::{Batch, Batched, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{check_axis, check_index_dtype, check_whole_units, row_major, select_elements};
 use crate::shape::{Shape, TensorType};
 use crate::value_range::{ValueRange, read_values};
+use crate::{op, require};
 
 op! {
     /// Slices of `table` along `axis`: the result's shape is `table[:axis] ++ indices ++ table[axis + 1:]`,
@@ -16,7 +16,8 @@ op! {
     ///
     /// (C1) `axis` is an axis of `table`.
     /// (C2) `indices` is i32, i64 or u32.
-    /// (C3) The table's dtype is not storage-only.
+    /// (C3) A table of a storage-only dtype gives whole rows: `axis` is not its last, and its rows are whole blocks (or
+    /// bytes). The result has that dtype too; `dequantize` leaves it.
     /// An index outside `[0, extent)` is a run-time fault; negative ones do not count from the end.
     gather: Gather(table, indices) -> y {
         /// The indexed axis.
@@ -38,7 +39,10 @@ impl OpSpec for Gather {
         let (table, indices) = (operands[0], operands[1]);
         check_axis("C1", self.axis, table)?;
         check_index_dtype("C2", "indices", indices)?;
-        check_addressable("C3", &operands[..1])?;
+        if table.dtype.is_storage_only() {
+            require!("C3", self.axis + 1 < table.rank(), "{table} is taken in rows, not along its last axis");
+            check_whole_units("C3", table)?;
+        }
         let dims = table.shape.dims();
         let dims = [&dims[..self.axis], indices.shape.dims(), &dims[self.axis + 1..]].concat();
         Ok(vec![TensorType::new(table.dtype, Shape::from(dims))])
@@ -62,6 +66,9 @@ impl OpSpec for Gather {
             sample(&[5, 2], DType::F32, &[0], DType::I64, 0),
             sample(&[2, 0, 3], DType::F32, &[0], DType::I64, 1),
             sample(&[3, 0], DType::C64, &[2], DType::I64, 0),
+            sample(&[4, 64], DType::Q4_0, &[3], DType::I32, 0),
+            sample(&[2, 3, 256], DType::Q6K, &[2, 2], DType::I64, 1),
+            sample(&[5, 6], DType::U4, &[4], DType::I64, 0),
         ]
     }
 }
@@ -72,10 +79,25 @@ impl Gather {
         let (axis, rank) = (self.axis, indices.dims().len());
         let rows = read_values(self, operands, 1)?;
         let dims = [&table.dims()[..axis], indices.dims(), &table.dims()[axis + 1..]].concat();
-        select_elements(table, &dims, |index| {
-            let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];
-            row_major(table.dims(), &[&index[..axis], &[row], &index[axis + rank..]].concat())
-        })
+        let select = |table: &Literal, dims: &[usize]| {
+            select_elements(table, dims, |index| {
+                let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];
+                row_major(table.dims(), &[&index[..axis], &[row], &index[axis + rank..]].concat())
+            })
+        };
+        if !table.dtype().is_storage_only() {
+            return select(table, &dims);
+        }
+        // Rows of whole blocks are rows of bytes.
+        let (elements, bytes) = table.dtype().storage_unit();
+        let in_bytes = |dims: &[usize]| match dims.split_last() {
+            Some((last, lead)) => [lead, &[last / elements * bytes]].concat(),
+            None => vec![],
+        };
+        let fault = |error: LiteralError| Fault(error.to_string());
+        let raw = Literal::from_bytes(DType::U8, &in_bytes(table.dims()), table.bytes()).map_err(fault)?;
+        let raw = select(&raw, &in_bytes(&dims))?;
+        Literal::from_bytes(table.dtype(), &dims, raw[0].bytes()).map(|y| vec![y]).map_err(fault)
     }
 }
 

@@ -1,0 +1,79 @@
+//! `dequant_grouped_matmul`: each row times the quantised matrix of its expert.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
+use crate::ops::quantisation::{dequantized, weight_samples};
+use crate::ops::{DequantMoEWeights, Dequantize, GroupedMatMul};
+use crate::shape::TensorType;
+use crate::value_range::ValueRange;
+
+op! {
+    /// `grouped_matmul(x, dequant_moe_weights(w), expert)`, the weights in the dtype of `x`.
+    ///
+    /// (C1) `w`, `scale`, `zero_point` and `block` satisfy the constraints of `dequantize`.
+    /// (C2) `x`, the dequantised weights and `expert` satisfy the constraints of `grouped_matmul`.
+    /// An expert outside `[0, E)` is a run-time fault.
+    dequant_grouped_matmul: DequantGroupedMatMul(x, w, expert)[scale, zero_point] -> y {
+        /// Extents of a block of `w`, one per axis; empty where scales broadcast.
+        block: Vec<usize>,
+        /// Is `w` given as [E, N, K]?
+        transpose_w: bool,
+    }
+}
+
+impl OpSpec for DequantGroupedMatMul {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose)
+        .checked(|_, types| vec![ValueRange::below(2, types[1].shape[0].clone())]);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let DequantMoEWeights { block, to, scale, zero_point } = self.weights(operands[0].dtype);
+        let op = Dequantize { block, to, scale, zero_point };
+        let weights = dequantized("C1", &op, &[&operands[1..2], &operands[3..]].concat())?;
+        let relabel = |violation: Violation| Violation { constraint: "C2", ..violation };
+        self.product().infer(&[operands[0], &weights, operands[2]]).map_err(relabel)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 256 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |rows: usize, dtype, (op, types): (Dequantize, Vec<TensorType>)| {
+            let Dequantize { block, scale, zero_point, .. } = op;
+            let dims = types[0].shape.as_static().unwrap_or_default();
+            let mut operands = vec![TensorType::new(dtype, [rows, dims[2]]), types[0].clone()];
+            operands.push(TensorType::new(DType::I32, [rows]));
+            operands.extend_from_slice(&types[1..]);
+            let op = DequantGroupedMatMul { block, transpose_w: true, scale, zero_point };
+            Sample::new(op, operands).fill(0, -1.0, 1.0).fill(2, 0.0, dims[0] as f64)
+        };
+        let all = |dims: &[usize]| weight_samples(dims, DType::F32).into_iter();
+        let mut samples: Vec<_> =
+            all(&[2, 3, 256]).step_by(2).map(|weight| sample(3, DType::F32, weight)).collect();
+        samples.extend(all(&[3, 2, 64]).skip(1).step_by(4).map(|weight| sample(5, DType::BF16, weight)));
+        samples.extend(all(&[3, 2, 32]).take(1).map(|weight| sample(0, DType::F32, weight)));
+        samples
+    }
+}
+
+impl DequantGroupedMatMul {
+    fn weights(&self, to: DType) -> DequantMoEWeights {
+        DequantMoEWeights { block: self.block.clone(), to, scale: self.scale, zero_point: self.zero_point }
+    }
+
+    fn product(&self) -> GroupedMatMul {
+        GroupedMatMul { transpose_w: self.transpose_w }
+    }
+
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let weights = self.weights(g.ty(operands[0]).dtype);
+        let weights = g.push(weights, &[&operands[1..2], &operands[3..]].concat());
+        vec![g.push(self.product(), &[operands[0], weights, operands[2]])]
+    }
+}

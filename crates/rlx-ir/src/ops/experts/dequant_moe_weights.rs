@@ -1,0 +1,61 @@
+//! `dequant_moe_weights`: a bank of quantised expert matrices as floats.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::Dequantize;
+use crate::ops::quantisation::{dequantized, weight_samples};
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `dequantize(w)` for a bank `w` of shape [E, K, N] or [E, N, K], in the dtype `to`.
+    ///
+    /// (C1) `w`, `scale`, `zero_point`, `block` and `to` satisfy the constraints of `dequantize`.
+    /// (C2) `w` has rank 3.
+    dequant_moe_weights: DequantMoEWeights(w)[scale, zero_point] -> y {
+        /// Extents of a block of `w`, one per axis; empty where scales broadcast.
+        block: Vec<usize>,
+        /// Dtype of the result.
+        to: DType,
+    }
+}
+
+impl OpSpec for DequantMoEWeights {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let weights = dequantized("C1", &self.dequantize(), operands)?;
+        require!("C2", weights.rank() == 3, "expected a matrix per expert, found {}", operands[0]);
+        Ok(vec![weights])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Approx { ulp: 2.0 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let all = [(&[2, 3, 256], DType::F32), (&[3, 2, 64], DType::BF16), (&[0, 2, 32], DType::F32)];
+        let weights =
+            all.iter().flat_map(|(dims, dtype)| weight_samples(&dims[..], *dtype).into_iter().step_by(3));
+        let sample = |(op, types): (Dequantize, Vec<TensorType>)| {
+            let Dequantize { block, to, scale, zero_point } = op;
+            Sample::new(DequantMoEWeights { block, to, scale, zero_point }, types)
+        };
+        weights.map(sample).collect()
+    }
+}
+
+impl DequantMoEWeights {
+    fn dequantize(&self) -> Dequantize {
+        Dequantize { block: self.block.clone(), to: self.to, scale: self.scale, zero_point: self.zero_point }
+    }
+
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        vec![g.push(self.dequantize(), operands)]
+    }
+}

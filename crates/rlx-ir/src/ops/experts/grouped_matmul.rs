@@ -1,0 +1,148 @@
+//! `grouped_matmul`: each row times the matrix of its expert.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::literal::Literal;
+use crate::number::Number;
+use crate::op::{
+    Backward, Batch, Batched, Derivatives, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp,
+};
+use crate::ops::{check_index_dtype, float_like, row_major, same_dtype};
+use crate::shape::TensorType;
+use crate::value_range::{ValueRange, read_values};
+use crate::{op, require};
+
+op! {
+    /// `y[i, n] = sum_k x[i, k] w[expert[i], k, n]`: `x` is [M, K], `w` is [E, K, N], or [E, N, K] with `transpose_w`,
+    /// and `expert` is [M]. A token that goes to several experts stands in several rows.
+    ///
+    /// (C1) `x` and `w` have one float dtype.
+    /// (C2) `x` has rank 2, `w` rank 3, `expert` rank 1.
+    /// (C3) The contracted extents agree, and `expert` has an entry per row.
+    /// (C4) `expert` is i32, i64 or u32.
+    /// An expert outside `[0, E)` is a run-time fault. Half-precision products accumulate in f32.
+    grouped_matmul: GroupedMatMul(x, w, expert) -> y {
+        /// Is `w` given as [E, N, K]?
+        transpose_w: bool,
+    }
+}
+
+impl GroupedMatMul {
+    /// Contracted extent and columns of the weights `w`.
+    fn weight_dims(&self, w: &TensorType) -> [Dim; 2] {
+        let (k, n) = if self.transpose_w { (2, 1) } else { (1, 2) };
+        [w.shape[k].clone(), w.shape[n].clone()]
+    }
+}
+
+impl OpSpec for GroupedMatMul {
+    const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval)
+        .checked(|_, types| vec![ValueRange::below(2, types[1].shape[0].clone())]);
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::Multilinear;
+    const BATCH: Batch<Self> = Batch::Rule(Self::batch);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (x, w, expert) = (operands[0], operands[1], operands[2]);
+        same_dtype("C1", &operands[..2])?;
+        float_like("C1", operands)?;
+        for (name, ty, rank) in [("x", x, 2), ("w", w, 3), ("expert", expert, 1)] {
+            require!("C2", ty.rank() == rank, "`{name}` is {ty}, expected rank {rank}");
+        }
+        let [k, n] = self.weight_dims(w);
+        require!("C3", x.shape[1] == k, "contracted extents differ: {} and {k}", x.shape[1]);
+        let (rows, found) = (&x.shape[0], &expert.shape[0]);
+        require!("C3", rows == found, "{found} experts for {rows} rows");
+        check_index_dtype("C4", "expert", expert)?;
+        Ok(vec![TensorType::new(x.dtype, vec![rows.clone(), n])])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 256 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |x: [usize; 2], experts: usize, n: usize, transpose_w, dtype, index| {
+            let w = if transpose_w { [experts, n, x[1]] } else { [experts, x[1], n] };
+            let types =
+                [TensorType::new(dtype, x), TensorType::new(dtype, w), TensorType::new(index, [x[0]])];
+            Sample::new(GroupedMatMul { transpose_w }, types).fill(2, 0.0, experts as f64)
+        };
+        vec![
+            sample([7, 4], 3, 5, false, DType::F32, DType::I64),
+            sample([7, 4], 3, 5, true, DType::F32, DType::I32),
+            sample([40, 33], 4, 18, true, DType::F32, DType::U32),
+            sample([5, 3], 8, 2, false, DType::F64, DType::I32),
+            sample([6, 8], 2, 3, true, DType::BF16, DType::I64),
+            sample([3, 2], 1, 4, false, DType::F16, DType::I64),
+            sample([0, 3], 2, 4, false, DType::F32, DType::I64),
+            sample([2, 0], 2, 4, true, DType::F32, DType::I64),
+            sample([2, 3], 2, 0, false, DType::F32, DType::I64),
+        ]
+    }
+}
+
+impl GroupedMatMul {
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let (x, w) = (operands[0], operands[1]);
+        let experts = read_values(self, operands, 2)?;
+        let (a, b, depth) = (x.to_f64s(), w.to_f64s(), x.dims()[1]);
+        let columns = w.dims()[if self.transpose_w { 1 } else { 2 }];
+        let mut results = vec![];
+        for (row, &expert) in experts.iter().enumerate() {
+            for column in 0..columns {
+                let weight = |k| if self.transpose_w { [expert, column, k] } else { [expert, k, column] };
+                let products = (0..depth).map(|k| a[row * depth + k] * b[row_major(w.dims(), &weight(k))]);
+                results.push(Number::Float(products.sum()));
+            }
+        }
+        Literal::from_numbers(x.dtype(), &[experts.len(), columns], results)
+            .map(|y| vec![y])
+            .map_err(|error| Fault(error.to_string()))
+    }
+
+    /// Each row's own copy of its matrix; a backend with a kernel makes none.
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let weights = g.gather(operands[1], operands[2], 0usize);
+        let rows = g.unsqueeze(operands[0], 1);
+        let y = g.matmul(rows, weights, false, self.transpose_w);
+        vec![g.squeeze(y, 1)]
+    }
+
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let (x, w, expert, dy) = (given.operands[0], given.operands[1], given.operands[2], given.cotangent());
+        let dx = g.grouped_matmul(dy, w, expert, !self.transpose_w);
+        // Per expert, the rows of the others count as 0.
+        let (ty, experts) = (g.ty(x).clone(), g.ty(w).shape[0].clone());
+        let index = g.ty(expert).dtype;
+        let all = g.iota(index, vec![experts, Dim::from(1)], 0usize);
+        let is_own = g.compare_eq(all, expert);
+        let is_own = g.unsqueeze(is_own, 2);
+        let zero = g.scalar(ty.dtype, 0.0);
+        let own = g.where_(is_own, x, zero);
+        let dw =
+            if self.transpose_w { g.matmul(dy, own, true, false) } else { g.matmul(own, dy, true, false) };
+        Ok(vec![Some(dx), Some(dw), None])
+    }
+
+    /// A batch of rows and experts is more rows. One of weights has copies made by the decomposition.
+    fn batch(&self, g: &mut Graph, given: Batched<'_>) -> Result<Vec<Value>, &'static str> {
+        if given.is_batched[1] {
+            return Err("the weights have a batch");
+        }
+        let expanded = |g: &mut Graph, index: usize| match given.is_batched[index] {
+            true => given.operands[index],
+            false => g.expand_batch(given.operands[index], given.size),
+        };
+        let (x, expert) = (expanded(g, 0), expanded(g, 2));
+        let dims = g.ty(x).shape.dims().to_vec();
+        let rows = dims[0].clone() * dims[1].clone();
+        let x = g.reshape(x, vec![rows.clone(), dims[2].clone()]);
+        let expert = g.reshape(expert, vec![rows]);
+        let y = g.push(self.clone(), &[x, given.operands[1], expert]);
+        let columns = g.try_ty(y).map_or(Dim::from(0), |ty| ty.shape[1].clone());
+        Ok(vec![g.reshape(y, vec![dims[0].clone(), dims[1].clone(), columns])])
+    }
+}

@@ -1,0 +1,84 @@
+//! `decode_storage`: the numbers of a storage-only tensor in a dtype that arithmetic takes.
+
+use crate::accuracy::Accuracy;
+use crate::block_format::BlockFormat;
+use crate::dtype::{DType, DTypeClass};
+use crate::literal::{Literal, LiteralError};
+use crate::number::Number;
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::check_whole_units;
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// The elements of `x` one by one: `i4` and `i2` as `i8`, `u4` and `u2` as `u8`, `f4e2m1` and the block formats
+    /// as `f32`. All are exact; a block's products are rounded as its format says (that of the gguf package).
+    ///
+    /// (C1) `x` has a storage-only dtype.
+    /// (C2) Rows of a block format are made of whole blocks.
+    /// `dequantize` is this, with scales that stand beside the codes.
+    decode_storage: DecodeStorage(x) -> y {}
+}
+
+impl DecodeStorage {
+    /// The dtype of the elements of `dtype`.
+    pub fn result(dtype: DType) -> DType {
+        match dtype.class() {
+            DTypeClass::Signed => DType::I8,
+            DTypeClass::Unsigned => DType::U8,
+            _ => DType::F32,
+        }
+    }
+}
+
+impl OpSpec for DecodeStorage {
+    const MEANING: Meaning<Self> = Meaning::primitive(|_, operands| evaluate(operands[0]));
+    const VJP: Vjp<Self> = Vjp::None("its operand holds codes");
+    const JVP: Jvp<Self> = Jvp::None("its operand holds codes");
+    const BATCH: Batch<Self> = Batch::elementwise();
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        require!("C1", x.dtype.is_storage_only(), "the elements of {x} stand one by one already; cast it");
+        if x.dtype.class() == DTypeClass::Block {
+            check_whole_units("C2", x)?;
+        }
+        Ok(vec![TensorType::new(Self::result(x.dtype), x.shape.clone())])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let mut samples = vec![];
+        for &dtype in DType::ALL.iter().filter(|dtype| dtype.is_storage_only()) {
+            let shapes: &[&[usize]] = match dtype.block_elements() {
+                1 => &[&[3, 5], &[4], &[], &[0]],
+                256 => &[&[2, 256], &[0, 256]],
+                _ => &[&[2, 3, 64], &[0]],
+            };
+            samples.extend(
+                shapes.iter().map(|&dims| Sample::new(DecodeStorage {}, [TensorType::new(dtype, dims)])),
+            );
+        }
+        samples
+    }
+}
+
+fn evaluate(x: &Literal) -> Evaluated {
+    let to = DecodeStorage::result(x.dtype());
+    let y: Result<Literal, LiteralError> = match BlockFormat::of(x.dtype()) {
+        None => Literal::from_numbers(to, x.dims(), x.numbers()),
+        Some(format) => {
+            let mut numbers = vec![0.0; x.len()];
+            format.decode(x.bytes(), &mut numbers);
+            Literal::from_numbers(
+                to,
+                x.dims(),
+                numbers.into_iter().map(|number| Number::Float(number.into())),
+            )
+        }
+    };
+    y.map(|y| vec![y]).map_err(|error| Fault(error.to_string()))
+}
