@@ -156,3 +156,12 @@ fn a_product_ends_where_its_end_reads() {
         assert_eq!(state, [1.0, 2.0, 3.0, 4.0].map(|value| value * f64::from(run)));
     }
 }
+
+#[test]
+fn every_block_of_columns_ends_with_its_own_columns() {
+    check(
+        "%x = input {name = \"x\"} : f32[5, 40]\n%w = param {name = \"w\"} : f32[40, 600]\n\
+         %b = input {name = \"b\"} : f32[600]\n%m = matmul %x, %w {transpose_a = false, transpose_b = false}\n\
+         %y = binary %m, %b {kind = add}\noutput \"y\" = %y",
+    );
+}

@@ -188,3 +188,21 @@ fn scans_wrap_and_carry_nan_as_they_say() {
     assert_eq!(sums[..2], [f64::NEG_INFINITY, 1000.0]);
     assert!((sums[2] - 1000.0 - 2f64.ln()).abs() < 1e-12, "{sums:?}");
 }
+
+#[test]
+fn extremes_are_nan_wherever_a_nan_stands() {
+    for count in 1..5 {
+        for place in 0..count {
+            let mut values = vec![f64::NEG_INFINITY, 3.0, f64::INFINITY, -1.0][..count].to_vec();
+            values[place] = f64::NAN;
+            let x = Literal::floats(DType::F32, &[count], &values).expect("one value per element");
+            for kind in
+                [ReduceKind::Max, ReduceKind::Min, ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Prod]
+            {
+                let op = Reduce { kind, axes: vec![0], keep_dims: false };
+                let found = evaluate_op(&op.into(), &[&x]).expect("the reduction is legal");
+                assert!(found[0].to_f64s()[0].is_nan(), "{kind:?} of {values:?}");
+            }
+        }
+    }
+}
