@@ -1,6 +1,6 @@
 //! The command line: the list of commands. What a command takes stands in its own file.
 
-use crate::commands::{bench, completions, devices, embed, explain, generate, inspect, run};
+use crate::commands::{bench, completions, devices, embed, explain, generate, inspect, run, train};
 use clap::{Parser, Subcommand};
 
 /// Compile, run and explain tensor programs and models.
@@ -38,6 +38,8 @@ pub enum Command {
     Generate(generate::Args),
     /// Turn sentences into vectors
     Embed(embed::Args),
+    /// Train a model as a configuration file says
+    Train(train::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
     /// Print the reference page of this program

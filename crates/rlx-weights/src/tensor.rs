@@ -39,6 +39,13 @@ impl TensorRef<'_> {
         Literal::from_bytes(self.dtype, self.dims, self.bytes)
     }
 }
+
+impl<'a> From<&'a Literal> for TensorRef<'a> {
+    fn from(literal: &'a Literal) -> TensorRef<'a> {
+        TensorRef { dtype: literal.dtype(), dims: literal.dims(), bytes: literal.bytes() }
+    }
+}
+
 impl fmt::Debug for TensorRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({} bytes)", type_text(self.dtype, self.dims), self.bytes.len())

@@ -22,7 +22,8 @@
 //!
 //! The crates behind it are here under their own names: [`ir`] says what a
 //! program is and means, [`opt`] is the compile pipeline, [`driver`] what a
-//! device is, [`weights`] the weight files, [`models`] the model families.
+//! device is, [`weights`] the weight files, [`models`] the model families, [`train`]
+//! training.
 //! This crate itself holds no code.
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub use rlx_ir as ir;
 pub use rlx_models as models;
 pub use rlx_opt as opt;
 pub use rlx_runtime as runtime;
+pub use rlx_train as train;
 pub use rlx_weights as weights;
 
 pub use rlx_ir::hir::{HirModule, HirValue};

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod inspect;
 mod reference;
 pub mod run;
+pub mod train;
 
 use crate::cli::Command;
 use std::io::Write;
@@ -23,6 +24,7 @@ pub fn dispatch(command: Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),
         Command::Embed(args) => embed::run(&args, out),
+        Command::Train(args) => train::run(&args, out),
         Command::Completions(args) => completions::run(&args, out),
         Command::Reference => reference::run(out),
     }

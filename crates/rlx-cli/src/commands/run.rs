@@ -118,9 +118,7 @@ fn write_all(folder: &Path, outputs: &Outputs) -> anyhow::Result<Vec<Option<Path
     let mut files = vec![];
     for (name, literal) in outputs {
         let path = folder.join(file_name(name));
-        let tensor =
-            rlx::weights::TensorRef { dtype: literal.dtype(), dims: literal.dims(), bytes: literal.bytes() };
-        output::write_file(&path, |file, sink| npy::write(file, sink, tensor))?;
+        output::write_file(&path, |file, sink| npy::write(file, sink, literal.into()))?;
         files.push(Some(path));
     }
     Ok(files)

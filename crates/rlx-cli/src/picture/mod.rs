@@ -1,8 +1,9 @@
-//! Pictures of a compiled model: its steps, and its arena over time.
+//! Pictures: the steps of a compiled model, its arena over time, the losses of a run.
 //!
 //! SVG without scripts or outside references; the HTML page holds everything it shows.
 
 mod arena;
+pub mod losses;
 mod page;
 mod steps;
 mod svg;

@@ -52,6 +52,16 @@ impl Drawing {
         );
     }
 
+    /// A line through points.
+    pub fn curve(&mut self, points: &[(f64, f64)], colour: &str) {
+        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let _ = writeln!(
+            self.body,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\"/>",
+            points.join(" ")
+        );
+    }
+
     /// Text whose base line starts at a point.
     pub fn text(&mut self, (x, y): (f64, f64), text: &str) {
         let _ = writeln!(self.body, "<text x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(text));
