@@ -60,6 +60,7 @@ fn stepped(options: &StepOptions, steps: usize, rate: f64) -> Tensors {
         tensors.insert("optimizer:loss_scale".into(), Literal::scalar_f32(scaling.initial as f32));
     }
     let takes_update = step.iter().any(|(_, node)| node.op.leaf_name() == Some("update"));
+    let mut outputs = vec![];
     for run in 0..steps {
         if takes_update {
             let update = u8::from((run + 1) % options.accumulate == 0);
@@ -68,8 +69,9 @@ fn stepped(options: &StepOptions, steps: usize, rate: f64) -> Tensors {
         }
         let found = evaluate(&step, &tensors).expect("the step runs");
         tensors.extend(found.states);
-        tensors.extend(found.outputs);
+        outputs = found.outputs;
     }
+    tensors.extend(outputs);
     tensors
 }
 
