@@ -70,7 +70,7 @@ fn what_does_not_fit_is_refused() {
     let recipe = write_recipe(folder.path());
     let broken = folder.path().join("broken.toml");
     let text = fs::read_to_string(&recipe).expect("it was written");
-    let mut message = |from: &str, to: &str| {
+    let message = |from: &str, to: &str| {
         fs::write(&broken, text.replace(from, to)).expect("a writable folder");
         fails(1, &["train", broken.to_str().expect("text")])
     };

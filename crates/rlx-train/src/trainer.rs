@@ -231,7 +231,7 @@ impl Trainer {
         self.evaluation = Some(evaluation);
         let loss = (sum / rows) as f32;
         match self.position.best {
-            Some(best) if !(loss < best) => self.position.since_best += 1,
+            Some(best) if best <= loss || loss.is_nan() => self.position.since_best += 1,
             _ => (self.position.best, self.position.since_best) = (Some(loss), 0),
         }
         Ok(Some(loss))

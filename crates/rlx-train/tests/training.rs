@@ -90,8 +90,11 @@ fn assert_near(found: &Literal, expected: &[f64], what: &str) {
     }
 }
 
+/// The next value from value, gradient, number of the step and memory.
+type Rule = dyn Fn(f64, f64, f64, &mut [f64; 2]) -> f64;
+
 /// Steps of `rule`, which changes one number from its gradient, the step and its own memory.
-fn by_rule(steps: usize, rule: impl Fn(f64, f64, f64, &mut [f64; 2]) -> f64) -> (Vec<f64>, Vec<f64>) {
+fn by_rule(steps: usize, rule: &Rule) -> (Vec<f64>, Vec<f64>) {
     let (mut w, mut b) = (START.to_vec(), BIAS.to_vec());
     let mut memory = [[0.0; 2]; 6];
     for step in 1..=steps {
@@ -107,7 +110,7 @@ fn by_rule(steps: usize, rule: impl Fn(f64, f64, f64, &mut [f64; 2]) -> f64) -> 
 #[test]
 fn optimisers_follow_their_rules() {
     let options = |optimizer| StepOptions { optimizer, ..StepOptions::default() };
-    let check = |optimizer, rule: &dyn Fn(f64, f64, f64, &mut [f64; 2]) -> f64| {
+    let check = |optimizer, rule: &Rule| {
         let found = stepped(&options(optimizer), 5, 0.1);
         let (w, b) = by_rule(5, rule);
         assert_near(&found["w"], &w, &format!("{optimizer:?}"));
