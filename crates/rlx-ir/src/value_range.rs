@@ -19,6 +19,8 @@ pub struct ValueRange {
     pub windows: Vec<ValueWindow>,
     /// Which elements count; all of them when `None`.
     pub used: Option<UsedPart>,
+    /// A value that counts for nothing and is taken as it is.
+    pub except: Option<i64>,
 }
 
 /// The values `v` with `0 <= v` and `v + len <= extent`, or any value where `len` is 0.
@@ -55,7 +57,7 @@ impl ValueRange {
     /// An `extent` and a `len` for every element, or per position along the last axis.
     pub fn windows(operand: usize, windows: impl IntoIterator<Item = (Dim, Dim)>) -> ValueRange {
         let windows = windows.into_iter().map(|(extent, len)| ValueWindow { extent, len }).collect();
-        ValueRange { operand, windows, used: None }
+        ValueRange { operand, windows, used: None, except: None }
     }
 
     /// The values of the operand among static `operands`, with 0 for those that do not count.
@@ -73,7 +75,7 @@ impl ValueRange {
             let (value, last) = (numbers[out.len()], at.last().copied().unwrap_or(0));
             let (len, limit) = windows[if windows.len() == 1 { 0 } else { last }];
             let counts = used.as_ref().is_none_or(|(lengths, step)| last as i128 * step < lengths[at[0]]);
-            if !counts || len == 0 {
+            if !counts || len == 0 || self.except.is_some_and(|except| value == i128::from(except)) {
                 return out.push(0);
             }
             if !(0..limit).contains(&value) && fault.is_none() {

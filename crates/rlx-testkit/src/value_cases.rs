@@ -76,6 +76,9 @@ fn push_cases(label: &str, sample: &Sample<Op>, operand: usize, cases: &mut Vec<
                 operands[operand] = changed.expect("one number per element");
                 operands
             };
+            let is_except =
+                range.as_ref().and_then(|range| range.except).is_some_and(|x| value == i128::from(x));
+            let limit = limit.filter(|_| !is_except);
             let clamped = match limit {
                 None => Some(value),
                 Some(limit) => (limit > 0).then(|| value.clamp(0, limit - 1)),

@@ -108,7 +108,18 @@ fn clamped(g: &mut Graph, x: Value, range: &ValueRange) -> Value {
     };
     let high = per_window(g, dtype, range, last);
     let low = g.scalar(dtype, 0.0);
-    g.clamp(x, Some(low), Some(high))
+    let moved = g.clamp(x, Some(low), Some(high));
+    match is_except(g, x, range) {
+        Some(is_except) => g.r#where(is_except, x, moved),
+        None => moved,
+    }
+}
+
+/// Where `x` has the value that the range leaves out.
+fn is_except(g: &mut Graph, x: Value, range: &ValueRange) -> Option<Value> {
+    let except = g.constant(Literal::scalar_i64(range.except?));
+    let wide = g.cast_to(x, DType::I64);
+    Some(g.compare(wide, except, CompareKind::Eq))
 }
 
 /// The position of the first element outside `range` as `i64[1]`, or `i64::MAX`.
@@ -133,6 +144,10 @@ fn fault_word(g: &mut Graph, operands: &[Value], range: &ValueRange) -> Value {
         let first = g.mul(number, step);
         let used = g.compare(first, lengths, CompareKind::Lt);
         outside = g.and(outside, used);
+    }
+    if let Some(is_except) = is_except(g, x, range) {
+        let counts = g.not(is_except);
+        outside = g.and(outside, counts);
     }
     let count = vec![shape.num_elements()];
     let outside = g.reshape(outside, count.clone());

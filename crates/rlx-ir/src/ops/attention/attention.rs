@@ -192,7 +192,7 @@ struct HeadDims {
 
 impl Attention {
     /// Lengths of at most the keys, and numbers of blocks in the part of the table that the lengths use.
-    fn ranges(&self, operands: &[&TensorType]) -> Vec<ValueRange> {
+    pub(super) fn ranges(&self, operands: &[&TensorType]) -> Vec<ValueRange> {
         let Ok(extents) = self.extents(operands) else { return vec![] };
         let lengths = self.operand_index("kv_lengths");
         let mut ranges = vec![];

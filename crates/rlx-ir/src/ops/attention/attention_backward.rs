@@ -8,6 +8,7 @@ use crate::graph::{Graph, Value};
 use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
 use crate::ops::{Alignment, Attention, AttentionLayout, AttentionOperands, MaskKind};
 use crate::shape::TensorType;
+use crate::value_range::ValueRange;
 use crate::{op, require};
 
 op! {
@@ -46,16 +47,14 @@ op! {
 }
 
 impl OpSpec for AttentionBackward {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose).checked(Self::ranges);
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let given = |name| self.operand_index(name).map(|index| operands[index]);
-        let optional = [given("mask"), given("kv_lengths"), given("sinks")].into_iter().flatten();
-        let forward: Vec<&TensorType> = operands[..3].iter().copied().chain(optional).collect();
-        let results = self.forward().infer(&forward)?;
+        let results = self.forward().infer(&self.forward_types(operands))?;
         let pairs = [("y", operands[3], 0), ("dy", operands[5], 0), ("lse", operands[4], 1)];
         let pairs = pairs.into_iter().chain(given("dlse").map(|dlse| ("dlse", dlse, 1)));
         for (name, found, index) in pairs {
@@ -102,6 +101,19 @@ impl AttentionBackward {
             block_table: false,
             sinks: self.sinks,
         }
+    }
+
+    /// Types of what the forward op takes, among those of all operands.
+    fn forward_types<'a>(&self, operands: &[&'a TensorType]) -> Vec<&'a TensorType> {
+        let given = ["mask", "kv_lengths", "sinks"].into_iter().filter_map(|name| self.operand_index(name));
+        operands[..3].iter().copied().chain(given.map(|index| operands[index])).collect()
+    }
+
+    /// The range of `kv_lengths`, the only one of the forward op without a block table.
+    fn ranges(&self, operands: &[&TensorType]) -> Vec<ValueRange> {
+        let Some(operand) = self.operand_index("kv_lengths") else { return vec![] };
+        let ranges = self.forward().ranges(&self.forward_types(operands)).into_iter();
+        ranges.map(|range| ValueRange { operand, ..range }).collect()
     }
 
     fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {

@@ -11,6 +11,7 @@ use crate::ops::{
     ReduceKind, SoftmaxCrossEntropyBackward, check_axis, check_index_dtype, float_like, reduced_shape,
 };
 use crate::shape::TensorType;
+use crate::value_range::ValueRange;
 use crate::{op, require};
 
 op! {
@@ -37,7 +38,7 @@ op! {
 }
 
 impl OpSpec for SoftmaxCrossEntropyWithLogits {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose).checked(Self::ranges);
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| match given.wanted[1] {
         true => Err("the labels are differentiated"),
         false => {
@@ -83,6 +84,12 @@ impl OpSpec for SoftmaxCrossEntropyWithLogits {
 }
 
 impl SoftmaxCrossEntropyWithLogits {
+    fn ranges(&self, operands: &[&TensorType]) -> Vec<ValueRange> {
+        let labels = ValueRange::below(1, operands[0].shape[self.axis].clone());
+        let labels = ValueRange { except: self.ignore_index, ..labels };
+        if operands[1].dtype.is_float() { vec![] } else { vec![labels] }
+    }
+
     fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
         let (ty, labels) = (g.ty(operands[0]).clone(), operands[1]);
         let logits = g.accumulation_cast(operands[0]);
