@@ -10,14 +10,41 @@ use crate::kernels::fft::{Around, FftElement, Pair, Plan, Square, transpose};
 use crate::kernels::{Context, KernelError, cast_bytes, cast_bytes_mut};
 use rlx_ir::DType;
 use rlx_ir::ops::Fft;
+use std::sync::OnceLock;
 
 /// Elements that are worth handing to a thread.
 const PIECE: usize = 8 << 10;
 
 struct AxisPlan<T> {
-    plan: Plan<T>,
-    square: Option<Square<T>>,
     extents: [usize; 3],
+    /// The factor by which a long row is cut.
+    split: Option<usize>,
+    /// Made by the first run: extents that only get planned take no memory.
+    tables: OnceLock<Tables<T>>,
+}
+
+enum Tables<T> {
+    Plan(Plan<T>),
+    Square(Square<T>),
+}
+
+impl<T: FftElement> AxisPlan<T> {
+    fn tables(&self) -> &Tables<T> {
+        let length = self.extents[1];
+        self.tables.get_or_init(|| match self.split {
+            Some(split) => Tables::Square(Square::new(length, split)),
+            None => Tables::Plan(Plan::new(length)),
+        })
+    }
+
+    /// Elements of scratch for a thread.
+    fn scratch(&self) -> usize {
+        let length = self.extents[1];
+        match self.split {
+            Some(split) => Plan::<T>::scratch_of(split).max(Plan::<T>::scratch_of(length / split)),
+            None => Plan::<T>::scratch_of(length),
+        }
+    }
 }
 
 struct FftStep<T> {
@@ -27,6 +54,8 @@ struct FftStep<T> {
     scale: f64,
     /// Elements of the operand where they are needed once more.
     between: usize,
+    /// Elements of scratch for each thread.
+    share: usize,
     threads: usize,
 }
 
@@ -51,24 +80,19 @@ impl<T: FftElement> FftStep<T> {
             .map(|(position, &axis)| {
                 let extents = around(&operand.dims, axis, axis);
                 let whole = position == 0 && extents[2] == 1;
-                let square = Some(extents[1]).filter(|_| whole).and_then(Square::new);
-                let length = if square.is_some() { 1 } else { extents[1] };
-                AxisPlan { plan: Plan::new(length), square, extents }
+                let split = Some(extents[1]).filter(|_| whole).and_then(Square::<T>::split);
+                AxisPlan { extents, split, tables: OnceLock::new() }
             })
             .collect();
-        let copies = axes.iter().any(|axis| axis.extents[2] > 1 || axis.square.is_some());
+        let copies = axes.iter().any(|axis| axis.extents[2] > 1 || axis.split.is_some());
         FftStep {
             inverse: op.inverse,
             scale: used.iter().map(|&axis| op.norm.scale(op.inverse, operand.dims[axis])).product(),
             between: if copies { operand.len() } else { 0 },
+            share: axes.iter().map(AxisPlan::scratch).max().unwrap_or(0),
             threads: context.pool().threads(),
             axes,
         }
-    }
-
-    fn share(&self) -> usize {
-        let of = |axis: &AxisPlan<T>| axis.square.as_ref().map_or(axis.plan.scratch(), Square::scratch);
-        self.axes.iter().map(of).max().unwrap_or(0)
     }
 
     fn all(&self, call: Call<'_, '_>) -> Result<(), KernelError> {
@@ -77,7 +101,7 @@ impl<T: FftElement> FftStep<T> {
         let result: &mut [Pair<T>] = bytemuck::cast_slice_mut(cast_bytes_mut::<T>("result", call.writes[0])?);
         let scratch: &mut [Pair<T>] = bytemuck::cast_slice_mut(cast_bytes_mut::<T>("scratch", call.scratch)?);
         let (between, scratch) = scratch.split_at_mut(self.between);
-        let scratch = &mut scratch[..self.threads * self.share()];
+        let scratch = &mut scratch[..self.threads * self.share];
         if self.axes.is_empty() {
             result.copy_from_slice(operand);
         }
@@ -86,19 +110,22 @@ impl<T: FftElement> FftStep<T> {
             let scale = Some(T::of(self.scale)).filter(|_| last && self.scale != 1.0);
             let around = Around { before: first && self.inverse, after: last && self.inverse, scale };
             let [outer, extent, inner] = axis.extents;
-            if let Some(square) = &axis.square {
-                for row in 0..outer {
-                    let row = row * extent..(row + 1) * extent;
-                    let to = [&mut result[row.clone()], &mut between[..extent]];
-                    square.run(context, around, &operand[row], to, scratch)?;
+            let plan = match axis.tables() {
+                Tables::Plan(plan) => plan,
+                Tables::Square(square) => {
+                    for row in 0..outer {
+                        let row = row * extent..(row + 1) * extent;
+                        let to = [&mut result[row.clone()], &mut between[..extent]];
+                        square.run(context, around, &operand[row], to, scratch)?;
+                    }
+                    continue;
                 }
-                continue;
-            }
+            };
             let rows = |data: &mut [Pair<T>], scratch: &mut [Pair<T>]| {
                 let piece = PIECE.div_ceil(extent) * extent;
                 context.pool().run_pieces_with(data, piece, scratch, |_, data, scratch| {
                     for row in data.chunks_exact_mut(extent) {
-                        around.run(context, &axis.plan, row, scratch);
+                        around.run(context, plan, row, scratch);
                     }
                 });
             };
@@ -124,7 +151,7 @@ impl<T: FftElement> Work for FftStep<T> {
     }
 
     fn scratch(&self) -> usize {
-        (self.between + self.threads * self.share()) * size_of::<Pair<T>>()
+        (self.between + self.threads * self.share) * size_of::<Pair<T>>()
     }
 
     fn run(&self, call: Call<'_, '_>) -> Result<(), String> {

@@ -130,12 +130,17 @@ impl<T: FftElement> Plan<T> {
         Way::Chirp { inner: Box::new(Plan::new(whole)), chirp: narrow(chirp), spectrum: narrow(spectrum) }
     }
 
-    /// Elements of scratch that a row needs.
-    pub fn scratch(&self) -> usize {
-        match &self.way {
-            Way::Passes(_) => self.length,
-            Way::Chirp { inner, .. } => inner.length + inner.scratch(),
+    /// Elements of scratch that a row of `length` needs, known without tables.
+    pub fn scratch_of(length: usize) -> usize {
+        match factors(length).1 {
+            1 => length,
+            // The row of the convolution and what its transform needs.
+            _ => (2 * length - 1).next_power_of_two().saturating_mul(2),
         }
+    }
+
+    fn scratch(&self) -> usize {
+        Plan::<T>::scratch_of(self.length)
     }
 
     /// Transforms `row`, of the plan's length, in place; without a context, on the plain instruction set.
@@ -292,21 +297,20 @@ const FINE: usize = 1 << 10;
 const PIECE: usize = 8 << 10;
 
 impl<T: FftElement> Square<T> {
-    /// For a long row of a length with near factors.
-    pub fn new(length: usize) -> Option<Square<T>> {
+    /// For a long row of `length`, with one of its factors that [`Square::split`] gives.
+    pub fn new(length: usize, split: usize) -> Square<T> {
+        let fine = (0..FINE).map(|step| root(step, length)).collect();
+        let coarse = (0..=length / FINE).map(|step| root(step * FINE, length)).collect();
+        Square { columns: Plan::new(split), rows: Plan::new(length / split), turns: [fine, coarse] }
+    }
+
+    /// The smaller of two near factors of a long row.
+    pub fn split(length: usize) -> Option<usize> {
         if length < LONG || factors(length).1 > 1 {
             return None;
         }
         let root_of = length.isqrt();
-        let split = (root_of / 4..=root_of).rev().find(|&count| length.is_multiple_of(count))?;
-        let fine = (0..FINE).map(|step| root(step, length)).collect();
-        let coarse = (0..=length / FINE).map(|step| root(step * FINE, length)).collect();
-        Some(Square { columns: Plan::new(split), rows: Plan::new(length / split), turns: [fine, coarse] })
-    }
-
-    /// Elements of scratch for a thread.
-    pub fn scratch(&self) -> usize {
-        self.columns.scratch().max(self.rows.scratch())
+        (root_of / 4..=root_of).rev().find(|&count| length.is_multiple_of(count))
     }
 
     /// Transforms `from` to `to`; `between` has their length, `scratch` a share for each thread.
@@ -415,8 +419,9 @@ mod tests {
             let plan = Plan::new(length);
             let (mut expected, mut between) = (x.clone(), vec![[0.0; 2]; length]);
             plan.run(None, &mut expected, &mut between);
-            let square = Square::new(length).expect("the length has near factors");
-            let (mut found, mut scratch) = (x.clone(), vec![[0.0; 2]; 2 * square.scratch()]);
+            let split = Square::<f32>::split(length).expect("the length has near factors");
+            let square = Square::new(length, split);
+            let (mut found, mut scratch) = (x.clone(), vec![[0.0; 2]; 2 * length]);
             let around = Around { before: false, after: false, scale: None };
             let context = Context::new(&pool);
             square.run(context, around, &x, [&mut found, &mut between], &mut scratch).expect("lengths agree");

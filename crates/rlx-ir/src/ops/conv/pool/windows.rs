@@ -109,7 +109,7 @@ impl Pool {
 
     /// `x[.., extents..]` as `[.., windows, window, ..]`, one pair per cut.
     fn laid_out(&self, g: &mut Graph, x: Value, start: Value, cuts: &[Cut]) -> Value {
-        let rank = g.ty(x).rank();
+        let Some(rank) = g.try_ty(x).map(TensorType::rank) else { return Value::POISON };
         let (mut low, mut high) = (vec![Dim::from(0); rank], vec![Dim::from(0); rank]);
         for (index, cut) in cuts.iter().enumerate() {
             low[cut.axis - index] = cut.low.clone();
