@@ -1,6 +1,6 @@
 //! Discrete Fourier transforms of complex rows of any length.
 //!
-//! A length whose prime factors are at most [`MOST_RADIX`] goes through self-sorting passes, one per
+//! A length whose prime factors are at most 13 goes through self-sorting passes, one per
 //! factor, between the row and scratch; any other is a convolution with a chirp of a length of that
 //! kind. A plan holds the roots of unity, each rounded once from `f64`. [`Square`] splits a long row
 //! into short ones, which threads share. All transforms are forward and not divided; the inverse is
