@@ -19,16 +19,21 @@ fn write_recipe(folder: &Path) -> String {
         })
         .collect();
     fs::write(folder.join("stories.txt"), text).expect("a writable folder");
-    let recipe = RECIPE
-        .replace("../target/stories.txt", "stories.txt")
-        .replace("../target/stories", "out")
-        .replace("../models/stories", STORIES)
-        .replace("batch_size = 16", "batch_size = 4")
-        .replace("length = 128", "length = 32")
-        .replace("evaluate = 0.01", "evaluate = 0.1")
-        .replace("warm_up = 100", "warm_up = 4")
-        .replace("checkpoint_every = 200", "checkpoint_every = 10")
-        .replace("evaluate_every = 200", "evaluate_every = 10");
+    let changes = [
+        ("../target/stories.txt", "stories.txt"),
+        ("../target/stories", "out"),
+        ("../models/stories", STORIES),
+        ("batch_size = 8", "batch_size = 4"),
+        ("length = 512", "length = 32"),
+        ("evaluate = 0.01", "evaluate = 0.1"),
+        ("warm_up = 100", "warm_up = 4"),
+        ("checkpoint_every = 200", "checkpoint_every = 10"),
+        ("evaluate_every = 200", "evaluate_every = 10"),
+    ];
+    let recipe = changes.iter().fold(RECIPE.to_string(), |recipe, (from, to)| {
+        assert!(recipe.contains(from), "the recipe has no `{from}`");
+        recipe.replace(from, to)
+    });
     let path = folder.join("run.toml");
     fs::write(&path, recipe).expect("a writable folder");
     path.display().to_string()
