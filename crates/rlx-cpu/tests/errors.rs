@@ -98,6 +98,8 @@ mod driver_error {
         a_name_that_is_not_there: NoSuchName,
             executable().bind_param("v", SharedBytes::from(vec![0; 8])).unwrap_err()
             => "there is no param \"v\"; the names are: w";
+        values_that_do_not_fill_the_extents: Literal, TensorRef::f32(&[3], &[0.0; 2]).map(drop).unwrap_err().into()
+            => "f32[3] needs 12 bytes, found 8";
         a_param_of_the_wrong_size: Mismatch, executable().bind_param("w", SharedBytes::from(vec![0; 9])).unwrap_err()
             => "param \"w\": expected f32[2] (8 bytes), found 9 bytes";
         a_conversion_without_meaning: Conversion,

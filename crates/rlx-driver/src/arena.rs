@@ -1,8 +1,9 @@
 //! Arenas: one block of memory that holds every planned buffer of an executable.
 
 use crate::error::DriverError;
-use crate::host::{TensorRef, convert};
+use crate::host::convert;
 use rlx_ir::DType;
+use rlx_ir::TensorRef;
 use rlx_ir::lir::{ArenaLayout, BufferId};
 
 /// A planned arena on some device. Slots are named by buffer; a buffer without

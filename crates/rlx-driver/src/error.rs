@@ -2,7 +2,7 @@
 
 use crate::memory::MemoryUse;
 use rlx_ir::lir::{FaultWords, LirError, PlanError};
-use rlx_ir::{DType, Diagnostic, DimError};
+use rlx_ir::{DType, Diagnostic, DimError, LiteralError};
 use rlx_opt::OptError;
 
 /// The error type of drivers and backends.
@@ -30,6 +30,9 @@ pub enum DriverError {
     /// No arena layout.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Values that do not make a tensor.
+    #[error(transparent)]
+    Literal(#[from] LiteralError),
     /// An extent that does not evaluate.
     #[error(transparent)]
     Dim(#[from] DimError),

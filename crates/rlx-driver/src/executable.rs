@@ -7,10 +7,10 @@
 
 use crate::bytes::SharedBytes;
 use crate::error::DriverError;
-use crate::host::TensorRef;
+use crate::host::check_bytes;
 use crate::memory::MemoryUse;
 use rlx_ir::lir::{BindingManifest, VerifiedLir};
-use rlx_ir::{Bindings, DType, Literal};
+use rlx_ir::{Bindings, DType, Literal, TensorRef};
 use std::time::Duration;
 
 /// Named results, in the order of the graph's outputs.
@@ -142,7 +142,7 @@ pub trait HostValues: ExecutableGraph {
                 found,
             });
         }
-        tensor.check("param", name)?;
+        check_bytes(tensor, "param", name)?;
         let size = dtype.byte_size(tensor.dims.iter().product()).unwrap_or(0);
         let mut bytes = vec![0; size];
         if tensor.dtype == dtype {

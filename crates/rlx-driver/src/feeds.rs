@@ -6,10 +6,10 @@
 
 use crate::error::DriverError;
 use crate::executable::Outputs;
-use crate::host::TensorRef;
+use crate::host::check_bytes;
 use rlx_ir::interpret::bind_shape;
 use rlx_ir::lir::{IoEntry, LirIoManifest};
-use rlx_ir::{Bindings, Literal, TensorType};
+use rlx_ir::{Bindings, Literal, TensorRef, TensorType};
 use std::collections::BTreeMap;
 
 /// Which outputs are fed where, and what the fed inputs hold.
@@ -49,7 +49,7 @@ impl Feeds {
         let Some(entry) = find(&io.inputs, name) else { return Ok(false) };
         let refused = || mismatch("input", entry, &tensor.ty());
         bind_shape(&entry.ty, tensor.dtype, tensor.dims, &mut Bindings::new()).map_err(|_| refused())?;
-        tensor.check("input", name)?;
+        check_bytes(tensor, "input", name)?;
         let literal = Literal::from_bytes(tensor.dtype, tensor.dims, tensor.bytes).map_err(|_| refused())?;
         self.contents.insert(name.into(), literal);
         Ok(true)

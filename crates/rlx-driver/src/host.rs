@@ -6,88 +6,25 @@
 
 use crate::error::DriverError;
 use rlx_ir::number::{decode, encode};
-use rlx_ir::{DType, Literal, TensorType};
+use rlx_ir::{DType, LiteralError, TensorRef};
 
-/// A tensor in the caller's memory: contiguous, little-endian. The fields are
-/// free, so whoever takes one asks [`TensorRef::check`] whether they agree.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TensorRef<'a> {
-    /// Element type.
-    pub dtype: DType,
-    /// Extents.
-    pub dims: &'a [usize],
-    /// The elements.
-    pub bytes: &'a [u8],
+/// Does the byte count fit the type? `what` and `name` say in the error what the tensor is for.
+///
+/// # Errors
+/// A byte count that does not fit.
+pub fn check_bytes(tensor: TensorRef<'_>, what: &'static str, name: &str) -> Result<(), DriverError> {
+    expected_size(&tensor).map_or(Ok(()), |expected| {
+        let found = format!("{} bytes", tensor.bytes.len());
+        Err(DriverError::Mismatch { what, name: name.into(), expected, found })
+    })
 }
 
-impl<'a> TensorRef<'a> {
-    /// A tensor whose byte count fits its type.
-    ///
-    /// # Errors
-    /// A byte count that does not fit.
-    pub fn new(dtype: DType, dims: &'a [usize], bytes: &'a [u8]) -> Result<TensorRef<'a>, DriverError> {
-        let tensor = TensorRef { dtype, dims, bytes };
-        tensor.check("tensor", &tensor.ty().to_string())?;
-        Ok(tensor)
-    }
-
-    /// Does the byte count fit the type? `what` and `name` say in the error what the tensor is for.
-    ///
-    /// # Errors
-    /// A byte count that does not fit.
-    pub fn check(&self, what: &'static str, name: &str) -> Result<(), DriverError> {
-        match self.expected_size() {
-            None => Ok(()),
-            Some(expected) => {
-                let found = format!("{} bytes", self.bytes.len());
-                Err(DriverError::Mismatch { what, name: name.into(), expected, found })
-            }
-        }
-    }
-
-    /// The size that the bytes should have, where they have another.
-    pub(crate) fn expected_size(&self) -> Option<String> {
-        let elements = rlx_ir::literal::element_count(self.dims);
-        match elements.and_then(|elements| self.dtype.byte_size(elements)) {
-            Some(size) if size == self.bytes.len() => None,
-            Some(size) => Some(format!("{size} bytes")),
-            None => Some("a size that fits memory".into()),
-        }
-    }
-
-    /// An `f32` tensor.
-    ///
-    /// # Errors
-    /// A count of values that does not fit `dims`.
-    pub fn f32(dims: &'a [usize], values: &'a [f32]) -> Result<TensorRef<'a>, DriverError> {
-        TensorRef::new(DType::F32, dims, bytemuck::cast_slice(values))
-    }
-
-    /// An `i64` tensor.
-    ///
-    /// # Errors
-    /// A count of values that does not fit `dims`.
-    pub fn i64(dims: &'a [usize], values: &'a [i64]) -> Result<TensorRef<'a>, DriverError> {
-        TensorRef::new(DType::I64, dims, bytemuck::cast_slice(values))
-    }
-
-    /// An `i32` tensor.
-    ///
-    /// # Errors
-    /// A count of values that does not fit `dims`.
-    pub fn i32(dims: &'a [usize], values: &'a [i32]) -> Result<TensorRef<'a>, DriverError> {
-        TensorRef::new(DType::I32, dims, bytemuck::cast_slice(values))
-    }
-
-    /// The type.
-    pub fn ty(&self) -> TensorType {
-        TensorType::new(self.dtype, self.dims)
-    }
-}
-
-impl<'a> From<&'a Literal> for TensorRef<'a> {
-    fn from(literal: &'a Literal) -> TensorRef<'a> {
-        TensorRef { dtype: literal.dtype(), dims: literal.dims(), bytes: literal.bytes() }
+/// The size that the bytes should have, where they have another.
+pub(crate) fn expected_size(tensor: &TensorRef<'_>) -> Option<String> {
+    match tensor.check() {
+        Ok(()) => None,
+        Err(LiteralError::Length { expected, .. }) => Some(format!("{expected} bytes")),
+        Err(_) => Some("a size that fits memory".into()),
     }
 }
 
@@ -158,6 +95,7 @@ pub fn read_typed_to_f32(dtype: DType, source: &[u8], values: &mut [f32]) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rlx_ir::Literal;
     use rlx_ir::Number;
 
     #[test]

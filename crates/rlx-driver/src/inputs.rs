@@ -1,10 +1,10 @@
 //! Matching what a caller feeds with what a module expects.
 
 use crate::error::DriverError;
-use crate::host::TensorRef;
+use crate::host::expected_size;
 use rlx_ir::interpret::{bind_shape, check_extents};
 use rlx_ir::lir::LirModule;
-use rlx_ir::{Bindings, Diagnostic};
+use rlx_ir::{Bindings, Diagnostic, TensorRef};
 
 /// Sorts named tensors into manifest order and binds symbols from their
 /// extents. `fed` names inputs that something else provides; symbols they
@@ -40,7 +40,7 @@ pub fn match_inputs<'a>(
         }
         if let Err(message) = bind_shape(&module.io.inputs[index].ty, tensor.dtype, tensor.dims, &mut fresh) {
             findings.push(Diagnostic::new(subject, message));
-        } else if let Some(expected) = tensor.expected_size() {
+        } else if let Some(expected) = expected_size(tensor) {
             let message = format!("{} takes {expected}, found {} bytes", tensor.ty(), tensor.bytes.len());
             findings.push(Diagnostic::new(subject, message));
         }

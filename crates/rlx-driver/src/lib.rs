@@ -27,7 +27,8 @@ pub use executable::{
     ResidencyStats, SlotOutput, StateHandles, StepTime, Timing,
 };
 pub use feeds::Feeds;
-pub use host::TensorRef;
+pub use host::check_bytes;
 pub use inputs::{match_inputs, match_slots};
 pub use memory::MemoryUse;
+pub use rlx_ir::TensorRef;
 pub use weights::Weights;

@@ -8,7 +8,7 @@ use crate::error::GpuError;
 use crate::stage::{Bound, Memory, Stage, device_error};
 use rlx_driver::{
     DriverError, ExecutableGraph, Feeds, Outputs, RawOutput, SharedBytes, SlotOutput, StateHandles,
-    TensorRef, Weights, match_inputs, match_slots,
+    TensorRef, Weights, check_bytes, match_inputs, match_slots,
 };
 use rlx_ir::interpret::bind_shape;
 use rlx_ir::lir::{BindingManifest, BufferKind, IoEntry, LirModule, VerifiedLir};
@@ -490,7 +490,7 @@ impl<D: GpuDevice + 'static> StateHandles for GpuExecutable<D> {
             let (expected, found) = (ty.to_string(), tensor.ty().to_string());
             return Err(DriverError::Mismatch { what: "state", name: name.into(), expected, found });
         }
-        tensor.check("state", name)?;
+        check_bytes(tensor, "state", name)?;
         self.replace_state(index, tensor.dims.to_vec(), Some(tensor.bytes))
     }
 

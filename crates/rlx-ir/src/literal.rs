@@ -6,6 +6,7 @@
 use crate::dtype::DType;
 use crate::number::{Number, decode, encode};
 use crate::shape::{Shape, TensorType};
+use crate::tensor_ref::TensorRef;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -64,12 +65,7 @@ impl Literal {
     /// A byte count that does not match, a size beyond the address space, or a
     /// `bool` byte that is neither 0 nor 1.
     pub fn from_bytes(dtype: DType, dims: &[usize], bytes: &[u8]) -> Result<Literal, LiteralError> {
-        let expected = element_count(dims)
-            .and_then(|elements| dtype.byte_size(elements))
-            .ok_or_else(|| LiteralError::TooLarge { dtype, dims: dims.to_vec() })?;
-        if bytes.len() != expected {
-            return Err(LiteralError::Length { dtype, dims: dims.to_vec(), expected, found: bytes.len() });
-        }
+        TensorRef::new(dtype, dims, bytes)?;
         if dtype == DType::Bool
             && let Some(&odd) = bytes.iter().find(|&&byte| byte > 1)
         {

@@ -1,7 +1,7 @@
 //! What goes wrong between a user and a session.
 
 use rlx_driver::DriverError;
-use rlx_ir::{Diagnostic, IrError};
+use rlx_ir::{Diagnostic, IrError, LiteralError};
 use rlx_opt::OptError;
 use rlx_weights::WeightError;
 use std::path::PathBuf;
@@ -46,6 +46,12 @@ pub enum RuntimeError {
 impl From<OptError> for RuntimeError {
     fn from(error: OptError) -> RuntimeError {
         RuntimeError::Driver(DriverError::Compile(error))
+    }
+}
+
+impl From<LiteralError> for RuntimeError {
+    fn from(error: LiteralError) -> RuntimeError {
+        RuntimeError::Driver(DriverError::Literal(error))
     }
 }
 

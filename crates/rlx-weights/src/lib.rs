@@ -36,6 +36,7 @@ pub use error::WeightError;
 pub use lora::{LoraAdapter, LoraPair};
 #[cfg(not(target_family = "wasm"))]
 pub use mapped::{FileAccess, LinkPolicy, MappedWeights, OpenOptions};
-pub use tensor::{TensorRef, WeightTensor};
+pub use rlx_ir::TensorRef;
+pub use tensor::WeightTensor;
 pub use weight_registry::{WeightEntry, WeightHandle, WeightKind, WeightRegistry};
 pub use weights::{BytesWeightLoader, WeightLoader};

@@ -14,9 +14,9 @@ mod header;
 
 use crate::bytes::WeightBytes;
 use crate::error::WeightError;
-use crate::tensor::{TensorRef, WeightTensor, check, required_bytes, type_text};
+use crate::tensor::{WeightTensor, check, required_bytes, type_text};
 use header::Header;
-use rlx_ir::DType;
+use rlx_ir::{DType, TensorRef};
 use std::io::Write;
 
 /// First bytes of every npy file.

@@ -7,9 +7,10 @@
 use crate::bytes::WeightBytes;
 use crate::error::WeightError;
 use crate::npy;
-use crate::tensor::{TensorRef, WeightTensor};
+use crate::tensor::WeightTensor;
 pub use crate::zip::Compression;
 use crate::zip::{ZipWriter, members, unpack};
+use rlx_ir::TensorRef;
 use std::collections::HashSet;
 use std::io::Write;
 

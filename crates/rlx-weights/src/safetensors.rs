@@ -9,8 +9,8 @@
 use crate::bytes::WeightBytes;
 use crate::error::WeightError;
 use crate::pairs::Pairs;
-use crate::tensor::{MAX_RANK, TensorRef, WeightTensor, check, required_bytes, type_text};
-use rlx_ir::DType;
+use crate::tensor::{MAX_RANK, WeightTensor, check, required_bytes, type_text};
+use rlx_ir::{DType, TensorRef};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::collections::HashSet;

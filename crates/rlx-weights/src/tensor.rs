@@ -7,50 +7,12 @@
 use crate::bytes::WeightBytes;
 use crate::error::WeightError;
 use rlx_ir::literal::element_count;
-use rlx_ir::{DType, Literal, LiteralError, TensorType};
+use rlx_ir::{DType, Literal, TensorRef};
 use std::fmt;
 use std::sync::Arc;
 
 /// Most axes that any reader accepts.
 pub const MAX_RANK: usize = 64;
-
-/// A tensor's type and bytes, borrowed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TensorRef<'a> {
-    /// Element type.
-    pub dtype: DType,
-    /// Extents, outermost first.
-    pub dims: &'a [usize],
-    /// Row-major, little-endian, any alignment; exactly as many as the type needs.
-    pub bytes: &'a [u8],
-}
-
-impl TensorRef<'_> {
-    /// Dtype and shape as a graph type.
-    pub fn ty(&self) -> TensorType {
-        TensorType::new(self.dtype, self.dims)
-    }
-
-    /// A copy as a constant.
-    ///
-    /// # Errors
-    /// Bytes that do not fit the type (only for a `TensorRef` put together by hand).
-    pub fn to_literal(&self) -> Result<Literal, LiteralError> {
-        Literal::from_bytes(self.dtype, self.dims, self.bytes)
-    }
-}
-
-impl<'a> From<&'a Literal> for TensorRef<'a> {
-    fn from(literal: &'a Literal) -> TensorRef<'a> {
-        TensorRef { dtype: literal.dtype(), dims: literal.dims(), bytes: literal.bytes() }
-    }
-}
-
-impl fmt::Debug for TensorRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} bytes)", type_text(self.dtype, self.dims), self.bytes.len())
-    }
-}
 
 /// A named tensor with shared bytes: cheap to clone, never copied.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@
 
 use crate::bytes::WeightBytes;
 use crate::error::WeightError;
-use crate::tensor::{TensorRef, WeightTensor};
+use crate::tensor::WeightTensor;
 use crate::{npy, npz, safetensors};
-use rlx_ir::Literal;
+use rlx_ir::{Literal, TensorRef};
 use std::collections::HashMap;
 use std::sync::Arc;
 

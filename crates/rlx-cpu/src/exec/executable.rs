@@ -18,7 +18,7 @@ use crate::simd::SimdLevel;
 use rlx_driver::arena::{AlignedBytes, DeviceArena, HostArena};
 use rlx_driver::{
     ActiveExtent, DriverError, ExecutableGraph, Feeds, MemoryUse, Outputs, RawOutput, SharedBytes,
-    SlotOutput, StateHandles, StepTime, TensorRef, Timing, Weights, match_inputs, match_slots,
+    SlotOutput, StateHandles, StepTime, TensorRef, Timing, Weights, check_bytes, match_inputs, match_slots,
 };
 use rlx_ir::lir::{
     ArenaLayout, BindingManifest, BufferId, BufferKind, IoEntry, LirModule, Step, VerifiedLir,
@@ -587,7 +587,7 @@ impl StateHandles for CpuExecutable {
         };
         rlx_ir::interpret::bind_shape(ty, tensor.dtype, tensor.dims, &mut bindings)
             .map_err(|_| mismatch())?;
-        tensor.check("state", name)?;
+        check_bytes(tensor, "state", name)?;
         let mut bytes = AlignedBytes::zeroed(tensor.bytes.len(), "state")?;
         bytes.as_mut_slice().copy_from_slice(tensor.bytes);
         self.states[index] = State { bytes, dims: tensor.dims.to_vec(), poisoned: false, given: true };
