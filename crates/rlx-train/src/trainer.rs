@@ -48,6 +48,16 @@ pub struct Progress {
     pub time: Duration,
 }
 
+fn step_graph(
+    loss: &Graph,
+    output: &str,
+    trained: &[String],
+    options: &TrainerOptions,
+) -> Result<Graph, TrainError> {
+    let names: Vec<&str> = trained.iter().map(String::as_str).collect();
+    training_step(loss, output, &names, &options.step)
+}
+
 /// A run.
 pub struct Trainer {
     compiled: CompiledGraph,
@@ -82,9 +92,7 @@ impl Trainer {
         if trained.is_empty() {
             return Err(TrainError::setting("trained", "no param", "a name, or a part of one, of a param"));
         }
-        let names: Vec<&str> = trained.iter().map(String::as_str).collect();
-        let step = training_step(&loss, output, &names, &options.step)?;
-        let mut compiled = session.compile(step)?;
+        let mut compiled = session.compile(step_graph(&loss, output, &trained, &options)?)?;
         let starting = |name: &String| -> Result<(String, Literal), TrainError> {
             let tensor = weights.find(name).ok_or_else(|| {
                 TrainError::data(weights.source(), format!("has no tensor {name}, which the model needs"))
@@ -140,6 +148,14 @@ impl Trainer {
     /// What batches are cut from.
     pub fn data(&self) -> &Data {
         &self.data
+    }
+
+    /// The graph of a step, before it was compiled.
+    ///
+    /// # Errors
+    /// None that building the run did not have.
+    pub fn graph(&self) -> Result<Graph, TrainError> {
+        step_graph(&self.loss, &self.output, &self.trained, &self.options)
     }
 
     /// What runs.

@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   rlx train recipes/stories.toml
   rlx train run.toml --steps 100 --json
+  rlx train run.toml --print-graph > step.rlx && rlx bench step.rlx --dim B=8 --dim S=128 --profile
 
 A run that was stopped goes on from the newest checkpoint of its output folder, with the same losses as if it had not
 been. That folder gets `losses.jsonl`, `losses.svg` and, at the end, the model.";
@@ -35,6 +36,9 @@ pub struct Args {
     output: Option<PathBuf>,
     #[command(flatten)]
     compile: CompileArgs,
+    /// Print the graph of an update in text form, for `explain` and `bench`, and train nothing
+    #[arg(long)]
+    print_graph: bool,
     /// Print every update and evaluation as a line of JSON
     #[arg(long)]
     json: bool,
@@ -49,6 +53,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     let session = args.compile.session()?;
     let trainer = progress::while_running("building the step", || config.trainer(&session))?;
+    if args.print_graph {
+        return Ok(write!(out, "{}", rlx::ir::text::print_graph(&trainer.graph()?))?);
+    }
     fs::create_dir_all(&config.output).with_context(|| config.output.display().to_string())?;
     let lines = kept_lines(&config.output, trainer.step())?;
     let mut run = Run { config: &config, trainer, lines, out, json: args.json };
