@@ -86,6 +86,19 @@ impl Graph {
         self.pad(x, None, low, high, PadMode::Constant)
     }
 
+    /// `x` with all axes but the last made one.
+    #[track_caller]
+    pub(crate) fn as_matrix(&mut self, x: Value) -> Value {
+        let Some(ty) = self.try_ty(x).cloned() else { return Value::POISON };
+        match ty.shape.dims() {
+            [lead @ .., last] if lead.len() > 1 => {
+                let rows = lead.iter().cloned().fold(Dim::from(1), |product, dim| product * dim);
+                self.reshape(x, vec![rows, last.clone()])
+            }
+            _ => x,
+        }
+    }
+
     /// `x` summed over the axes along which a tensor of shape `shape` was broadcast to it.
     #[track_caller]
     pub fn sum_to(&mut self, x: Value, shape: &Shape) -> Value {

@@ -1,6 +1,7 @@
 //! The loss of a GPT-2-class decoder, and weights to start from.
 
 use crate::error::TrainError;
+use rlx_ir::attr::Real;
 use rlx_ir::ops::ReduceKind;
 use rlx_ir::sample::Generator;
 use rlx_ir::{DType, Dim, Graph, Literal, TensorType};
@@ -18,11 +19,8 @@ pub fn decoder_loss(config: &Gpt2Config, weights: &ModelWeights) -> Result<Graph
     let mut graph = gpt2::module(config, weights, options)?.lower()?;
     let logits = graph.outputs()[0].value;
     let labels = graph.input("labels", TensorType::new(DType::I64, vec![Dim::symbol("B"), Dim::symbol("S")]));
-    let labels = graph.unsqueeze(labels, 2);
-    let logs = graph.log_softmax(logits, 2usize);
-    let chosen = graph.gather_elements(logs, labels, 2usize);
-    let mean = graph.reduce(chosen, ReduceKind::Mean, vec![0usize, 1, 2], false);
-    let loss = graph.neg(mean);
+    let rows = graph.softmax_cross_entropy_with_logits(logits, labels, 2usize, None, Real(0.0));
+    let loss = graph.reduce(rows, ReduceKind::Mean, vec![0usize, 1], false);
     graph.set_outputs([("loss", loss)]);
     Ok(graph.finish()?)
 }

@@ -12,6 +12,7 @@ use super::work::{Call, Work};
 use crate::kernels::Context;
 use crate::kernels::gemm::TileMut;
 use crate::pool::SharedSlice;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Elements that make a piece of work worth a thread.
@@ -214,9 +215,75 @@ impl RegionCore {
         let mut file = files.any();
         file.begin(&self.tape);
         let columns = tile.columns();
+        // Narrow rows share a block, or each instruction would begin anew for a few elements.
+        let group = if self.tape.indices.is_empty() { BLOCK / columns.len().max(1) } else { 1 };
+        if group > 1 {
+            let mut first = tile.rows().start;
+            while first < tile.rows().end {
+                let rows = first..tile.rows().end.min(first + group);
+                first = rows.end;
+                self.finish_rows((context, &mut file), reads, (tile, rows), start_of, apart);
+            }
+            return;
+        }
         for row in tile.rows() {
             let start = start_of(row) + columns.start;
             self.finish_values((context, &mut file), reads, tile.row_mut(row), start, apart);
+        }
+    }
+
+    /// Computes some rows of a tile as one block: they are gathered into registers and stored row by row.
+    fn finish_rows<T: Element>(
+        &self,
+        (context, file): (Context<'_>, &mut File),
+        reads: &[&[u8]],
+        (tile, rows): (&mut TileMut<'_, T>, Range<usize>),
+        start_of: &dyn Fn(usize) -> usize,
+        apart: Option<&SharedSlice<'_, u8>>,
+    ) {
+        let columns = tile.columns();
+        let len = columns.len();
+        let blocks = rows.clone().enumerate().map(|(index, row)| {
+            let block = Block { start: start_of(row) + columns.start, len };
+            (index * len, row, block)
+        });
+        for (index, input) in self.inputs.iter().enumerate() {
+            let view = &input.view;
+            match input.source {
+                Source::Anchor => {
+                    let register = file.register::<T>(index);
+                    for (at, row, _) in blocks.clone() {
+                        register[at..at + len].copy_from_slice(tile.row_mut(row));
+                    }
+                }
+                Source::Read(read) if view.is_constant() => {
+                    let bytes = &reads[read][view.offset * view.dtype.size_of().unwrap_or(1)..];
+                    self.tape.set_scalar_bytes(file, index, view.dtype, bytes, rows.len() * len);
+                }
+                Source::Read(read) => {
+                    for (at, _, block) in blocks.clone() {
+                        let mut load = |run: Run| {
+                            let run = Run { at: at + run.at, ..run };
+                            super::tape::load(context, file, index, view.dtype, reads[read], run);
+                        };
+                        match self.one_run(view, block) {
+                            Some(run) => load(run),
+                            None => self.rows(view, block, load),
+                        }
+                    }
+                }
+                Source::Written(_) => {}
+            }
+        }
+        self.tape.run(context, file, reads, rows.len() * len, &mut Registers);
+        let width = self.tape.output(0).1.size_of().unwrap_or(1);
+        for (at, row, block) in blocks {
+            let bytes: &mut [u8] = match apart {
+                None => bytemuck::cast_slice_mut(tile.row_mut(row)),
+                // SAFETY: each element of the result belongs to one tile, and a tile to one task.
+                Some(apart) => unsafe { apart.part(block.start * width, len * width) },
+            };
+            self.tape.store((context, file, reads), 0, bytes, Run { at, start: 0, stride: 1, len });
         }
     }
 
@@ -269,6 +336,15 @@ impl RegionCore {
         if !(direct && self.tape.writes_directly(0)) {
             self.tape.store((context, file, reads), 0, bytes, Run { at: 0, start: 0, stride: 1, len });
         }
+    }
+}
+
+/// Takes no output: all stay in their registers.
+struct Registers;
+
+impl Sink for Registers {
+    fn direct(&mut self, _: usize) -> Option<&mut [u8]> {
+        None
     }
 }
 
@@ -331,7 +407,7 @@ impl RegionStep {
         file: &mut File,
         reads: &[&[u8]],
         targets: &mut Targets<'_, '_>,
-        blocks: std::ops::Range<usize>,
+        blocks: Range<usize>,
     ) {
         file.begin(&self.core.tape);
         for index in blocks {

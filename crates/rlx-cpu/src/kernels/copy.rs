@@ -78,33 +78,45 @@ pub fn copy_elements<T: Plain>(
     }
     check_reach(from.len(), from_offset, &reach)?;
     check_reach(to.len(), 0, &target_reach)?;
-    let copy = Copy { context, from, axes };
+    let copy = Copy { context, from };
     let total: usize = axes.iter().map(|axis| axis.extent).product();
-    let wanted = (total / PIECE).min(4 * context.pool().threads());
-    // The outer axes whose indices become tasks.
+    let wanted = (total / PIECE).min(4 * context.pool().threads()).max(1);
+    // The outer axes whose indices become tasks; several neighbours go into one, as runs along the last of these axes.
     let mut outer = 0;
     let mut tasks = 1;
     while tasks < wanted && outer < axes.len() {
         tasks *= axes[outer].extent;
         outer += 1;
     }
-    let inner_length = axes[outer..].iter().map(|a| (a.extent - 1) * a.to).sum::<usize>() + 1;
     let to = SharedSlice::new(to);
-    // Several indices go into one task, or tiny tasks would drown in overhead.
-    let group = tasks.div_ceil(wanted.max(1)).max(1);
+    let group = tasks.div_ceil(wanted);
+    let (before, inner) = axes.split_at(outer.saturating_sub(1));
+    let along = inner.first().map_or(1, |axis| if outer == 0 { 1 } else { axis.extent });
     context.pool().run(tasks.div_ceil(group), |task| {
-        for index in task * group..tasks.min((task + 1) * group) {
-            let [mut rest, mut source, mut target] = [index as isize, from_offset as isize, 0];
-            for axis in axes[..outer].iter().rev() {
+        let end = tasks.min((task + 1) * group);
+        let mut index = task * group;
+        while index < end {
+            let run = (along - index % along).min(end - index);
+            let mut axes = plan.axes;
+            let axes = &mut axes[before.len()..plan.count];
+            let [mut rest, mut source, mut target] = [(index / along) as isize, from_offset as isize, 0];
+            if outer > 0 {
+                source += (index % along) as isize * axes[0].from;
+                target += (index % along * axes[0].to) as isize;
+                axes[0].extent = run;
+            }
+            for axis in before.iter().rev() {
                 let extent = axis.extent as isize;
                 source += rest % extent * axis.from;
                 target += rest % extent * axis.to as isize;
                 rest /= extent;
             }
+            let length = axes.iter().map(|a| (a.extent - 1) * a.to).sum::<usize>() + 1;
             // SAFETY: each stride steps over all that lies inside it (`Plan::new`), so the parts
             // of different outer indices are disjoint.
-            let part = unsafe { to.part(target as usize, inner_length) };
-            copy.walk(outer, source, part);
+            let part = unsafe { to.part(target as usize, length) };
+            copy.walk(axes, source, part);
+            index += run;
         }
     });
     Ok(())
@@ -169,13 +181,12 @@ impl Plan {
 struct Copy<'a, T> {
     context: Context<'a>,
     from: &'a [T],
-    axes: &'a [Axis],
 }
 
 impl<T: Plain> Copy<'_, T> {
-    /// Copies all indices of the axes from `depth` on.
-    fn walk(&self, depth: usize, source: isize, to: &mut [T]) {
-        match self.axes[depth..] {
+    /// Copies all indices of the axes.
+    fn walk(&self, axes: &[Axis], source: isize, to: &mut [T]) {
+        match *axes {
             [] => to[0] = self.from[source as usize],
             [axis] => self.line(axis, source, to),
             [first, second] if second.to == 1 && first.from == 1 && second.from >= 0 => {
@@ -191,7 +202,7 @@ impl<T: Plain> Copy<'_, T> {
             [axis, ..] => {
                 for index in 0..axis.extent {
                     let source = source + index as isize * axis.from;
-                    self.walk(depth + 1, source, &mut to[index * axis.to..]);
+                    self.walk(&axes[1..], source, &mut to[index * axis.to..]);
                 }
             }
         }

@@ -155,9 +155,12 @@ impl MatMul {
             false => g.matmul(dy, b, false, !right),
             true => g.matmul(b, dy, right, true),
         };
+        // A matrix shared by all batches has one product over all their rows, not a sum of products.
+        let shared = !left && g.ty(b).rank() == 2;
+        let [rows, dy] = if shared { [a, dy].map(|value| g.as_matrix(value)) } else { [a, dy] };
         let db = match right {
-            false => g.matmul(a, dy, !left, false),
-            true => g.matmul(dy, a, true, left),
+            false => g.matmul(rows, dy, !left, false),
+            true => g.matmul(dy, rows, true, left),
         };
         let shapes = [a, b].map(|operand| g.ty(operand).shape.clone());
         Ok(vec![Some(g.sum_to(da, &shapes[0])), Some(g.sum_to(db, &shapes[1]))])

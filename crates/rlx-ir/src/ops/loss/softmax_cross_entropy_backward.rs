@@ -5,7 +5,7 @@ use crate::accuracy::Accuracy;
 use crate::attr::Real;
 use crate::graph::{Graph, Value};
 use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{ReduceKind, SoftmaxCrossEntropyWithLogits};
+use crate::ops::{ReduceKind, ScatterKind, SoftmaxCrossEntropyWithLogits};
 use crate::shape::TensorType;
 use crate::{op, require};
 
@@ -62,27 +62,25 @@ impl SoftmaxCrossEntropyBackward {
         let dtype = g.ty(softmax).dtype;
         let is_ignored = ignored(g, labels, self.ignore_index);
         let classes = ty.shape[self.axis].clone();
-        let soft = g.ty(labels).dtype.is_float();
-        let mut targets = if soft {
-            g.accumulation_cast(labels)
-        } else {
-            let class = counted(g, labels, is_ignored);
-            g.one_hot(class, classes.clone(), self.axis, dtype)
-        };
-        if self.label_smoothing.0 > 0.0 {
-            let kept = g.scalar(dtype, 1.0 - self.label_smoothing.0);
-            let shared = share(g, dtype, self.label_smoothing.0, &classes);
-            let own = g.mul(targets, kept);
-            targets = g.add(own, shared);
-        }
-        let mass = match soft {
-            true => {
-                let sum = g.reduce(targets, ReduceKind::Sum, vec![self.axis], true);
-                g.mul(softmax, sum)
+        let smoothing = self.label_smoothing.0;
+        let shared = (smoothing > 0.0).then(|| share(g, dtype, smoothing, &classes));
+        let slope = if g.ty(labels).dtype.is_float() {
+            let mut targets = g.accumulation_cast(labels);
+            if let Some(shared) = shared {
+                let kept = g.scalar(dtype, 1.0 - smoothing);
+                let own = g.mul(targets, kept);
+                targets = g.add(own, shared);
             }
-            false => softmax,
+            let sum = g.reduce(targets, ReduceKind::Sum, vec![self.axis], true);
+            let mass = g.mul(softmax, sum);
+            g.sub(mass, targets)
+        } else {
+            let rest = shared.map_or(softmax, |shared| g.sub(softmax, shared));
+            let class = counted(g, labels, is_ignored);
+            let class = g.unsqueeze(class, self.axis as i64);
+            let own = g.full(dtype, g.ty(class).shape.clone(), smoothing - 1.0);
+            g.scatter_elements(rest, class, own, self.axis, ScatterKind::Add)
         };
-        let slope = g.sub(mass, targets);
         let zero = g.scalar(dtype, 0.0);
         let dloss = is_ignored.map_or(dloss, |ignored| g.r#where(ignored, zero, dloss));
         let dloss = g.unsqueeze(dloss, self.axis as i64);
