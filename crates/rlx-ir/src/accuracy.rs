@@ -21,6 +21,12 @@ pub enum Accuracy {
         /// Number of accumulated terms.
         terms: usize,
     },
+    /// Solvers and factorisations, whose results are fixed: the error is at most so many roundings of the largest
+    /// element, where the problem is well conditioned.
+    Residual {
+        /// Units of rounding of the largest element.
+        factor: f64,
+    },
     /// Random numbers: the same stream.
     Random,
 }
@@ -107,6 +113,7 @@ fn bound(accuracy: Accuracy, dtype: DType, expected: f64, magnitude: f64) -> f64
         Accuracy::Exact | Accuracy::Random => 0.0,
         Accuracy::Rounding => unit,
         Accuracy::Approx { ulp } => ulp * unit,
+        Accuracy::Residual { factor } => factor * epsilon(dtype) * magnitude,
         Accuracy::Accumulated { terms } => {
             // Accumulation is in f32 at least, then one rounding to the dtype.
             let accumulate =

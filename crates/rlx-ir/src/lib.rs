@@ -19,6 +19,7 @@ pub mod graph;
 pub mod hir;
 pub mod interpret;
 pub mod layout;
+pub mod linear_algebra;
 pub mod lir;
 pub mod literal;
 pub mod mir;

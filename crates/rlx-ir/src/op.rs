@@ -157,6 +157,8 @@ pub enum Fill {
     Any,
     /// Floats or integers in `[low, high)`.
     Range(f64, f64),
+    /// Hermitian positive definite matrices, well conditioned.
+    Definite,
 }
 
 /// A concrete use of an op: drives every generic test.
@@ -176,6 +178,11 @@ impl<O> Sample<O> {
     /// The same sample with operand `index` filled from `[low, high)`.
     pub fn fill(mut self, index: usize, low: f64, high: f64) -> Sample<O> {
         self.operands[index].1 = Fill::Range(low, high);
+        self
+    }
+    /// The same sample with operand `index` filled with positive definite matrices.
+    pub fn definite(mut self, index: usize) -> Sample<O> {
+        self.operands[index].1 = Fill::Definite;
         self
     }
     /// The sample of another op type.

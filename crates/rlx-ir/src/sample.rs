@@ -49,6 +49,7 @@ pub fn fill_literal(ty: &TensorType, fill: Fill, generator: &mut Generator) -> L
     let count = element_count(&dims).expect("samples are small");
     let (low, high) = match (fill, ty.dtype.class()) {
         (Fill::Range(low, high), _) => (low, high),
+        (Fill::Definite, _) => (-1.0, 1.0),
         (Fill::Any, DTypeClass::Unsigned) => (0.0, 4.0),
         (Fill::Any, DTypeClass::Bool) => (0.0, 2.0),
         (Fill::Any, DTypeClass::Signed) if ty.dtype.block_bits() < 8 => (-2.0, 2.0),
@@ -69,7 +70,32 @@ pub fn fill_literal(ty: &TensorType, fill: Fill, generator: &mut Generator) -> L
         }
         _ => Number::Int(next().floor() as i128),
     });
-    Literal::from_numbers(ty.dtype, &dims, numbers.collect::<Vec<_>>()).expect("one number per element")
+    let mut numbers: Vec<Number> = numbers.collect();
+    if fill == Fill::Definite {
+        make_definite(&dims, &mut numbers);
+    }
+    Literal::from_numbers(ty.dtype, &dims, numbers).expect("one number per element")
+}
+
+/// Makes matrices of numbers in -1 .. 1 Hermitian, with a diagonal above the sum of each row's other magnitudes.
+fn make_definite(dims: &[usize], numbers: &mut [Number]) {
+    let &[.., rows, columns] = dims else { return };
+    for matrix in numbers.chunks_exact_mut((rows * columns).max(1)) {
+        for row in 0..rows {
+            for column in 0..row.min(columns) {
+                matrix[column * columns + row] = match matrix[row * columns + column] {
+                    Number::Complex(re, im) => Number::Complex(re, -im),
+                    real => real,
+                };
+            }
+            let above = 1.5 * columns as f64;
+            let diagonal = &mut matrix[row * columns + row];
+            *diagonal = match *diagonal {
+                Number::Complex(re, _) => Number::Complex(re + above, 0.0),
+                real => Number::Float(real.as_f64().unwrap_or(0.0) + above),
+            };
+        }
+    }
 }
 
 impl Sample<Op> {

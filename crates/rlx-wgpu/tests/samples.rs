@@ -11,6 +11,15 @@ const REFUSED: &[&str] = &[
     "kernels do not compute c64 here",
     "kernels do not compute f64 here",
     "kernels do not read storage-only dtypes here",
+    "there is no kernel for cholesky",
+    "there is no kernel for dense_solve",
+    "there is no kernel for det",
+    "there is no kernel for eigh",
+    "there is no kernel for log_det",
+    "there is no kernel for non_max_suppression",
+    "there is no kernel for qr",
+    "there is no kernel for svd",
+    "there is no kernel for triangular_solve",
 ];
 
 fn backend(what: &str) -> Option<WgpuBackend> {

@@ -17,6 +17,7 @@ mod index;
 mod lines;
 #[allow(unsafe_code)]
 mod matmul;
+mod matrices;
 #[allow(unsafe_code)]
 mod memory;
 mod pool;

@@ -6,6 +6,7 @@ use super::fold::FoldStep;
 use super::grouped::GroupedStep;
 use super::index::IndexStep;
 use super::lines::LineStep;
+use super::matrices::matrix_step;
 use super::memory::StepSpans;
 use super::pool::PoolStep;
 use super::region::Source;
@@ -68,7 +69,8 @@ pub fn select(site: &Site<'_>, context: Context<'_>) -> Option<Box<dyn Work>> {
         Op::Rope(op) => RopeStep::new(op, operands).map(boxed),
         Op::ArgReduce(_) | Op::TopK(_) => LineStep::new(site.op, &operands[0], context).map(boxed),
         op if op.as_cumulative().is_some() => LineStep::new(op, &operands[0], context).map(boxed),
-        op => RowStep::new(op, operands, context).map(boxed),
+        op => matrix_step(op, operands, &site.outputs)
+            .or_else(|| RowStep::new(op, operands, context).map(boxed)),
     }
 }
 

@@ -12,12 +12,28 @@ pub unsafe trait Plain: Copy + Default + Send + Sync + 'static {}
 macro_rules! plain {
     ($($name:ty),*) => {
         $(
-            // SAFETY: integers, floats and arrays of them have no invalid bit pattern.
+            // SAFETY: integers, floats, arrays and pairs in C order of them have no invalid bit pattern.
             unsafe impl Plain for $name {}
         )*
     };
 }
-plain!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, f16, bf16, [u64; 2], u128);
+plain!(
+    u8,
+    i8,
+    u16,
+    i16,
+    u32,
+    i32,
+    u64,
+    i64,
+    f32,
+    f64,
+    f16,
+    bf16,
+    [u64; 2],
+    u128,
+    rlx_ir::linear_algebra::Complex
+);
 
 /// Sees bytes as whole elements; trailing bytes are dropped.
 ///

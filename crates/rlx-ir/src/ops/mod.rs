@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::literal::Literal;
 use crate::op::{
     AttrProblem, DecomposeRule, EvalRule, Evaluated, Inferred, Judgements, Meaning, OpDef, OpSpec, RangeRule,
-    Sample, ScalarRule, ViewRule,
+    ScalarRule, ViewRule,
 };
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
@@ -22,14 +22,18 @@ mod cumulative;
 mod cumulative_derivative;
 mod fused_layers;
 mod fused_residual;
+mod matrices;
 mod normalise;
 mod ordering;
+mod packing;
+pub mod philox;
 mod quantisation;
 mod shared;
 mod window;
 pub use addressing::*;
 pub use attention::attention::{Alignment, AttentionExtents, AttentionLayout, AttentionOperands, MaskKind};
 pub use attention::rope::RopeStyle;
+pub use conv::grid_sample::{GridMode, GridPadding};
 pub use conv::pool::PoolKind;
 pub use conv::resize::{CoordinateMode, NearestRounding, ResizeMode};
 pub use cumulative::{Cumulative, CumulativeKind};
@@ -39,6 +43,7 @@ pub use elementwise::compare::CompareKind;
 pub use fused::fused_transformer_layer::NormPosition;
 pub use index::dynamic_update_slice::axes_to_front;
 pub use index::scatter_nd::{ScatterKind, check_vectors, vector_range, whole_vectors};
+pub(crate) use packing::pack_rows;
 pub use quantisation::check_whole_units;
 pub use quantised::fake_quantize::{ScaleMode, StraightThrough};
 pub use reduce::arg_reduce::ArgReduceKind;
@@ -68,7 +73,7 @@ macro_rules! ops {
             /// Names and prose.
             pub const fn def(self) -> &'static OpDef { match self { $($(OpKind::$ty => &$ty::DEF),*),* } }
             /// Uses that cover the attribute corners.
-            pub fn samples(self) -> Vec<Sample<Op>> {
+            pub fn samples(self) -> Vec<crate::op::Sample<Op>> {
                 match self { $($(OpKind::$ty => $ty::samples().into_iter().map(|sample| sample.map(Op::$ty)).collect()),*),* }
             }
             /// How it is differentiated and batched, in words.
@@ -163,6 +168,14 @@ ops! {
         matmul::MatMul,
         lora_matmul::LoraMatMul,
         dot_general::DotGeneral,
+        dense_solve::DenseSolve,
+        triangular_solve::TriangularSolve,
+        cholesky::Cholesky,
+        qr::Qr,
+        svd::Svd,
+        eigh::Eigh,
+        det::Det,
+        log_det::LogDet,
     }
     norm {
         layer_norm::LayerNorm,
@@ -181,6 +194,19 @@ ops! {
         fused_transformer_layer::FusedTransformerLayer,
         fused_residual_ln::FusedResidualLN,
         fused_residual_rms_norm::FusedResidualRmsNorm,
+    }
+    search {
+        non_zero::NonZero,
+        unique::Unique,
+        non_max_suppression::NonMaxSuppression,
+    }
+    random {
+        random_bits::RandomBits,
+        random_uniform::RandomUniform,
+        random_normal::RandomNormal,
+        random_split::RandomSplit,
+        random_fold_in::RandomFoldIn,
+        sample::Sample,
     }
     spectra {
         real::Real,
@@ -223,6 +249,7 @@ ops! {
         pool::Pool,
         resize::Resize,
         resize_nearest2x::ResizeNearest2x,
+        grid_sample::GridSample,
     }
 }
 

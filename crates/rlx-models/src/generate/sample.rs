@@ -1,12 +1,11 @@
 //! Choosing a token from logits.
 //!
-//! Random numbers are counter-based (Philox 4x32-10): the draw depends on the
-//! seed, the row and the step alone, so a row gives the same tokens in any batch.
-//! Filters apply in the order temperature, top-k, top-p, min-p, each to what the
-//! one before it left; ties go to the smaller token.
+//! The filters are those of the op `sample`. The draw depends on the seed, the row
+//! and the step alone, so a row gives the same tokens in any batch.
 
 use super::GenerateOptions;
 use crate::error::ModelError;
+use rlx_ir::ops::philox::philox;
 
 /// The token that follows, for the draw number `step` of `row`.
 ///
@@ -82,22 +81,6 @@ fn uniform(seed: u64, row: usize, step: usize) -> f64 {
     bits as f64 / (1u64 << 53) as f64
 }
 
-/// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3").
-fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
-    for _ in 0..10 {
-        let first = u64::from(counter[0]) * 0xD251_1F53;
-        let second = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [
-            (second >> 32) as u32 ^ counter[1] ^ key[0],
-            second as u32,
-            (first >> 32) as u32 ^ counter[3] ^ key[1],
-            first as u32,
-        ];
-        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
-    }
-    counter
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,13 +96,6 @@ mod tests {
             counts[choose(logits, options, 3, step).expect("the logits are finite") as usize] += 1;
         }
         counts
-    }
-
-    #[test]
-    fn philox_gives_the_published_numbers() {
-        let ones = u32::MAX;
-        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(philox([ones; 4], [ones; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
     }
 
     #[test]

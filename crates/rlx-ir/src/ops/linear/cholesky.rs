@@ -1,0 +1,57 @@
+//! `cholesky`: the triangular root of positive definite matrices.
+
+use crate::accuracy::Accuracy;
+use crate::graph::Graph;
+use crate::op;
+use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::matrices::{
+    RESIDUAL, by_lower_triangle, definite_samples, eval_matrices, halved_lower, square,
+};
+use crate::shape::TensorType;
+
+op! {
+    /// The lower triangular `l` with `a = l l^H`, its diagonal positive, for each Hermitian matrix of `a`, of
+    /// which the lower triangle is read.
+    ///
+    /// A matrix that is not positive definite is a run-time fault that names it.
+    /// (C1) `a` is a batch of square matrices of `f32`, `f64`, `c64` or `c128`.
+    /// Source: LAPACK's `potrf`.
+    cholesky: Cholesky(a) -> l {}
+}
+
+impl OpSpec for Cholesky {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        square("C1", operands[0])?;
+        Ok(vec![operands[0].clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        RESIDUAL
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        definite_samples(Cholesky {})
+    }
+}
+
+impl Cholesky {
+    /// With `p` the lower triangle of `l^T dl`, half of its diagonal: `l^-T p l^-1` by all of `a`.
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let l = given.results[0];
+        if g.ty(l).dtype.is_complex() {
+            return Err("there is no rule for complex matrices");
+        }
+        let across = g.transpose_last_two(l);
+        let product = g.mm(across, given.cotangent());
+        let p = halved_lower(g, product);
+        let left = g.triangular_solve(l, p, true, true, false);
+        let left = g.transpose_last_two(left);
+        let full = g.triangular_solve(l, left, true, true, false);
+        Ok(vec![Some(by_lower_triangle(g, full))])
+    }
+}

@@ -1,0 +1,84 @@
+//! `dense_solve`: systems of linear equations.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::matrices::{RESIDUAL, eval_matrices, matrices, square};
+use crate::ops::same_dtype;
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `x` with `a x = b` for each matrix of `a`; `b` is [.., N] or [.., N, K] behind the same leading extents.
+    ///
+    /// Elimination with partial pivoting; a matrix without a pivot is a run-time fault that names it.
+    /// (C1) `a` is a batch of square matrices of `f32`, `f64`, `c64` or `c128`.
+    /// (C2) `b` has the dtype of `a`.
+    /// (C3) `b` has the leading extents of `a` and N rows; it has a rank less where its rows are numbers.
+    /// Source: NumPy's `linalg.solve`.
+    dense_solve: DenseSolve(a, b) -> x {}
+}
+
+impl OpSpec for DenseSolve {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
+    const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
+        let (a, x) = (given.operands[0], given.results[0]);
+        let across = g.adjoint(a);
+        let db = g.dense_solve(across, given.cotangent());
+        let is_vector = g.ty(x).rank() < g.ty(a).rank();
+        let [columns, rows] = [db, x].map(|value| if is_vector { g.unsqueeze(value, -1) } else { value });
+        let rows = g.adjoint(rows);
+        let product = g.mm(columns, rows);
+        Ok(vec![Some(g.scaled(product, -1.0)), Some(db)])
+    });
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (a, b) = (operands[0], operands[1]);
+        let (_, rows) = square("C1", a)?;
+        same_dtype("C2", operands)?;
+        if b.rank() >= a.rank() {
+            matrices("C3", "b", b)?;
+        }
+        let leading = a.rank() - 1;
+        let fits = (leading..=leading + 1).contains(&b.rank())
+            && b.shape.dims()[..leading] == a.shape.dims()[..leading]
+            && b.shape[leading - 1] == rows;
+        require!("C3", fits, "`a` is {a} and `b` is {b}");
+        Ok(vec![b.clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        RESIDUAL
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dtype, a: &[usize], b: &[usize]| {
+            Sample::new(DenseSolve {}, [TensorType::new(dtype, a), TensorType::new(dtype, b)]).definite(0)
+        };
+        vec![
+            sample(DType::F32, &[4, 4], &[4, 2]),
+            sample(DType::F64, &[2, 3, 3], &[2, 3]),
+            sample(DType::F64, &[3, 3], &[3]),
+            sample(DType::F32, &[2, 1, 2, 2], &[2, 1, 2, 3]),
+            sample(DType::C64, &[3, 3], &[3, 1]),
+            sample(DType::C128, &[2, 2, 2], &[2, 2]),
+            sample(DType::F32, &[0, 0], &[0, 2]),
+            sample(DType::F64, &[2, 2], &[2, 0]),
+            sample(DType::F32, &[0, 2, 2], &[0, 2]),
+        ]
+    }
+}
+
+impl crate::graph::Graph {
+    /// [`DenseSolve`] under the name for batches, which it takes by shape.
+    #[track_caller]
+    pub fn batched_dense_solve(
+        &mut self,
+        a: crate::graph::Value,
+        b: crate::graph::Value,
+    ) -> crate::graph::Value {
+        self.dense_solve(a, b)
+    }
+}

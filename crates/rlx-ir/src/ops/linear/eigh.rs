@@ -1,0 +1,63 @@
+//! `eigh`: eigenvalues and eigenvectors of Hermitian matrices.
+
+use crate::accuracy::Accuracy;
+use crate::graph::Graph;
+use crate::op;
+use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::matrices::{
+    RESIDUAL, batch_of, by_lower_triangle, definite_samples, eval_matrices, inverse_gaps, on_diagonal, square,
+};
+use crate::shape::TensorType;
+
+op! {
+    /// `a v = v diag(w)` for each Hermitian matrix of `a`, of which the lower triangle is read: `w` holds the
+    /// eigenvalues in ascending order, the columns of `v` unit eigenvectors, of each of which the first of the
+    /// largest elements is real and positive.
+    ///
+    /// (C1) `a` is a batch of square matrices of `f32`, `f64`, `c64` or `c128`; `w` is real.
+    /// The derivative of `v` exists where the eigenvalues differ. Source: NumPy's `linalg.eigh`, which leaves the
+    /// signs open.
+    eigh: Eigh(a) -> [w, v] {}
+}
+
+impl OpSpec for Eigh {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (lead, rows) = square("C1", operands[0])?;
+        Ok(vec![batch_of(operands[0].dtype.real(), &lead, &[&rows]), operands[0].clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        RESIDUAL
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        definite_samples(Eigh {})
+    }
+}
+
+impl Eigh {
+    /// By all of `a`: `v (diag(dw) + f (v^T dv)) v^T`, `f` the inverse gaps between eigenvalues.
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let (w, v) = (given.results[0], given.results[1]);
+        if g.ty(v).dtype.is_complex() {
+            return Err("there is no rule for complex matrices");
+        }
+        let dw = given.cotangent_or_zeros(g, 0);
+        let across = g.transpose_last_two(v);
+        let mut inner = on_diagonal(g, dw);
+        if let Some(dv) = given.cotangents[1] {
+            let gaps = inverse_gaps(g, w);
+            let turned = g.mm(across, dv);
+            let turned = g.mul(turned, gaps);
+            inner = g.add(inner, turned);
+        }
+        let left = g.mm(v, inner);
+        let full = g.mm(left, across);
+        Ok(vec![Some(by_lower_triangle(g, full))])
+    }
+}

@@ -1,0 +1,48 @@
+//! `log_det`: logarithms of determinants.
+
+use crate::accuracy::Accuracy;
+use crate::op;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::matrices::{RESIDUAL, batch_of, definite_samples, eval_matrices, inverse_adjoint, square};
+use crate::shape::TensorType;
+
+op! {
+    /// The sign of the determinant of each matrix of `a` (a complex number of magnitude 1, or 0), and the
+    /// logarithm of its magnitude, which does not overflow; 0 and minus infinity for a singular matrix.
+    ///
+    /// (C1) `a` is a batch of square matrices of `f32`, `f64`, `c64` or `c128`; `log_abs` is real.
+    /// The derivative is that of invertible matrices; with others it faults as `dense_solve` does.
+    /// Source: NumPy's `linalg.slogdet`.
+    log_det: LogDet(a) -> [sign, log_abs] {}
+}
+
+impl OpSpec for LogDet {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
+    // By `a`: the inverse transposed. A real sign does not change.
+    const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
+        if g.ty(given.results[0]).dtype.is_complex() {
+            return Err("there is no rule for complex matrices");
+        }
+        let Some(factor) = given.cotangents[1] else { return Ok(vec![None]) };
+        let inverse = inverse_adjoint(g, given.operands[0]);
+        let factor = g.unsqueeze(factor, -1);
+        let factor = g.unsqueeze(factor, -1);
+        Ok(vec![Some(g.mul(inverse, factor))])
+    });
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (lead, _) = square("C1", operands[0])?;
+        let dtype = operands[0].dtype;
+        Ok(vec![batch_of(dtype, &lead, &[]), batch_of(dtype.real(), &lead, &[])])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        RESIDUAL
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        definite_samples(LogDet {})
+    }
+}

@@ -1,0 +1,101 @@
+//! `qr`: orthogonal factors of matrices.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op;
+use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::matrices::{RESIDUAL, batch_of, eval_matrices, matrices};
+use crate::shape::TensorType;
+
+op! {
+    /// `a = q r` for each matrix [M, N] of `a`: `q` is [M, K] with orthonormal columns, `r` is [K, N], zero below
+    /// its diagonal, which is real and not negative; K is the smaller of M and N.
+    ///
+    /// (C1) `a` is a batch of matrices of `f32`, `f64`, `c64` or `c128`.
+    /// The derivative exists where the first K columns are independent. Source: NumPy's `linalg.qr`, which leaves
+    /// the signs open.
+    qr: Qr(a) -> [q, r] {}
+}
+
+impl OpSpec for Qr {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let a = operands[0];
+        let (lead, [rows, columns]) = matrices("C1", "a", a)?;
+        let least = rows.minimum(&columns);
+        Ok(vec![batch_of(a.dtype, &lead, &[&rows, &least]), batch_of(a.dtype, &lead, &[&least, &columns])])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        RESIDUAL
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dtype, dims: &[usize]| Sample::new(Qr {}, [TensorType::new(dtype, dims)]);
+        vec![
+            sample(DType::F32, &[4, 3]),
+            sample(DType::F64, &[2, 3, 3]),
+            sample(DType::F64, &[2, 4]),
+            sample(DType::C64, &[3, 2]),
+            sample(DType::C128, &[2, 3]),
+            sample(DType::F32, &[0, 2]),
+            sample(DType::F64, &[2, 3, 0]),
+            sample(DType::F64, &[1, 1]),
+        ]
+    }
+}
+
+impl Qr {
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let (a, q, r) = (given.operands[0], given.results[0], given.results[1]);
+        let ty = g.ty(a).clone();
+        if ty.dtype.is_complex() {
+            return Err("there is no rule for complex matrices");
+        }
+        let (rows, columns) = (&ty.shape[ty.rank() - 2], &ty.shape[ty.rank() - 1]);
+        let (dq, dr) = (given.cotangent_or_zeros(g, 0), given.cotangent_or_zeros(g, 1));
+        let least = rows.minimum(columns);
+        if least == *columns {
+            return Ok(vec![Some(tall(g, [q, r, dq, dr]))]);
+        }
+        if least != *rows {
+            return Err("it is not known whether there are more rows or more columns");
+        }
+        // The columns behind the square part are `q` times those of `r`.
+        let rest = columns.clone() - rows.clone();
+        let behind = |g: &mut Graph, x| g.narrow_at(x, -1, rows.clone(), rest.clone());
+        let (right, dright) = (behind(g, a), behind(g, dr));
+        let across = g.transpose_last_two(dright);
+        let more = g.mm(right, across);
+        let dq = g.add(dq, more);
+        let square = |g: &mut Graph, x| g.narrow_at(x, -1, 0, rows.clone());
+        let (r, dr) = (square(g, r), square(g, dr));
+        let dleft = tall(g, [q, r, dq, dr]);
+        let dright = g.mm(q, dright);
+        Ok(vec![Some(g.concat_at(&[dleft, dright], -1))])
+    }
+}
+
+/// `(dq + q m) r^-T`, `m` the symmetric matrix with the lower triangle of `r dr^T - dq^T q`.
+fn tall(g: &mut Graph, [q, r, dq, dr]: [Value; 4]) -> Value {
+    let dr = g.transpose_last_two(dr);
+    let first = g.mm(r, dr);
+    let dq_across = g.transpose_last_two(dq);
+    let second = g.mm(dq_across, q);
+    let m = g.sub(first, second);
+    let rank = g.ty(m).rank();
+    let lower = g.trilu(m, false, 0, rank - 2, rank - 1);
+    let below = g.trilu(m, false, -1, rank - 2, rank - 1);
+    let above = g.transpose_last_two(below);
+    let m = g.add(lower, above);
+    let product = g.mm(q, m);
+    let sum = g.add(dq, product);
+    let sum = g.transpose_last_two(sum);
+    let solved = g.triangular_solve(r, sum, false, false, false);
+    g.transpose_last_two(solved)
+}

@@ -1,0 +1,110 @@
+//! `svd`: singular values and vectors of matrices.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op;
+use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::matrices::{RESIDUAL, batch_of, eval_matrices, inverse_gaps, matrices, on_diagonal};
+use crate::shape::TensorType;
+
+op! {
+    /// `a = u diag(s) vh` for each matrix [M, N] of `a`: `u` [M, K] and `vh` [K, N] have orthonormal columns and
+    /// rows, `s` [K] descends and is not negative; K is the smaller of M and N. Of each column of `u` the first of
+    /// the largest elements is real and positive.
+    ///
+    /// (C1) `a` is a batch of matrices of `f32`, `f64`, `c64` or `c128`; `s` is real.
+    /// The derivative exists where the singular values differ and are positive. Source: NumPy's `linalg.svd`
+    /// without full matrices, which leaves the signs open.
+    svd: Svd(a) -> [u, s, vh] {}
+}
+
+impl OpSpec for Svd {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let a = operands[0];
+        let (lead, [rows, columns]) = matrices("C1", "a", a)?;
+        let least = rows.minimum(&columns);
+        let s = batch_of(a.dtype.real(), &lead, &[&least]);
+        Ok(vec![batch_of(a.dtype, &lead, &[&rows, &least]), s, batch_of(a.dtype, &lead, &[&least, &columns])])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        RESIDUAL
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dtype, dims: &[usize]| Sample::new(Svd {}, [TensorType::new(dtype, dims)]);
+        vec![
+            sample(DType::F32, &[4, 3]),
+            sample(DType::F64, &[2, 3, 3]),
+            sample(DType::F64, &[2, 4]),
+            sample(DType::C64, &[3, 2]),
+            sample(DType::C128, &[2, 3]),
+            sample(DType::F32, &[0, 2]),
+            sample(DType::F64, &[2, 3, 0]),
+            sample(DType::F64, &[1, 1]),
+        ]
+    }
+}
+
+impl Svd {
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let &[u, s, vh] = given.results else { return Err("it has three results") };
+        if g.ty(u).dtype.is_complex() {
+            return Err("there is no rule for complex matrices");
+        }
+        let squares = g.mul(s, s);
+        let gaps = inverse_gaps(g, squares);
+        let (row, column) = (g.unsqueeze(s, -2), g.unsqueeze(s, -1));
+        let v = g.transpose_last_two(vh);
+        let ds = given.cotangent_or_zeros(g, 1);
+        let mut inner = on_diagonal(g, ds);
+        // What leaves the spaces of `u` and `v`: one term with `vh` on its right, one with `u` on its left.
+        let (mut beside_u, mut beside_v) = (None, None);
+        if let Some(du) = given.cotangents[0] {
+            let turned = twisted(g, u, du, gaps);
+            let turned = g.mul(turned, row);
+            inner = g.add(inner, turned);
+            beside_u = Some(outside(g, u, du, row));
+        }
+        if let Some(dvh) = given.cotangents[2] {
+            let dv = g.transpose_last_two(dvh);
+            let turned = twisted(g, v, dv, gaps);
+            let turned = g.mul(turned, column);
+            inner = g.add(inner, turned);
+            let outside = outside(g, v, dv, row);
+            beside_v = Some(g.transpose_last_two(outside));
+        }
+        let left = g.mm(u, inner);
+        let left = beside_u.map_or(left, |more| g.add(left, more));
+        let mut da = g.mm(left, vh);
+        if let Some(more) = beside_v {
+            let more = g.mm(u, more);
+            da = g.add(da, more);
+        }
+        Ok(vec![Some(da)])
+    }
+}
+
+/// The antisymmetric part of `x^T dx`, twice, times `gaps`.
+fn twisted(g: &mut Graph, x: Value, dx: Value, gaps: Value) -> Value {
+    let across = g.transpose_last_two(x);
+    let product = g.mm(across, dx);
+    let mirrored = g.transpose_last_two(product);
+    let difference = g.sub(product, mirrored);
+    g.mul(difference, gaps)
+}
+
+/// `(1 - x x^T) dx / s`.
+fn outside(g: &mut Graph, x: Value, dx: Value, s: Value) -> Value {
+    let divided = g.div(dx, s);
+    let across = g.transpose_last_two(x);
+    let inside = g.mm(across, divided);
+    let inside = g.mm(x, inside);
+    g.sub(divided, inside)
+}

@@ -1,0 +1,85 @@
+//! `triangular_solve`: systems of linear equations that are solved one by one.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::Graph;
+use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::matrices::{RESIDUAL, eval_matrices, matrices, square};
+use crate::ops::same_dtype;
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `x` with `a x = b` (or `a^H x = b`) for each matrix of `a`, of which one triangle is read; `b` is
+    /// [.., N, K].
+    ///
+    /// A zero on the diagonal is a run-time fault that names the matrix.
+    /// (C1) `a` is a batch of square matrices of `f32`, `f64`, `c64` or `c128`.
+    /// (C2) `b` has the dtype of `a`.
+    /// (C3) `b` has the leading extents of `a` and N rows.
+    /// Source: StableHLO's `triangular_solve`, on the left side.
+    triangular_solve: TriangularSolve(a, b) -> x {
+        /// The lower triangle, or the upper one?
+        lower: bool,
+        /// With the conjugate transpose of the triangle?
+        adjoint: bool,
+        /// Ones on the diagonal, whatever stands there?
+        unit_diagonal: bool,
+    }
+}
+
+impl OpSpec for TriangularSolve {
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
+    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (a, b) = (operands[0], operands[1]);
+        let (lead, rows) = square("C1", a)?;
+        same_dtype("C2", operands)?;
+        let (lead_b, [rows_b, _]) = matrices("C3", "b", b)?;
+        require!("C3", lead == lead_b && rows == rows_b, "`a` is {a} and `b` is {b}");
+        Ok(vec![b.clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        RESIDUAL
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dtype, a: &[usize], columns: usize, [lower, adjoint, unit_diagonal]: [bool; 3]| {
+            let b = [&a[..a.len() - 1], &[columns]].concat();
+            let operands = [TensorType::new(dtype, a), TensorType::new(dtype, b.as_slice())];
+            let sample = Sample::new(TriangularSolve { lower, adjoint, unit_diagonal }, operands);
+            if unit_diagonal { sample } else { sample.definite(0) }
+        };
+        vec![
+            sample(DType::F32, &[4, 4], 2, [true, false, false]),
+            sample(DType::F64, &[2, 3, 3], 1, [false, false, false]),
+            sample(DType::F64, &[3, 3], 2, [true, true, false]),
+            sample(DType::F32, &[3, 3], 4, [false, true, true]),
+            sample(DType::F64, &[3, 3], 2, [true, false, true]),
+            sample(DType::C64, &[3, 3], 2, [true, true, false]),
+            sample(DType::C128, &[2, 2, 2], 1, [false, false, false]),
+            sample(DType::F32, &[0, 0], 2, [true, false, false]),
+            sample(DType::F64, &[2, 2], 0, [false, true, false]),
+        ]
+    }
+}
+
+impl TriangularSolve {
+    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+        let (a, x) = (given.operands[0], given.results[0]);
+        let back = TriangularSolve { adjoint: !self.adjoint, ..self.clone() };
+        let db = g.push(back, &[a, given.cotangent()]);
+        let (left, right) = if self.adjoint { (x, db) } else { (db, x) };
+        let right = g.adjoint(right);
+        let product = g.mm(left, right);
+        let rank = g.ty(a).rank();
+        let beside = i64::from(self.unit_diagonal);
+        let diagonal = if self.lower { -beside } else { beside };
+        let part = g.trilu(product, !self.lower, diagonal, rank - 2, rank - 1);
+        Ok(vec![Some(g.scaled(part, -1.0)), Some(db)])
+    }
+}

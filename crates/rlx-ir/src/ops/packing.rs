@@ -1,0 +1,28 @@
+//! Rows brought together in front of a bounded extent: what ops share whose results are as long as data says.
+
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::ops::ScatterKind;
+
+/// The rows [n, w] that `keep` [n] marks, each at its `place` [n] (an index dtype) of a result [limit, w] that holds
+/// `fill` elsewhere; those whose place is beyond it are left out.
+pub(crate) fn pack_rows(
+    g: &mut Graph,
+    rows: Value,
+    keep: Value,
+    place: Value,
+    limit: &Dim,
+    fill: f64,
+) -> Value {
+    let (ty, positions): (_, DType) = (g.ty(rows).clone(), g.ty(place).dtype);
+    let end = g.extent(positions, limit);
+    let inside = g.compare_lt(place, end);
+    let inside = g.and(inside, keep);
+    // One more row takes what is left out.
+    let slot = g.where_(inside, place, end);
+    let slot = g.unsqueeze(slot, -1);
+    let base = g.full(ty.dtype, vec![limit.clone() + Dim::from(1), ty.shape[1].clone()], fill);
+    let packed = g.scatter_nd(base, slot, rows, ScatterKind::None);
+    g.narrow(packed, 0usize, 0, limit.clone())
+}

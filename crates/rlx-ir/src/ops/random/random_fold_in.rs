@@ -1,0 +1,59 @@
+//! `random_fold_in`: a key for a number.
+
+use crate::accuracy::Accuracy;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::check_index_dtype;
+use crate::ops::philox::{Stream, block_words, check_key};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// A key for each key of `key` `[.., 2]` and number of `data` `[..]`, such as the number of a step: two words
+    /// of a stream of Philox 4x32-10 that no number is made of, at the block that the low 32 bits of `data` name.
+    ///
+    /// (C1) `key` is `u32` and its last extent is 2.
+    /// (C2) `data` is `i32`, `i64` or `u32` and has the leading extents of `key`.
+    random_fold_in: RandomFoldIn(key, data) -> folded {}
+}
+
+impl OpSpec for RandomFoldIn {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::None("its results are integers");
+    const JVP: Jvp<Self> = Jvp::None("its results are integers");
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (key, data) = (operands[0], operands[1]);
+        let lead = check_key("C1", key)?;
+        check_index_dtype("C2", "`data`", data)?;
+        require!("C2", data.shape.dims() == lead, "`key` is {key} and `data` is {data}");
+        Ok(vec![key.clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Random
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |key: &[usize], dtype| {
+            let operands = [TensorType::new(DType::U32, key), TensorType::new(dtype, &key[..key.len() - 1])];
+            Sample::new(RandomFoldIn {}, operands).fill(0, 0.0, 4e9)
+        };
+        vec![sample(&[2], DType::U32), sample(&[3, 2], DType::I32), sample(&[0, 2], DType::I64)]
+    }
+}
+
+impl RandomFoldIn {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let shape = g.ty(operands[1]).shape.clone();
+        let block = g.cast_to(operands[1], DType::U32);
+        let halves = [0usize, 1].map(|half| {
+            let word = g.narrow_at(operands[0], -1, half, 1);
+            g.reshape(word, Shape::clone(&shape))
+        });
+        let words = block_words(g, block, halves, Stream::FoldIn, &shape);
+        vec![g.stack(&words[..2], -1)]
+    }
+}

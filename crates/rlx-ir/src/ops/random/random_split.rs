@@ -1,0 +1,60 @@
+//! `random_split`: independent keys from one.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::check_not_negative;
+use crate::ops::philox::{Stream, check_key, check_words, words};
+use crate::shape::{Shape, TensorType};
+
+op! {
+    /// `count` keys `[.., count, 2]` from each of the keys `[.., 2]`: the words of a stream of Philox 4x32-10 that
+    /// no number is made of.
+    ///
+    /// (C1) `key` is `u32` and its last extent is 2.
+    /// (C2) `count` is not negative and at most 2^33.
+    random_split: RandomSplit(key) -> keys {
+        /// How many keys.
+        count: Dim,
+    }
+}
+
+impl OpSpec for RandomSplit {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::None("its results are integers");
+    const JVP: Jvp<Self> = Jvp::None("its results are integers");
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let lead = check_key("C1", operands[0])?;
+        check_not_negative("C2", "count", &self.count)?;
+        check_words("C2", &(self.count.clone() * Dim::from(2)))?;
+        let dims = [&lead[..], &[self.count.clone(), Dim::from(2)]].concat();
+        Ok(vec![TensorType::new(DType::U32, Shape::from(dims))])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Random
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |key: &[usize], count: usize| {
+            let op = RandomSplit { count: Dim::from(count) };
+            Sample::new(op, [TensorType::new(DType::U32, key)]).fill(0, 0.0, 4e9)
+        };
+        vec![sample(&[2], 3), sample(&[3, 2], 2), sample(&[2], 0), sample(&[2, 1, 2], 1)]
+    }
+}
+
+impl RandomSplit {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let key = g.ty(operands[0]).shape.clone();
+        let lead = &key.dims()[..key.rank() - 1];
+        let count = self.count.clone() * Dim::from(2);
+        let words = words(g, operands[0], Stream::Split, &count);
+        vec![g.reshape(words, Shape::from([lead, &[self.count.clone(), Dim::from(2)]].concat()))]
+    }
+}

@@ -1,0 +1,136 @@
+//! `non_max_suppression`: the best of boxes that overlap.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::literal::Literal;
+use crate::number::Number;
+use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{check_not_negative, same_dtype};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// Boxes are taken by descending score (of equal ones, the first), for each of B images and C classes, at most
+    /// `limit` of them; one is left out whose score is not above `score_threshold`, or whose intersection with a
+    /// box that was taken, divided by their union, is above `iou_threshold`.
+    ///
+    /// `indices` [B C min(limit, N), 3] holds image, class and box of each, in this order, then -1; `count` is how many
+    /// there are. Boxes [B, N, 4] are two opposite corners (y, x, y, x), or (x, y, width, height) about a centre.
+    /// Scores are [B, C, N]; NaN is above no threshold.
+    /// (C1) `boxes` and `scores` have one float dtype and these shapes.
+    /// (C2) The thresholds have that dtype and rank 0.
+    /// (C3) `limit` is not negative.
+    /// (C4) `dtype` is `i32` or `i64`.
+    /// Source: ONNX `NonMaxSuppression`.
+    non_max_suppression: NonMaxSuppression(boxes, scores, iou_threshold, score_threshold) -> [indices, count] {
+        /// Most boxes per image and class.
+        limit: Dim,
+        /// Boxes about a centre?
+        center_point: bool,
+        /// Dtype of the results.
+        dtype: DType,
+    }
+}
+
+impl OpSpec for NonMaxSuppression {
+    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const VJP: Vjp<Self> = Vjp::None("its results are positions");
+    const JVP: Jvp<Self> = Jvp::None("its results are positions");
+    const BATCH: Batch<Self> = Batch::None("it packs the boxes of all images");
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (boxes, scores) = (operands[0], operands[1]);
+        same_dtype("C1", &operands[..2])?;
+        let float = boxes.dtype.is_float() && !boxes.dtype.is_storage_only();
+        let fits = matches!((boxes.shape.dims(), scores.shape.dims()), ([b, n, four], [b2, _, n2])
+            if four.is(4) && b == b2 && n == n2);
+        require!("C1", float && fits, "`boxes` is {boxes} and `scores` is {scores}");
+        let number = TensorType::new(boxes.dtype, Shape::scalar());
+        for threshold in &operands[2..] {
+            require!("C2", **threshold == number, "expected a threshold of type {number}, found {threshold}");
+        }
+        check_not_negative("C3", "limit", &self.limit)?;
+        let legal = matches!(self.dtype, DType::I32 | DType::I64);
+        require!("C4", legal, "expected i32 or i64, found {}", self.dtype);
+        let each = self.limit.minimum(&boxes.shape[1]);
+        let rows = scores.shape[0].clone() * scores.shape[1].clone() * each;
+        let indices = TensorType::new(self.dtype, vec![rows, Dim::from(3)]);
+        Ok(vec![indices, TensorType::new(self.dtype, Shape::scalar())])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |[b, c, n]: [usize; 3], limit: usize, center_point, of, dtype| {
+            let number = TensorType::new(of, Shape::scalar());
+            let operands =
+                [TensorType::new(of, [b, n, 4]), TensorType::new(of, [b, c, n]), number.clone(), number];
+            let op = NonMaxSuppression { limit: Dim::from(limit), center_point, dtype };
+            Sample::new(op, operands).fill(0, 0.0, 2.0).fill(2, 0.2, 0.4).fill(3, -1.0, 0.0)
+        };
+        vec![
+            sample([1, 1, 6], 6, false, DType::F32, DType::I64),
+            sample([2, 3, 5], 2, true, DType::F32, DType::I32),
+            sample([1, 2, 4], 9, false, DType::F64, DType::I64),
+            sample([1, 1, 3], 0, false, DType::F16, DType::I32),
+            sample([2, 1, 0], 2, true, DType::F32, DType::I64),
+        ]
+    }
+}
+
+/// Low and high corner.
+type Corners = [[f64; 2]; 2];
+
+fn area([low, high]: Corners) -> f64 {
+    (high[0] - low[0]).max(0.0) * (high[1] - low[1]).max(0.0)
+}
+
+fn overlap(a: Corners, b: Corners) -> f64 {
+    let low = [a[0][0].max(b[0][0]), a[0][1].max(b[0][1])];
+    let high = [a[1][0].min(b[1][0]), a[1][1].min(b[1][1])];
+    let shared = area([low, high]);
+    if shared > 0.0 { shared / (area(a) + area(b) - shared) } else { 0.0 }
+}
+
+impl NonMaxSuppression {
+    fn corners(&self, of: &[f64]) -> Corners {
+        let [a, b, c, d] = [of[0], of[1], of[2], of[3]];
+        match self.center_point {
+            true => [[a - c / 2.0, b - d / 2.0], [a + c / 2.0, b + d / 2.0]],
+            false => [[a.min(c), b.min(d)], [a.max(c), b.max(d)]],
+        }
+    }
+
+    fn eval(&self, operands: &[&Literal]) -> Evaluated {
+        let &[images, classes, boxes] = operands[1].dims() else { return Err(Fault("has no scores".into())) };
+        let corners: Vec<Corners> =
+            operands[0].to_f64s().chunks_exact(4).map(|of| self.corners(of)).collect();
+        let all_scores = operands[1].to_f64s();
+        let (most_shared, least) = (operands[2].to_f64s()[0], operands[3].to_f64s()[0]);
+        let limit = self.limit.as_static().and_then(|limit| usize::try_from(limit).ok());
+        let limit = limit.ok_or_else(|| Fault(format!("limit {} is not bound", self.limit)))?.min(boxes);
+        let mut found = vec![];
+        for (row, class) in (0..images * classes).map(|row| (row, row % classes)) {
+            let (image, scores) = (row / classes, &all_scores[row * boxes..][..boxes]);
+            let mut order: Vec<usize> = (0..boxes).filter(|&index| scores[index] > least).collect();
+            order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+            let mut taken: Vec<Corners> = vec![];
+            for index in order {
+                let this = corners[image * boxes + index];
+                if taken.len() < limit && taken.iter().all(|&other| overlap(this, other) <= most_shared) {
+                    taken.push(this);
+                    found.extend([image, class, index].map(|at| Number::Int(at as i128)));
+                }
+            }
+        }
+        let count = Number::Int((found.len() / 3) as i128);
+        let rows = images * classes * limit;
+        found.resize(rows * 3, Number::Int(-1));
+        let indices = Literal::from_numbers(self.dtype, &[rows, 3], found);
+        let count = Literal::from_numbers(self.dtype, &[], [count]);
+        [indices, count].into_iter().collect::<Result<_, _>>().map_err(|error| Fault(error.to_string()))
+    }
+}

@@ -1,0 +1,82 @@
+//! `non_zero`: where elements are not zero.
+
+use crate::accuracy::Accuracy;
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::{ReduceKind, check_addressable, check_not_negative, pack_rows};
+use crate::shape::{Shape, TensorType};
+use crate::{op, require};
+
+op! {
+    /// Coordinates of the elements of `x` that are not zero, in row-major order: `indices` [limit, rank], and how
+    /// many there are, which may be more than `limit`. Rows behind the last hold -1.
+    ///
+    /// (C1) `x` has rank 1 or more and is not storage-only.
+    /// (C2) `dtype` is `i32` or `i64`.
+    /// (C3) `limit` is not negative.
+    /// Source: NumPy's `argwhere`, ONNX `NonZero` transposed.
+    non_zero: NonZero(x) -> [indices, count] {
+        /// Rows of `indices`: with the number of elements of `x`, all find room.
+        limit: Dim,
+        /// Dtype of the results.
+        dtype: DType,
+    }
+}
+
+impl OpSpec for NonZero {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::None("its results are positions");
+    const JVP: Jvp<Self> = Jvp::None("its results are positions");
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        require!("C1", x.rank() > 0, "expected rank 1 or more, found {x}");
+        check_addressable("C1", operands)?;
+        let legal = matches!(self.dtype, DType::I32 | DType::I64);
+        require!("C2", legal, "expected i32 or i64, found {}", self.dtype);
+        check_not_negative("C3", "limit", &self.limit)?;
+        let indices = TensorType::new(self.dtype, vec![self.limit.clone(), Dim::from(x.rank())]);
+        Ok(vec![indices, TensorType::new(self.dtype, Shape::scalar())])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |of, dims: &[usize], limit: usize, dtype| {
+            Sample::new(NonZero { limit: Dim::from(limit), dtype }, [TensorType::new(of, dims)])
+        };
+        vec![
+            sample(DType::Bool, &[3, 4], 12, DType::I64),
+            sample(DType::I32, &[7], 3, DType::I32).fill(0, -1.0, 2.0),
+            sample(DType::U8, &[2, 2, 3], 20, DType::I32).fill(0, 0.0, 2.0),
+            sample(DType::F32, &[5], 5, DType::I64),
+            sample(DType::Bool, &[4], 0, DType::I64),
+            sample(DType::F64, &[0, 3], 2, DType::I32),
+        ]
+    }
+}
+
+impl NonZero {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let shape = g.ty(operands[0]).shape.clone();
+        let count = shape.num_elements();
+        let found = g.cast_to(operands[0], DType::Bool);
+        let found = g.reshape(found, vec![count.clone()]);
+        let coordinates: Vec<Value> = (0..shape.rank())
+            .map(|axis| {
+                let along = g.iota(self.dtype, shape.clone(), axis);
+                g.reshape(along, vec![count.clone(), Dim::from(1)])
+            })
+            .collect();
+        let coordinates = g.concat(&coordinates, 1usize);
+        let ones = g.cast(found, self.dtype);
+        let place = g.cumsum(ones, 0usize, true, false);
+        let indices = pack_rows(g, coordinates, found, place, &self.limit, -1.0);
+        vec![indices, g.reduce(ones, ReduceKind::Sum, vec![0], false)]
+    }
+}
