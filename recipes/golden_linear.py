@@ -41,4 +41,11 @@ for shape, rank, transpose in (((3, 4), 2, False), ((2, 3, 4), 1, True), ((2, 4)
     scale = np.float64(rng.normal())
     stored = [weight.T.copy() if transpose else weight for weight in (w, a, b)]
     golden.case("lora_matmul", [x, *stored, scale], x @ (w + scale * a @ b), transpose_w=transpose)
+for transpose in (False, True):
+    x, w = rng.normal(size=(5, 4)), rng.normal(size=(4, 6))
+    a, b, scale = rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 2, 6)), rng.normal(size=3)
+    adapter = np.array([2, 0, 0, 1, 2], np.int32)
+    y = np.stack([x[row] @ (w + scale[e] * a[e] @ b[e]) for row, e in enumerate(adapter)])
+    stored = [np.ascontiguousarray(m.swapaxes(-1, -2)) if transpose else m for m in (w, a, b)]
+    golden.case("lora_matmul", [x, *stored, scale, adapter], y, transpose_w=transpose, adapter=True)
 golden.write("crates/rlx-ir/tests/golden/linear.rlx")

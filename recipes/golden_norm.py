@@ -75,4 +75,12 @@ golden.case("batch_norm_inference", [x, mean, mean**2, beta], (x - mean) / np.sq
 x, (mean,) = operands((3, 4), [(3,)], np.float64)
 golden.case("batch_norm_inference", [x, mean, mean**2], (x - mean[:, None]) / np.sqrt(mean[:, None] ** 2 + 0.1), axis=0,
             eps=0.1)
+for shape, axis in (((4, 3, 5), 1), ((6, 2), 1), ((3, 4), 0)):
+    x, (gamma, beta, mean, variance) = operands(shape, [(shape[axis],)] * 4, np.float64)
+    variance = np.abs(variance) + 0.5
+    others = tuple(other for other in range(len(shape)) if other != axis)
+    normal = standardise(x, others, 1e-3) * along(gamma, (axis,), len(shape)) + along(beta, (axis,), len(shape))
+    running = [0.9 * mean + 0.1 * x.mean(axis=others), 0.9 * variance + 0.1 * x.var(axis=others)]
+    golden.case("batch_norm", [x, mean, variance, gamma, beta], [normal, *running], axis=axis, eps=1e-3, momentum=0.9,
+                gamma=True, beta=True)
 golden.write("crates/rlx-ir/tests/golden/norm.rlx")

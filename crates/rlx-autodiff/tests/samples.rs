@@ -1,7 +1,8 @@
 //! Generic tests: each runs for every sample of every op, with no test written
 //! for the op itself.
 //!
-//! Float operands are turned into f64. Derivatives are compared with central
+//! Float operands are turned into f64, complex ones into c128, whose parts count
+//! by the square root of 2, as Wirtinger's derivatives do. Derivatives are compared with central
 //! differences along random directions, the reverse with the forward one by
 //! `<u, J t> = <J^T u, t>`, second derivatives with differences of the first,
 //! batches with a loop. Samples are filled so that no kink lies near.
@@ -14,6 +15,7 @@ use rlx_ir::op::{Judgement, Sample};
 use rlx_ir::sample::{Generator, fill_literal};
 use rlx_ir::text::{parse_graph, print_graph};
 use rlx_ir::{DType, Graph, Literal, Number, Op, OpKind, TensorType};
+use std::f64::consts::SQRT_2;
 
 /// Step of a central difference in f64.
 const STEP: f64 = 1e-5;
@@ -28,6 +30,7 @@ const SAME_TOLERANCE: f64 = 1e-9;
 fn wide(sample: &Sample<Op>) -> Sample<Op> {
     let widen = |ty: &TensorType| match ty.dtype {
         DType::F32 | DType::F16 | DType::BF16 => TensorType::new(DType::F64, ty.shape.clone()),
+        DType::C64 => TensorType::new(DType::C128, ty.shape.clone()),
         _ => ty.clone(),
     };
     let operands: Vec<_> = sample.operands.iter().map(|(ty, fill)| (widen(ty), *fill)).collect();
@@ -57,29 +60,32 @@ fn for_each_sample(at_least: usize, visit: impl Fn(&str, &Sample<Op>) -> Result<
     assert!(compared >= at_least, "only {compared} comparisons");
 }
 
-/// A graph of the sample with everything that a derivative needs, all in f64.
+fn is_wide(ty: &TensorType) -> bool {
+    matches!(ty.dtype, DType::F64 | DType::C128)
+}
+
+/// A graph of the sample with everything that a derivative needs, all in f64 or c128.
 struct Case {
     graph: Graph,
     feeds: Tensors,
-    /// Names of the f64 inputs.
+    /// Names of the wide inputs.
     inputs: Vec<String>,
-    /// Names of the f64 outputs.
+    /// Names of the wide outputs.
     outputs: Vec<String>,
 }
 
-/// Nothing for a sample without f64 operands or results.
+/// Nothing for a sample without wide operands or results.
 fn case(sample: &Sample<Op>) -> Option<Case> {
     let (graph, feeds) = sample.graph(7);
     let graph = graph.finish().unwrap();
-    let is_f64 = |ty: &TensorType| ty.dtype == DType::F64;
     let inputs: Vec<String> = (0..sample.operands.len())
-        .filter(|&index| is_f64(&sample.operands[index].0))
+        .filter(|&index| is_wide(&sample.operands[index].0))
         .map(|index| format!("x{index}"))
         .collect();
     let outputs: Vec<String> = graph
         .outputs()
         .iter()
-        .filter(|output| is_f64(graph.ty(output.value)))
+        .filter(|output| is_wide(graph.ty(output.value)))
         .map(|output| output.name.clone())
         .collect();
     (!inputs.is_empty() && !outputs.is_empty()).then_some(Case { graph, feeds, inputs, outputs })
@@ -105,9 +111,11 @@ fn moved(feeds: &Tensors, directions: &[(String, Literal)], step: f64) -> Tensor
     let mut feeds = feeds.clone();
     for (name, direction) in directions {
         let old = &feeds[name];
-        let sums: Vec<f64> =
-            old.to_f64s().iter().zip(direction.to_f64s()).map(|(x, t)| x + step * t).collect();
-        let new = Literal::floats(DType::F64, old.dims(), &sums).expect("one number per element");
+        let moved = old.numbers().into_iter().zip(direction.numbers()).map(|pair| match pair {
+            (Number::Complex(a, b), Number::Complex(c, d)) => Number::Complex(a + step * c, b + step * d),
+            (a, b) => Number::Float(a.as_f64().unwrap() + step * b.as_f64().unwrap()),
+        });
+        let new = Literal::from_numbers(old.dtype(), old.dims(), moved).expect("one number per element");
         feeds.insert(name.clone(), new);
     }
     feeds
@@ -125,7 +133,12 @@ fn difference(
 }
 
 fn flat(literals: &[Literal]) -> Vec<f64> {
-    literals.iter().flat_map(Literal::to_f64s).collect()
+    let numbers = literals.iter().flat_map(Literal::numbers);
+    let parts = |number| match number {
+        Number::Complex(re, im) => vec![re * SQRT_2, im * SQRT_2],
+        other => vec![other.as_f64().unwrap()],
+    };
+    numbers.flat_map(parts).collect()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -188,7 +201,7 @@ fn derivatives(label: &str, case: &Case, generator: &mut Generator) -> Result<De
 }
 
 fn of_tangents(tangents: &[(String, Literal)]) -> Vec<f64> {
-    tangents.iter().flat_map(|(_, literal)| literal.to_f64s()).collect()
+    flat(&tangents.iter().map(|(_, literal)| literal.clone()).collect::<Vec<_>>())
 }
 
 fn is_judged(judgement: Judgement) -> bool {
@@ -204,7 +217,7 @@ fn is_derivative(judgement: Judgement) -> bool {
 fn check(label: &str, case: &Case, found: &Derivatives, tolerance: f64) -> Checked {
     let measured = difference(&case.feeds, &found.tangents, |feeds| {
         let values = run(label, &case.graph, feeds, "y")?;
-        Ok(values.into_iter().filter(|literal| literal.dtype() == DType::F64).collect())
+        Ok(values.into_iter().filter(|literal| is_wide(&literal.ty())).collect())
     })?;
     near(&format!("jvp of {label}"), &found.forward, &measured, tolerance)?;
     let (cotangents, tangents) = (flat(&found.cotangents), of_tangents(&found.tangents));
@@ -309,7 +322,7 @@ fn batches_agree_with_a_loop() {
                         DType::F64 | DType::C128 => SAME_TOLERANCE,
                         _ => 1e-5,
                     };
-                    near(&label, &found.to_f64s(), &expected.to_f64s(), tolerance)?;
+                    near(&label, &flat(&[found]), &flat(std::slice::from_ref(expected)), tolerance)?;
                 }
             }
         }

@@ -39,6 +39,15 @@ impl Graph {
         self.mul(x, factor)
     }
 
+    /// The conjugates of complex numbers; real ones as they are.
+    #[track_caller]
+    pub fn conjugated(&mut self, x: Value) -> Value {
+        match self.try_ty(x).is_some_and(|ty| ty.dtype.is_complex()) {
+            true => self.conjugate(x),
+            false => x,
+        }
+    }
+
     /// The extent as a rank-0 value: a constant, or ones counted at run time.
     #[track_caller]
     pub fn extent(&mut self, dtype: DType, dim: &Dim) -> Value {
@@ -111,7 +120,14 @@ impl Graph {
             axis.checked_sub(lead).is_none_or(|own| shape[own].is(1) && !ty.shape[*axis].is(1))
         };
         let axes: Vec<usize> = (0..ty.rank()).filter(repeated).collect();
-        let sum = self.reduce(x, ReduceKind::Sum, axes, true);
+        let total = |g: &mut Graph, x| g.reduce(x, ReduceKind::Sum, axes.clone(), true);
+        let sum = if ty.dtype.is_complex() {
+            let (re, im) = (self.real(x), self.imag(x));
+            let (re, im) = (total(self, re), total(self, im));
+            self.complex(re, im)
+        } else {
+            total(self, x)
+        };
         if self.try_ty(sum).is_some_and(|ty| ty.shape == *shape) {
             return sum;
         }

@@ -133,9 +133,9 @@ scalar_ops! {
     /// The same bits under another dtype of the same width.
     Bitcast "bitcast" 1,
     /// Real part of a complex number.
-    Real "real" 1,
+    Real "re" 1,
     /// Imaginary part of a complex number.
-    Imag "imag" 1,
+    Imag "im" 1,
     /// The complex number of a real and an imaginary part.
     Complex "complex" 2,
 }

@@ -4,7 +4,8 @@
 //! A tangent runs through the program next to its value, so that a `select`
 //! takes the tangent of the branch that is taken and nothing of the other, NaN
 //! or not. A real program is its own transpose: the derivative by an input is
-//! the tangent of the outputs where the input's tangent is the cotangent.
+//! the tangent of the outputs where the input's tangent is the cotangent. A
+//! complex one is moved along the real and the imaginary direction instead.
 //!
 //! At kinks: `abs` has 0 at 0; `max` and `min` share equally between equal
 //! operands; roundings, `sign` and comparisons have 0; a power has 0 by its
@@ -60,21 +61,8 @@ impl ScalarProgram {
 
     /// The program of the derivative by input `input`: its inputs are those of `of`, then one cotangent per
     /// output that has one. None where nothing depends on the input.
-    ///
-    /// # Errors
-    /// Complex products, whose transpose is their conjugate, and conversions between real and complex.
-    pub fn vjp_of(
-        of: &ScalarProgram,
-        input: usize,
-        given: &[bool],
-    ) -> Result<Option<ScalarProgram>, &'static str> {
-        let mixed = |dtype: DType| dtype.is_complex() != of.inputs[input].is_complex();
-        for instr in of.instrs.iter().filter(|instr| instr.dtype.is_differentiable()) {
-            let product = matches!(instr.kind, ScalarKind::Op(ScalarOp::Mul | ScalarOp::Div));
-            if (product && instr.dtype.is_complex()) || mixed(instr.dtype) {
-                return Err("the scalar program multiplies or converts complex numbers");
-            }
-        }
+    pub fn vjp_of(of: &ScalarProgram, input: usize, given: &[bool]) -> Option<ScalarProgram> {
+        let complex = of.inputs[input].is_complex() || of.instrs.iter().any(|instr| instr.dtype.is_complex());
         let outputs: Vec<usize> = (0..of.outputs.len()).filter(|&output| given[output]).collect();
         let dtypes = of.output_dtypes();
         let inputs = of.inputs.iter().copied().chain(outputs.iter().map(|&output| dtypes[output]));
@@ -83,13 +71,60 @@ impl ScalarProgram {
         let dtype = of.inputs[input];
         let mut sum = None;
         for (position, &output) in outputs.iter().enumerate() {
-            let mut seeds = vec![None; args.len()];
             let cotangent = p.input(args.len() + position);
-            seeds[input] = Some(p.cast(cotangent, dtype));
-            let tangent = p.push_forward(of, &args, &seeds)[output].map(|value| p.cast(value, dtype));
+            let along = |p: &mut ScalarProgram, seed: ScalarValue| {
+                let mut seeds = vec![None; args.len()];
+                seeds[input] = Some(seed);
+                p.push_forward(of, &args, &seeds)[output]
+            };
+            let tangent = if complex {
+                p.by_directions(dtype, cotangent, along)
+            } else {
+                let seed = p.cast(cotangent, dtype);
+                along(&mut p, seed).map(|value| p.cast(value, dtype))
+            };
             sum = p.sum(sum, tangent);
         }
-        Ok(sum.map(|ScalarValue(output)| ScalarProgram { outputs: vec![output], ..p }))
+        sum.map(|ScalarValue(output)| ScalarProgram { outputs: vec![output], ..p })
+    }
+
+    /// The derivative by an input of `dtype`, of what its moving by 1 and by i does to an output with `cotangent`.
+    fn by_directions(
+        &mut self,
+        dtype: DType,
+        cotangent: ScalarValue,
+        mut along: impl FnMut(&mut ScalarProgram, ScalarValue) -> Tangent,
+    ) -> Tangent {
+        let real = dtype.real();
+        let (zero, one) = (self.constant(real, 0.0), self.constant(real, 1.0));
+        if !dtype.is_complex() {
+            let tangent = along(self, one)?;
+            return Some(self.pairing(cotangent, tangent, real));
+        }
+        let parts = [(one, zero), (zero, one)].map(|(re, im)| {
+            let seed = self.complex(re, im);
+            let tangent = along(self, seed)?;
+            Some(self.pairing(cotangent, tangent, real))
+        });
+        let half = self.constant(real, 0.5);
+        let [re, im] = parts.map(|part| self.scaled(half, part));
+        re.or(im)?;
+        Some(self.complex(re.unwrap_or(zero), im.unwrap_or(zero)))
+    }
+
+    /// What a cotangent makes of a tangent: their product, or twice the real part of one conjugate times the other.
+    fn pairing(&mut self, cotangent: ScalarValue, tangent: ScalarValue, dtype: DType) -> ScalarValue {
+        let product = if self.dtype(tangent).is_complex() {
+            let [re, im] = [ScalarOp::Real, ScalarOp::Imag].map(|part| {
+                let (a, b) = (self.part(part, cotangent), self.part(part, tangent));
+                self.binary(ScalarOp::Mul, a, b)
+            });
+            let sum = self.binary(ScalarOp::Add, re, im);
+            self.binary(ScalarOp::Add, sum, sum)
+        } else {
+            self.binary(ScalarOp::Mul, cotangent, tangent)
+        };
+        self.cast(product, dtype)
     }
 
     fn sum(&mut self, a: Tangent, b: Tangent) -> Tangent {

@@ -16,7 +16,7 @@ use elimination::{cholesky, eliminate, solve_triangular};
 use jacobi::{eigenvectors, singular_values};
 use reflections::orthogonal_factor;
 
-/// What is to be done with each matrix of a batch.
+/// A task for each matrix of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// `a x = b`: `a` is n x n, `b` is n x k.

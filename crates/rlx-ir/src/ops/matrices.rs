@@ -8,7 +8,7 @@ use crate::linear_algebra::{Complex, Field, Problem};
 use crate::literal::Literal;
 use crate::number::Number;
 use crate::op::{Evaluated, Fault, Sample, Violation};
-use crate::ops::{CompareKind, Op};
+use crate::ops::{CompareKind, Op, ReduceKind};
 use crate::require;
 use crate::shape::{Shape, TensorType};
 
@@ -106,10 +106,7 @@ impl Graph {
     #[track_caller]
     pub fn adjoint(&mut self, x: Value) -> Value {
         let x = self.transpose_last_two(x);
-        match self.try_ty(x).is_some_and(|ty| ty.dtype.is_complex()) {
-            true => self.conjugate(x),
-            false => x,
-        }
+        self.conjugated(x)
     }
 
     /// The identity matrix of `extent` rows.
@@ -123,9 +120,9 @@ impl Graph {
     }
 }
 
-/// The derivative by the lower triangle of a symmetric matrix, where that by all of it is `full`.
+/// The derivative by the lower triangle of a Hermitian matrix, where that by all of it is `full`.
 pub(crate) fn by_lower_triangle(g: &mut Graph, full: Value) -> Value {
-    let mirrored = g.transpose_last_two(full);
+    let mirrored = g.adjoint(full);
     let sum = g.add(full, mirrored);
     halved_lower(g, sum)
 }
@@ -140,6 +137,53 @@ pub(crate) fn halved_lower(g: &mut Graph, x: Value) -> Value {
     let ones = g.ones_like(half);
     let factor = g.add(half, ones);
     g.mul(lower, factor)
+}
+
+/// A real derivative as a part of one by elements of `dtype`, of which a complex one counts twice.
+pub(crate) fn beside(g: &mut Graph, dx: Value, dtype: DType) -> Value {
+    if !dtype.is_complex() {
+        return dx;
+    }
+    let halved = g.scaled(dx, 0.5);
+    g.cast(halved, dtype)
+}
+
+/// `i` times the real `x`.
+pub(crate) fn imaginary(g: &mut Graph, x: Value) -> Value {
+    let zeros = g.zeros_like(x);
+    g.complex(zeros, x)
+}
+
+/// How much a turn of each column of the complex `x` changes what has the derivatives `dx`: the imaginary parts
+/// of the products of the conjugate of the one with the other, [.., 1, columns].
+pub(crate) fn turning(g: &mut Graph, x: Value, dx: Value) -> Value {
+    let conjugate = g.conjugate(dx);
+    let product = g.mul(conjugate, x);
+    let imag = g.imag(product);
+    let rows = g.ty(x).rank() - 2;
+    g.reduce(imag, ReduceKind::Sum, vec![rows], true)
+}
+
+/// The derivatives `dx` by complex columns `x`, each of which is turned so that the first of its largest elements is
+/// real, which undoes `turning`.
+pub(crate) fn unturned(g: &mut Graph, x: Value, dx: Value, turning: Value) -> Value {
+    let rows = g.ty(x).rank() - 2;
+    let sizes = g.complex_norm_sq(x);
+    let largest = g.reduce(sizes, ReduceKind::Max, vec![rows], true);
+    let most = g.scaled(largest, 1.0 - 2e-6);
+    let is_large = g.compare_ge(sizes, most);
+    let counted = g.cast(is_large, DType::I32);
+    let counted = g.cumsum(counted, rows, false, false);
+    let one = g.scalar(DType::I32, 1.0);
+    let is_first = g.compare_eq(counted, one);
+    let leads = g.and(is_large, is_first);
+    let re = g.real(x);
+    let (ones, zeros) = (g.ones_like(re), g.zeros_like(re));
+    let divisor = g.where_(leads, re, ones);
+    let share = g.div(turning, divisor);
+    let share = g.where_(leads, share, zeros);
+    let share = imaginary(g, share);
+    g.add(dx, share)
 }
 
 /// `1 / (x_j - x_i)` at (i, j) for rows `x`, 0 on the diagonal.

@@ -26,6 +26,7 @@ mod matrices;
 mod normalise;
 mod ordering;
 mod packing;
+mod participants;
 pub mod philox;
 mod quantisation;
 mod shared;
@@ -182,6 +183,7 @@ ops! {
         layer_norm2d::LayerNorm2d,
         group_norm::GroupNorm,
         rms_norm::RmsNorm,
+        batch_norm::BatchNorm,
         batch_norm_inference::BatchNormInference,
         instance_norm::InstanceNorm,
         layer_norm_backward::LayerNormBackward,
@@ -250,6 +252,13 @@ ops! {
         resize::Resize,
         resize_nearest2x::ResizeNearest2x,
         grid_sample::GridSample,
+    }
+    collective {
+        all_reduce::AllReduce,
+        all_gather::AllGather,
+        reduce_scatter::ReduceScatter,
+        all_to_all::AllToAll,
+        broadcast::Broadcast,
     }
 }
 

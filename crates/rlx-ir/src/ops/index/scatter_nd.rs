@@ -287,6 +287,7 @@ impl ScatterNd {
             }
             ScatterKind::Mul => {
                 // The product of the others, whether one or several of them are zero.
+                let (base, updates) = (g.conjugated(base), g.conjugated(updates));
                 let is_zero = g.compare_eq(updates, zero);
                 let (nonzero, counted) = (g.r#where(is_zero, one, updates), g.cast(is_zero, dtype));
                 let product = g.scatter_nd(base, indices, nonzero, ScatterKind::Mul);

@@ -40,17 +40,14 @@ impl OpSpec for Cholesky {
 }
 
 impl Cholesky {
-    /// With `p` the lower triangle of `l^T dl`, half of its diagonal: `l^-T p l^-1` by all of `a`.
+    /// With `p` the lower triangle of `l^H dl`, half of its diagonal: `l^-H p l^-1` by all of `a`.
     fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
         let l = given.results[0];
-        if g.ty(l).dtype.is_complex() {
-            return Err("there is no rule for complex matrices");
-        }
-        let across = g.transpose_last_two(l);
+        let across = g.adjoint(l);
         let product = g.mm(across, given.cotangent());
         let p = halved_lower(g, product);
         let left = g.triangular_solve(l, p, true, true, false);
-        let left = g.transpose_last_two(left);
+        let left = g.adjoint(left);
         let full = g.triangular_solve(l, left, true, true, false);
         Ok(vec![Some(by_lower_triangle(g, full))])
     }

@@ -18,8 +18,7 @@ impl OpSpec for Det {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
     // By `a`: the determinant times the inverse, both conjugate, and that transposed.
     const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
-        let y = given.results[0];
-        let y = if g.ty(y).dtype.is_complex() { g.conjugate(y) } else { y };
+        let y = g.conjugated(given.results[0]);
         let factor = g.mul(y, given.cotangent());
         let inverse = inverse_adjoint(g, given.operands[0]);
         let factor = g.unsqueeze(factor, -1);

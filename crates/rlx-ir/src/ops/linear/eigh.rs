@@ -5,7 +5,8 @@ use crate::graph::Graph;
 use crate::op;
 use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{
-    RESIDUAL, batch_of, by_lower_triangle, definite_samples, eval_matrices, inverse_gaps, on_diagonal, square,
+    RESIDUAL, batch_of, beside, by_lower_triangle, definite_samples, eval_matrices, inverse_gaps,
+    on_diagonal, square, turning, unturned,
 };
 use crate::shape::TensorType;
 
@@ -41,17 +42,21 @@ impl OpSpec for Eigh {
 }
 
 impl Eigh {
-    /// By all of `a`: `v (diag(dw) + f (v^T dv)) v^T`, `f` the inverse gaps between eigenvalues.
+    /// By all of `a`: `v (diag(dw) + f (v^H dv)) v^H`, `f` the inverse gaps between eigenvalues.
     fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
         let (w, v) = (given.results[0], given.results[1]);
-        if g.ty(v).dtype.is_complex() {
-            return Err("there is no rule for complex matrices");
-        }
+        let dtype = g.ty(v).dtype;
         let dw = given.cotangent_or_zeros(g, 0);
-        let across = g.transpose_last_two(v);
+        let dw = beside(g, dw, dtype);
+        let across = g.adjoint(v);
         let mut inner = on_diagonal(g, dw);
-        if let Some(dv) = given.cotangents[1] {
+        if let Some(mut dv) = given.cotangents[1] {
+            if dtype.is_complex() {
+                let turning = turning(g, v, dv);
+                dv = unturned(g, v, dv, turning);
+            }
             let gaps = inverse_gaps(g, w);
+            let gaps = g.cast_to(gaps, dtype);
             let turned = g.mm(across, dv);
             let turned = g.mul(turned, gaps);
             inner = g.add(inner, turned);

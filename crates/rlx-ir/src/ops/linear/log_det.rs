@@ -3,7 +3,9 @@
 use crate::accuracy::Accuracy;
 use crate::op;
 use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::matrices::{RESIDUAL, batch_of, definite_samples, eval_matrices, inverse_adjoint, square};
+use crate::ops::matrices::{
+    RESIDUAL, batch_of, beside, definite_samples, eval_matrices, imaginary, inverse_adjoint, square,
+};
 use crate::shape::TensorType;
 
 op! {
@@ -18,12 +20,18 @@ op! {
 
 impl OpSpec for LogDet {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
-    // By `a`: the inverse transposed. A real sign does not change.
+    // By `a`: the inverse transposed. A real sign does not change, a complex one turns.
     const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
-        if g.ty(given.results[0]).dtype.is_complex() {
-            return Err("there is no rule for complex matrices");
+        let dtype = g.ty(given.results[0]).dtype;
+        let factor = given.cotangent_or_zeros(g, 1);
+        let mut factor = beside(g, factor, dtype);
+        if let Some(dsign) = given.cotangents[0].filter(|_| dtype.is_complex()) {
+            let sign = g.conjugate(given.results[0]);
+            let product = g.mul(dsign, sign);
+            let turn = g.imag(product);
+            let turn = imaginary(g, turn);
+            factor = g.add(factor, turn);
         }
-        let Some(factor) = given.cotangents[1] else { return Ok(vec![None]) };
         let inverse = inverse_adjoint(g, given.operands[0]);
         let factor = g.unsqueeze(factor, -1);
         let factor = g.unsqueeze(factor, -1);

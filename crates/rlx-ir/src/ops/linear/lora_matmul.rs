@@ -4,28 +4,36 @@ use crate::accuracy::Accuracy;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::MatMul;
+use crate::ops::{GroupedMatMul, MatMul};
 use crate::shape::TensorType;
+use crate::value_range::ValueRange;
 use crate::{op, require};
 
 op! {
     /// `y = x w + scale (x a) b`; `x` is [.., M, K], `w` is [K, N], `a` is [K, R], `b` is [R, N] and
     /// `scale` one number. `w + a b` is never formed, so that adapters share `w`.
     ///
-    /// (C1) `w`, `a` and `b` have rank 2.
-    /// (C2) `x` and `w`, `x` and `a`, then `x a` and `b` satisfy the constraints of `matmul`.
+    /// With `adapter` [M], `x` is [M, K], and `a`, `b` and `scale` are those of E adapters, [E, ..]: row `i` takes the
+    /// ones of `adapter[i]`. An adapter outside `[0, E)` is a run-time fault.
+    ///
+    /// (C1) `w` has rank 2; so have `a` and `b`, and one more with `adapter`.
+    /// (C2) `x` and `w`, `x` and `a`, then `x a` and `b` satisfy the constraints of `matmul` (with `adapter` the latter
+    /// two those of `grouped_matmul`).
     /// (C3) `w` and `b` have the same number of columns N.
-    /// (C4) `scale` is rank 0 and has the dtype of `x`.
+    /// (C4) `scale` has the dtype of `x` and no axes, or that of the adapters.
     /// The rank R may be a symbol; with 0 there is no correction. The meaning is that of `matmul` and
     /// `binary` one after the other.
-    lora_matmul: LoraMatMul(x, w, a, b, scale) -> y {
+    lora_matmul: LoraMatMul(x, w, a, b, scale)[adapter] -> y {
         /// Are `w`, `a` and `b` given as [N, K], [R, K] and [N, R]?
         transpose_w: bool,
     }
 }
 
 impl OpSpec for LoraMatMul {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose).checked(|op, types| {
+        let range = |index| ValueRange::below(index, types[2].shape[0].clone());
+        op.operand_index("adapter").map(range).into_iter().collect()
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -33,18 +41,23 @@ impl OpSpec for LoraMatMul {
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w, a, b, scale) = (operands[0], operands[1], operands[2], operands[3], operands[4]);
         for (name, ty) in [("w", w), ("a", a), ("b", b)] {
-            require!("C1", ty.rank() == 2, "`{name}` is {ty}, expected a matrix");
+            let rank = 2 + usize::from(self.adapter && name != "w");
+            require!("C1", ty.rank() == rank, "`{name}` is {ty}, expected rank {rank}");
         }
-        let product = |left: &TensorType, right| {
-            let relabel = |violation: Violation| Violation { constraint: "C2", ..violation };
-            self.product().infer(&[left, right]).map_err(relabel)
+        let relabel = |violation: Violation| Violation { constraint: "C2", ..violation };
+        let product = |left: &TensorType, right| match operands.get(5) {
+            Some(adapter) => self.grouped().infer(&[left, right, adapter]),
+            None => self.product().infer(&[left, right]),
         };
-        let y = product(x, w)?;
-        let correction = product(&product(x, a)?[0], b)?;
+        let y = self.product().infer(&[x, w]).map_err(relabel)?;
+        let narrow = product(x, a).map_err(relabel)?;
+        let correction = product(&narrow[0], b).map_err(relabel)?;
         let columns = |ty: &TensorType| ty.shape[ty.rank() - 1].clone();
         let (expected, found) = (columns(&y[0]), columns(&correction[0]));
         require!("C3", expected == found, "`w` has {expected} columns and `b` has {found}");
-        let number = TensorType::new(x.dtype, [0usize; 0]);
+        let adapters = if self.adapter { &a.shape.dims()[..1] } else { &[] };
+        require!("C1", !self.adapter || a.shape[0] == b.shape[0], "`a` is {a} and `b` is {b}");
+        let number = TensorType::new(x.dtype, adapters.to_vec());
         require!("C4", *scale == number, "expected a scale of type {number}, found {scale}");
         Ok(y)
     }
@@ -54,17 +67,31 @@ impl OpSpec for LoraMatMul {
     }
 
     fn samples() -> Vec<Sample<Self>> {
-        let sample = |x: &[usize], rank: usize, columns: usize, transpose_w: bool, dtype| {
-            let rows = x[x.len() - 1];
-            let matrix = |rows, columns| {
-                TensorType::new(dtype, if transpose_w { [columns, rows] } else { [rows, columns] })
+        let of_adapters =
+            |x: &[usize], rank: usize, columns: usize, transpose_w: bool, dtype, lead: &[usize]| {
+                let rows = x[x.len() - 1];
+                let matrix = |lead: &[usize], rows, columns| {
+                    let extents = if transpose_w { [columns, rows] } else { [rows, columns] };
+                    TensorType::new(dtype, [lead, &extents].concat().as_slice())
+                };
+                let scale = TensorType::new(dtype, lead);
+                let (a, b) = (matrix(lead, rows, rank), matrix(lead, rank, columns));
+                let mut operands = vec![TensorType::new(dtype, x), matrix(&[], rows, columns), a, b, scale];
+                operands.extend(lead.first().map(|_| TensorType::new(DType::I32, [x[0]])));
+                let sample = Sample::new(LoraMatMul { transpose_w, adapter: !lead.is_empty() }, operands);
+                match lead.first() {
+                    Some(&adapters) => sample.fill(5, 0.0, adapters as f64),
+                    None => sample,
+                }
             };
-            let scale = TensorType::new(dtype, [0usize; 0]);
-            let weights = [matrix(rows, columns), matrix(rows, rank), matrix(rank, columns), scale];
-            let operands = [TensorType::new(dtype, x)].into_iter().chain(weights);
-            Sample::new(LoraMatMul { transpose_w }, operands.collect::<Vec<_>>())
+        let sample = |x: &[usize], rank, columns, transpose_w, dtype| {
+            of_adapters(x, rank, columns, transpose_w, dtype, &[])
         };
         vec![
+            of_adapters(&[6, 4], 2, 5, false, DType::F32, &[3]),
+            of_adapters(&[5, 4], 1, 3, true, DType::F64, &[2]),
+            of_adapters(&[3, 4], 2, 3, false, DType::BF16, &[4]),
+            of_adapters(&[0, 4], 2, 3, false, DType::F32, &[1]),
             sample(&[3, 4], 2, 5, false, DType::F32),
             sample(&[2, 3, 4], 1, 5, true, DType::F32),
             sample(&[3, 4], 0, 5, false, DType::F64),
@@ -77,15 +104,28 @@ impl OpSpec for LoraMatMul {
 }
 
 impl LoraMatMul {
+    fn grouped(&self) -> GroupedMatMul {
+        GroupedMatMul { transpose_w: self.transpose_w }
+    }
+
     fn product(&self) -> MatMul {
         MatMul { transpose_a: false, transpose_b: self.transpose_w }
     }
 
     fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
         let y = g.push(self.product(), &operands[..2]);
-        let narrow = g.push(self.product(), &[operands[0], operands[2]]);
-        let correction = g.push(self.product(), &[narrow, operands[3]]);
-        let scaled = g.mul(correction, operands[4]);
+        let (correction, scale) = match operands.get(5) {
+            Some(&adapter) => {
+                let narrow = g.push(self.grouped(), &[operands[0], operands[2], adapter]);
+                let scale = g.gather(operands[4], adapter, 0usize);
+                (g.push(self.grouped(), &[narrow, operands[3], adapter]), g.unsqueeze(scale, -1))
+            }
+            None => {
+                let narrow = g.push(self.product(), &[operands[0], operands[2]]);
+                (g.push(self.product(), &[narrow, operands[3]]), operands[4])
+            }
+        };
+        let scaled = g.mul(correction, scale);
         vec![g.add(y, scaled)]
     }
 }

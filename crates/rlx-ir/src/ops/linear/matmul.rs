@@ -146,10 +146,8 @@ pub(crate) fn multiply_add(dtype: DType, sum: Number, x: Number, y: Number) -> N
 
 impl MatMul {
     fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
-        let (a, b, dy) = (given.operands[0], given.operands[1], given.cotangent());
-        if g.ty(a).dtype.is_complex() {
-            return Err("a complex product needs conjugates");
-        }
+        let dy = given.cotangent();
+        let [a, b] = [0, 1].map(|index| g.conjugated(given.operands[index]));
         let (left, right) = (self.transpose_a, self.transpose_b);
         let da = match left {
             false => g.matmul(dy, b, false, !right),

@@ -5,7 +5,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op;
 use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::matrices::{RESIDUAL, batch_of, eval_matrices, matrices};
+use crate::ops::matrices::{RESIDUAL, batch_of, eval_matrices, halved_lower, matrices};
 use crate::shape::TensorType;
 
 op! {
@@ -54,9 +54,6 @@ impl Qr {
     fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
         let (a, q, r) = (given.operands[0], given.results[0], given.results[1]);
         let ty = g.ty(a).clone();
-        if ty.dtype.is_complex() {
-            return Err("there is no rule for complex matrices");
-        }
         let (rows, columns) = (&ty.shape[ty.rank() - 2], &ty.shape[ty.rank() - 1]);
         let (dq, dr) = (given.cotangent_or_zeros(g, 0), given.cotangent_or_zeros(g, 1));
         let least = rows.minimum(columns);
@@ -70,7 +67,7 @@ impl Qr {
         let rest = columns.clone() - rows.clone();
         let behind = |g: &mut Graph, x| g.narrow_at(x, -1, rows.clone(), rest.clone());
         let (right, dright) = (behind(g, a), behind(g, dr));
-        let across = g.transpose_last_two(dright);
+        let across = g.adjoint(dright);
         let more = g.mm(right, across);
         let dq = g.add(dq, more);
         let square = |g: &mut Graph, x| g.narrow_at(x, -1, 0, rows.clone());
@@ -81,21 +78,19 @@ impl Qr {
     }
 }
 
-/// `(dq + q m) r^-T`, `m` the symmetric matrix with the lower triangle of `r dr^T - dq^T q`.
+/// `(dq + q m) r^-H`, `m` the Hermitian matrix with the lower triangle of `r dr^H - dq^H q`.
 fn tall(g: &mut Graph, [q, r, dq, dr]: [Value; 4]) -> Value {
-    let dr = g.transpose_last_two(dr);
+    let dr = g.adjoint(dr);
     let first = g.mm(r, dr);
-    let dq_across = g.transpose_last_two(dq);
+    let dq_across = g.adjoint(dq);
     let second = g.mm(dq_across, q);
     let m = g.sub(first, second);
-    let rank = g.ty(m).rank();
-    let lower = g.trilu(m, false, 0, rank - 2, rank - 1);
-    let below = g.trilu(m, false, -1, rank - 2, rank - 1);
-    let above = g.transpose_last_two(below);
-    let m = g.add(lower, above);
+    let halved = halved_lower(g, m);
+    let upper = g.adjoint(halved);
+    let m = g.add(halved, upper);
     let product = g.mm(q, m);
     let sum = g.add(dq, product);
-    let sum = g.transpose_last_two(sum);
+    let sum = g.adjoint(sum);
     let solved = g.triangular_solve(r, sum, false, false, false);
-    g.transpose_last_two(solved)
+    g.adjoint(solved)
 }

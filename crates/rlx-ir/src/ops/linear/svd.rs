@@ -5,7 +5,10 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op;
 use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::matrices::{RESIDUAL, batch_of, eval_matrices, inverse_gaps, matrices, on_diagonal};
+use crate::ops::matrices::{
+    RESIDUAL, batch_of, beside, eval_matrices, imaginary, inverse_gaps, matrices, on_diagonal, turning,
+    unturned,
+};
 use crate::shape::TensorType;
 
 op! {
@@ -55,30 +58,48 @@ impl OpSpec for Svd {
 impl Svd {
     fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
         let &[u, s, vh] = given.results else { return Err("it has three results") };
-        if g.ty(u).dtype.is_complex() {
-            return Err("there is no rule for complex matrices");
-        }
+        let dtype = g.ty(u).dtype;
         let squares = g.mul(s, s);
         let gaps = inverse_gaps(g, squares);
-        let (row, column) = (g.unsqueeze(s, -2), g.unsqueeze(s, -1));
-        let v = g.transpose_last_two(vh);
+        let gaps = g.cast_to(gaps, dtype);
+        let whole = g.cast_to(s, dtype);
+        let (row, column) = (g.unsqueeze(whole, -2), g.unsqueeze(whole, -1));
+        let v = g.adjoint(vh);
+        let mut du = given.cotangents[0];
+        let dv = given.cotangents[2].map(|dvh| g.adjoint(dvh));
         let ds = given.cotangent_or_zeros(g, 1);
+        let ds = beside(g, ds, dtype);
         let mut inner = on_diagonal(g, ds);
+        if dtype.is_complex() {
+            // A turn of a column of `u` turns that of `v`; what is left of one of `v` is the phase of `u^H da v`.
+            let of_u = given.cotangent_or_zeros(g, 0);
+            let mut turn = turning(g, u, of_u);
+            if let Some(dv) = dv {
+                let other = turning(g, v, dv);
+                turn = g.add(turn, other);
+                let shape = g.ty(s).shape.clone();
+                let left = g.reshape(other, shape);
+                let left = g.div(left, s);
+                let left = imaginary(g, left);
+                let left = on_diagonal(g, left);
+                inner = g.add(inner, left);
+            }
+            du = Some(unturned(g, u, of_u, turn));
+        }
         // What leaves the spaces of `u` and `v`: one term with `vh` on its right, one with `u` on its left.
         let (mut beside_u, mut beside_v) = (None, None);
-        if let Some(du) = given.cotangents[0] {
+        if let Some(du) = du {
             let turned = twisted(g, u, du, gaps);
             let turned = g.mul(turned, row);
             inner = g.add(inner, turned);
             beside_u = Some(outside(g, u, du, row));
         }
-        if let Some(dvh) = given.cotangents[2] {
-            let dv = g.transpose_last_two(dvh);
+        if let Some(dv) = dv {
             let turned = twisted(g, v, dv, gaps);
             let turned = g.mul(turned, column);
             inner = g.add(inner, turned);
             let outside = outside(g, v, dv, row);
-            beside_v = Some(g.transpose_last_two(outside));
+            beside_v = Some(g.adjoint(outside));
         }
         let left = g.mm(u, inner);
         let left = beside_u.map_or(left, |more| g.add(left, more));
@@ -91,19 +112,19 @@ impl Svd {
     }
 }
 
-/// The antisymmetric part of `x^T dx`, twice, times `gaps`.
+/// `x^H dx` minus its adjoint, times `gaps`.
 fn twisted(g: &mut Graph, x: Value, dx: Value, gaps: Value) -> Value {
-    let across = g.transpose_last_two(x);
+    let across = g.adjoint(x);
     let product = g.mm(across, dx);
-    let mirrored = g.transpose_last_two(product);
+    let mirrored = g.adjoint(product);
     let difference = g.sub(product, mirrored);
     g.mul(difference, gaps)
 }
 
-/// `(1 - x x^T) dx / s`.
+/// `(1 - x x^H) dx / s`.
 fn outside(g: &mut Graph, x: Value, dx: Value, s: Value) -> Value {
     let divided = g.div(dx, s);
-    let across = g.transpose_last_two(x);
+    let across = g.adjoint(x);
     let inside = g.mm(across, divided);
     let inside = g.mm(x, inside);
     g.sub(divided, inside)

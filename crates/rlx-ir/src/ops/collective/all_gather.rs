@@ -1,0 +1,48 @@
+//! `all_gather`: the parts of all participants, one after the other, for all of them.
+
+use crate::accuracy::Accuracy;
+use crate::graph::{Graph, Value};
+use crate::op;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::participants::{check_participants, collective_samples, merge_axes, with_extent};
+use crate::shape::TensorType;
+
+op! {
+    /// `y[p]` is all `x[q]`, one after the other along `axis`, for each participant `p`.
+    ///
+    /// (C1) `x` [participants, ..] has elements that can be addressed.
+    /// (C2) `axis` is one of its other axes.
+    all_gather: AllGather(x) -> y {
+        /// Axis of `x` along which the parts stand.
+        axis: usize,
+    }
+}
+
+impl OpSpec for AllGather {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let participants = check_participants(operands[0], &[self.axis])?;
+        with_extent(operands[0], self.axis, operands[0].shape[self.axis].clone() * participants)
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        collective_samples(|axis| AllGather { axis })
+    }
+}
+
+impl AllGather {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let participants = g.ty(operands[0]).shape[0].clone();
+        let moved = g.move_axis(operands[0], 0, self.axis - 1);
+        let whole = merge_axes(g, moved, self.axis - 1);
+        vec![g.expand_batch(whole, &participants)]
+    }
+}

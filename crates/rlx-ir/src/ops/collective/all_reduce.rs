@@ -1,0 +1,56 @@
+//! `all_reduce`: what all participants hold, combined, for all of them.
+
+use crate::accuracy::Accuracy;
+use crate::graph::{Graph, Value};
+use crate::op;
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::participants::{check_participants, collective_samples};
+use crate::ops::{Reduce, ReduceKind};
+use crate::shape::TensorType;
+
+op! {
+    /// `y[p] = kind of x[q] over all q`, for each participant `p`.
+    ///
+    /// (C1) `x` [participants, ..] has elements that can be addressed, of a dtype that `reduce` takes for `kind`.
+    all_reduce: AllReduce(x) -> y {
+        /// How values are combined.
+        kind: ReduceKind,
+    }
+}
+
+impl OpSpec for AllReduce {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        check_participants(operands[0], &[])?;
+        self.reduce().infer(operands)?;
+        Ok(vec![operands[0].clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        self.reduce().accuracy()
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let kinds = ReduceKind::ALL.iter().filter(|kind| !matches!(kind, ReduceKind::Any | ReduceKind::All));
+        let samples = kinds.flat_map(|&kind| collective_samples(|_| AllReduce { kind }));
+        // A mean of integers is none.
+        let is_mean = |sample: &Sample<Self>| sample.op.kind == ReduceKind::Mean;
+        samples.filter(|sample| !is_mean(sample) || sample.operands[0].0.dtype.is_float()).collect()
+    }
+}
+
+impl AllReduce {
+    fn reduce(&self) -> Reduce {
+        Reduce { kind: self.kind, axes: vec![0], keep_dims: false }
+    }
+
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let participants = g.ty(operands[0]).shape[0].clone();
+        let total = g.push(self.reduce(), operands);
+        vec![g.expand_batch(total, &participants)]
+    }
+}

@@ -1,0 +1,55 @@
+//! `broadcast`: what one participant holds, for all of them.
+
+use crate::accuracy::Accuracy;
+use crate::graph::{Graph, Value};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::participants::{check_participants, collective_samples};
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// `y[p] = x[root]` for each participant `p`.
+    ///
+    /// (C1) `x` [participants, ..] has elements that can be addressed.
+    /// (C2) `root` is a participant.
+    broadcast: Broadcast(x) -> y {
+        /// Whose value all get.
+        root: usize,
+    }
+}
+
+impl OpSpec for Broadcast {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let participants = check_participants(operands[0], &[])?;
+        let legal = participants.as_static().is_none_or(|count| (self.root as i64) < count);
+        require!("C2", legal, "there is no participant {} of {participants}", self.root);
+        Ok(vec![operands[0].clone()])
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        // The axis of a sample is at most 2; a lone participant is number 0.
+        let mut samples = collective_samples(|axis| Broadcast { root: axis - 1 });
+        samples
+            .iter_mut()
+            .filter(|sample| sample.operands[0].0.shape[0].is(1))
+            .for_each(|sample| sample.op.root = 0);
+        samples
+    }
+}
+
+impl Broadcast {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let shape = g.ty(operands[0]).shape.clone();
+        let one = g.narrow(operands[0], 0usize, self.root, 1);
+        vec![g.expand(one, shape)]
+    }
+}

@@ -1,0 +1,92 @@
+//! `batch_norm`: standardising by the statistics of the batch, and keeping running ones.
+
+use crate::accuracy::Accuracy;
+use crate::attr::Real;
+use crate::dtype::DType;
+use crate::graph::{Graph, Value};
+use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::normalise::{Centre, Standard, affine, check_eps, check_parameters};
+use crate::ops::{ReduceKind, check_axis, float_like};
+use crate::shape::TensorType;
+use crate::{op, require};
+
+op! {
+    /// The training form: `y = (x - m) / sqrt(v + eps) gamma + beta`, with the mean `m` and the mean squared deviation
+    /// `v` of each feature over all axes but `axis`; and `momentum` of the old statistics plus `1 - momentum` of these.
+    ///
+    /// `batch_norm_inference` takes what has come of them.
+    /// (C1) `x` has a float dtype.
+    /// (C2) `axis` is an axis of `x`.
+    /// (C3) `mean`, `variance`, `gamma` and `beta` have the dtype of `x` and its extent along `axis`.
+    /// (C4) `eps` is finite and not negative; `momentum` is in 0 ..= 1.
+    /// Half precision computes in f32. Source: ONNX BatchNormalization in training mode.
+    batch_norm: BatchNorm(x, mean, variance)[gamma, beta] -> [y, running_mean, running_variance] {
+        /// Axis of the features.
+        axis: usize,
+        /// Added to the variance.
+        eps: Real,
+        /// Weight of the old statistics.
+        momentum: Real,
+    }
+}
+
+impl OpSpec for BatchNorm {
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const VJP: Vjp<Self> = Vjp::ViaDecomposition;
+    const JVP: Jvp<Self> = Jvp::ViaDecomposition;
+    const BATCH: Batch<Self> = Batch::ViaDecomposition;
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (x, momentum) = (operands[0], self.momentum.0);
+        check_axis("C2", self.axis, x)?;
+        check_parameters("C3", x, &[self.axis], &operands[1..])?;
+        check_eps("C4", self.eps.0)?;
+        require!("C4", (0.0..=1.0).contains(&momentum), "momentum must be in 0 ..= 1, found {momentum}");
+        let y = float_like("C1", operands)?;
+        Ok(y.into_iter().chain(operands[1..3].iter().map(|&ty| ty.clone())).collect())
+    }
+
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Accumulated { terms: 64 }
+    }
+
+    fn samples() -> Vec<Sample<Self>> {
+        let sample = |dims: &[usize], axis: usize, momentum, [gamma, beta]: [bool; 2], dtype| {
+            let mut operands = vec![TensorType::new(dtype, dims)];
+            let count = 2 + usize::from(gamma) + usize::from(beta);
+            operands.extend(vec![TensorType::new(dtype, [dims[axis]]); count]);
+            let op = BatchNorm { axis, eps: Real(1e-3), momentum: Real(momentum), gamma, beta };
+            Sample::new(op, operands).fill(2, 0.3, 2.0)
+        };
+        vec![
+            sample(&[4, 3, 5], 1, 0.9, [true, true], DType::F32),
+            sample(&[2, 3, 4], 2, 0.5, [true, false], DType::F64),
+            sample(&[5, 3], 0, 0.0, [false, true], DType::F32),
+            sample(&[1, 3, 2, 2], 1, 1.0, [false, false], DType::BF16),
+            sample(&[2, 3, 2, 2], 1, 0.9, [true, true], DType::F16),
+            sample(&[2, 0], 1, 0.9, [true, true], DType::F32),
+        ]
+    }
+}
+
+impl BatchNorm {
+    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+        let ty = g.ty(operands[0]).clone();
+        let x = g.accumulation_cast(operands[0]);
+        let axes: Vec<usize> = (0..ty.rank()).filter(|&axis| axis != self.axis).collect();
+        let normal = Standard { axes: &axes, eps: self.eps.0, centre: Centre::Mean }.build(g, x);
+        let given = |name| self.operand_index(name).map(|index| operands[index]);
+        let y = affine(g, normal, given("gamma"), given("beta"), &[self.axis]);
+        let mean = g.reduce(x, ReduceKind::Mean, axes.clone(), true);
+        let centred = g.sub(x, mean);
+        let square = g.mul(centred, centred);
+        let mut results = vec![g.cast_to(y, ty.dtype)];
+        for (of, old) in [(x, operands[1]), (square, operands[2])] {
+            let (old, new) = (g.accumulation_cast(old), g.reduce(of, ReduceKind::Mean, axes.clone(), false));
+            let (old, new) = (g.scaled(old, self.momentum.0), g.scaled(new, 1.0 - self.momentum.0));
+            let running = g.add(old, new);
+            results.push(g.cast_to(running, ty.dtype));
+        }
+        results
+    }
+}
