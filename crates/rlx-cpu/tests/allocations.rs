@@ -3,7 +3,7 @@
 
 use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
-use rlx_driver::{Backend, SharedBytes, TensorRef};
+use rlx_driver::{Backend, ExecutableGraph, SharedBytes, TensorRef};
 use rlx_ir::interpret::Tensors;
 use rlx_ir::text::parse_graph;
 use rlx_ir::{Graph, Literal, OpKind};
@@ -68,13 +68,19 @@ fn finding(backend: &CpuBackend, graph: Graph, feeds: &Tensors) -> Option<String
         return None;
     }
     executable.run_slots(&slots).unwrap();
+    // A worker that starts late allocates for itself once; what a run allocates, every run does.
+    let count = (0..3).map(|_| allocations_of(&mut *executable, &slots)).min().unwrap_or(0);
+    (count > 0).then(|| format!("{count} allocations: {label}, {:?}", steps.first()))
+}
+
+/// Allocations of three runs.
+fn allocations_of(executable: &mut dyn ExecutableGraph, slots: &[&[u8]]) -> usize {
     let region = Region::new(ALLOCATOR);
     for _ in 0..3 {
-        executable.run_slots(&slots).unwrap();
+        executable.run_slots(slots).unwrap();
     }
     let change = region.change();
-    let count = change.allocations + change.reallocations;
-    (count > 0).then(|| format!("{count} allocations: {label}, {:?}", steps.first()))
+    change.allocations + change.reallocations
 }
 
 /// One test, so that nothing else allocates meanwhile.

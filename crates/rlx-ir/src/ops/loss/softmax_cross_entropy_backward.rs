@@ -1,6 +1,6 @@
 //! `softmax_cross_entropy_backward`: the derivative of the loss by the logits.
 
-use super::softmax_cross_entropy_with_logits::{counted, ignored, samples, share};
+use super::softmax_cross_entropy_with_logits::{counted, ignored, label_range, samples, share};
 use crate::accuracy::Accuracy;
 use crate::attr::Real;
 use crate::graph::{Graph, Value};
@@ -15,6 +15,7 @@ op! {
     ///
     /// (C1) to (C5) are those of `softmax_cross_entropy_with_logits`.
     /// (C6) `dloss` has the type of the loss.
+    /// A label outside the classes is a run-time fault.
     /// Half precision computes in f32.
     softmax_cross_entropy_backward: SoftmaxCrossEntropyBackward(logits, labels, dloss) -> dlogits {
         /// Axis of the classes.
@@ -27,7 +28,8 @@ op! {
 }
 
 impl OpSpec for SoftmaxCrossEntropyBackward {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose)
+        .checked(|op, operands| label_range(op.axis, op.ignore_index, operands));
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> =

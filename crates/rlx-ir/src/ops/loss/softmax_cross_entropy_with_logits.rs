@@ -38,7 +38,8 @@ op! {
 }
 
 impl OpSpec for SoftmaxCrossEntropyWithLogits {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose).checked(Self::ranges);
+    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose)
+        .checked(|op, operands| label_range(op.axis, op.ignore_index, operands));
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| match given.wanted[1] {
         true => Err("the labels are differentiated"),
         false => {
@@ -84,12 +85,6 @@ impl OpSpec for SoftmaxCrossEntropyWithLogits {
 }
 
 impl SoftmaxCrossEntropyWithLogits {
-    fn ranges(&self, operands: &[&TensorType]) -> Vec<ValueRange> {
-        let labels = ValueRange::below(1, operands[0].shape[self.axis].clone());
-        let labels = ValueRange { except: self.ignore_index, ..labels };
-        if operands[1].dtype.is_float() { vec![] } else { vec![labels] }
-    }
-
     fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
         let (ty, labels) = (g.ty(operands[0]).clone(), operands[1]);
         let logits = g.accumulation_cast(operands[0]);
@@ -120,6 +115,17 @@ impl SoftmaxCrossEntropyWithLogits {
         let loss = is_ignored.map_or(loss, |ignored| g.r#where(ignored, zero, loss));
         vec![g.cast_to(loss, ty.dtype)]
     }
+}
+
+/// Labels are classes, or `ignore_index`.
+pub(super) fn label_range(
+    axis: usize,
+    ignore_index: Option<i64>,
+    operands: &[&TensorType],
+) -> Vec<ValueRange> {
+    let labels = ValueRange::below(1, operands[0].shape[axis].clone());
+    let labels = ValueRange { except: ignore_index, ..labels };
+    if operands[1].dtype.is_float() { vec![] } else { vec![labels] }
 }
 
 /// Which rows do not count; none if all do.
