@@ -3,8 +3,9 @@
 //! The walk appends to the graph it reads, and visits a range of nodes in order.
 
 use crate::error::AutodiffError;
-use crate::reverse::{self, Cotangents, Recomputation};
+use crate::reverse::{self, Recomputation};
 use rlx_ir::derive::{Backward, BoundJvp, BoundVjp, Forward};
+use rlx_ir::reverse::{Cotangents, accumulate, active};
 use rlx_ir::{Graph, NodeId, Op, ScalarProgram, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -134,11 +135,11 @@ fn double_vjp(
     let derivatives = reverse::derivatives(graph, id, op, backward)?;
     let nodes = first..graph.nodes().len();
     let sources: BTreeSet<Value> = stand_ins.iter().copied().flatten().collect();
-    let active = reverse::active(graph, nodes.clone(), sources);
+    let active = active(graph, nodes.clone(), sources);
     let mut cotangents = Cotangents::new();
     for (derivative, tangent) in derivatives.into_iter().zip(given.tangents) {
         if let (Some(derivative), Some(tangent)) = (derivative, *tangent) {
-            reverse::accumulate(graph, &mut cotangents, derivative, tangent);
+            accumulate(graph, &mut cotangents, derivative, tangent);
         }
     }
     reverse::pull_back(graph, nodes, &active, &mut cotangents, &mut Recomputation::default())?;

@@ -6,26 +6,10 @@
 
 use crate::error::AutodiffError;
 use rlx_ir::derive::{Backward, BoundVjp};
-use rlx_ir::{Graph, NodeId, Op, ScalarProgram, Value};
+use rlx_ir::reverse::{Cotangents, accumulate, active, scalar};
+use rlx_ir::{Graph, NodeId, Op, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-
-/// Cotangents so far, by value.
-pub(crate) type Cotangents = BTreeMap<Value, Value>;
-
-/// The values of `nodes` (and `sources` themselves) whose derivative by one of `sources` may be other than zero.
-pub(crate) fn active(graph: &Graph, nodes: Range<usize>, sources: BTreeSet<Value>) -> BTreeSet<Value> {
-    let mut active = sources;
-    for index in nodes {
-        let id = NodeId(index as u32);
-        let node = graph.node(id);
-        if node.operands.iter().any(|operand| active.contains(operand)) {
-            let results = node.types.iter().enumerate().filter(|(_, ty)| ty.dtype.is_differentiable());
-            active.extend(results.map(|(result, _)| Value { node: id, result: result as u32 }));
-        }
-    }
-    active
-}
 
 /// Gives the ops of `nodes` whose derivatives are asked for the form that their rules need.
 pub(crate) fn widen(
@@ -42,15 +26,6 @@ pub(crate) fn widen(
         graph.widen_node(id, form)?;
     }
     Ok(())
-}
-
-/// Adds `cotangent` to what `value` has.
-pub(crate) fn accumulate(graph: &mut Graph, cotangents: &mut Cotangents, value: Value, cotangent: Value) {
-    let sum = match cotangents.get(&value) {
-        Some(&so_far) => graph.add(so_far, cotangent),
-        None => cotangent,
-    };
-    cotangents.insert(value, sum);
 }
 
 /// Which nodes are computed again in the reverse walk, and what was computed again so far.
@@ -176,23 +151,6 @@ pub(crate) fn derivatives(
         Some(decompose) => via_decomposition(graph, &*decompose, given),
         None => Err(AutodiffError::unsupported(graph, id, "reverse derivative", reason)),
     }
-}
-
-fn scalar(graph: &mut Graph, op: &Op, given: Backward<'_>) -> Result<Vec<Option<Value>>, &'static str> {
-    let dtypes: Vec<_> = given.operands.iter().map(|&operand| graph.ty(operand).dtype).collect();
-    let program = op.scalar_program(&dtypes).ok_or("it has no scalar program")?;
-    let has: Vec<bool> = given.cotangents.iter().map(Option::is_some).collect();
-    let args: Vec<Value> =
-        given.operands.iter().copied().chain(given.cotangents.iter().copied().flatten()).collect();
-    let shape = graph.ty(given.results[0]).shape.clone();
-    let mut derivatives = vec![None; dtypes.len()];
-    for (index, &operand) in given.operands.iter().enumerate().filter(|(index, _)| given.wanted[*index]) {
-        let Some(program) = ScalarProgram::vjp_of(&program, index, &has) else { continue };
-        let own = graph.ty(operand).shape.clone();
-        let whole = graph.apply_program(&program, &args, &shape);
-        derivatives[index] = whole.first().map(|&whole| graph.sum_to(whole, &own));
-    }
-    Ok(derivatives)
 }
 
 fn via_decomposition(

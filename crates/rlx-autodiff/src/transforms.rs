@@ -3,7 +3,8 @@
 use crate::error::AutodiffError;
 use crate::forward::{Tangents, push_forward};
 use crate::graphs::{all_different, copied, differentiable, differentiable_leaf, finished, is_real, output};
-use crate::reverse::{Cotangents, Recomputation, accumulate, active, pull_back, widen};
+use crate::reverse::{Recomputation, pull_back, widen};
+use rlx_ir::reverse::{Cotangents, accumulate, active};
 use rlx_ir::{Graph, Node, NodeId, Output, TensorType, Value};
 use std::collections::BTreeSet;
 

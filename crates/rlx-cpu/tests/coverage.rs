@@ -6,9 +6,9 @@
 use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
 use rlx_driver::{Backend, TensorRef};
-use rlx_ir::OpKind;
-use rlx_opt::CompileOptions;
-use std::collections::BTreeSet;
+use rlx_ir::{OpKind, TensorType};
+use rlx_opt::{CompileOptions, OpView};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The kinds of samples with complex operands or results that no kernel computes.
 const COMPLEX: [&str; 5] = ["dot_general", "matmul", "scatter_add", "scatter_elements", "scatter_nd"];
@@ -45,4 +45,41 @@ fn only_complex_arithmetic_runs_through_the_reference() {
     others.retain(|label| !label.starts_with(SEQUENTIAL));
     assert!(others.is_empty(), "no kernel for:\n{}", others.join("\n"));
     assert_eq!(found.into_iter().collect::<Vec<_>>(), COMPLEX);
+}
+
+/// The page `docs/ops-cpu.md`; `BLESS=1` writes it.
+#[test]
+fn the_page_of_native_ops_is_current() {
+    let capabilities = CpuBackend::with(1, SimdLevel::Portable).unwrap().capabilities();
+    let (mut kinds, symbols) = (<[Vec<&str>; 3]>::default(), BTreeMap::new());
+    for &kind in OpKind::ALL {
+        let samples = kind.samples();
+        if samples.is_empty() {
+            continue;
+        }
+        let native = samples.iter().filter(|sample| {
+            let operands: Vec<&TensorType> = sample.operands.iter().map(|(ty, _)| ty).collect();
+            let results = sample.op.infer(&operands).unwrap();
+            let view = OpView { op: &sample.op, operands: &operands, results: &results, symbols: &symbols };
+            (capabilities.claim)(&view).is_native()
+        });
+        let native = native.count();
+        let which = if native == samples.len() { 0 } else { 1 + usize::from(native == 0) };
+        kinds[which].push(kind.def().name);
+    }
+    let mut page = String::from(
+        "# Ops on the CPU\n\nWritten by `BLESS=1 cargo test -p rlx-cpu --test coverage` from what the CPU claims of the \
+         samples of every op.\n",
+    );
+    let all: usize = kinds.iter().map(Vec::len).sum();
+    for (what, names) in
+        ["Native", "Native for some dtypes and attributes, else decomposed", "Decomposed"].iter().zip(kinds)
+    {
+        page += &format!("\n## {what}: {} of {}\n\n{}\n", names.len(), all, names.join(", "));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/ops-cpu.md");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page, "run with BLESS=1");
 }

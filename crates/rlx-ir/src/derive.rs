@@ -322,3 +322,13 @@ impl Judgements {
         }
     }
 }
+
+/// Why an op has no derivative, or works on no batch: there is no other reason.
+pub const REASONS: [&str; 6] = [
+    "it has no operands",
+    "its operands are integers",
+    "its results are discrete",
+    "it computes with codes",
+    "bits are not numbers",
+    "it packs the boxes of all images",
+];

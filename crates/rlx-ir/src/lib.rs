@@ -28,6 +28,7 @@ pub mod op;
 // Op docs write shapes as [M, K], which rustdoc would take for links.
 #[allow(rustdoc::broken_intra_doc_links)]
 pub mod ops;
+pub mod reverse;
 pub mod rope_tables;
 pub mod sample;
 pub mod scalar;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use rlx_ir::derive::{Judgement, REASONS};
 use rlx_ir::interpret::{Tensors, evaluate, evaluate_decomposition, evaluate_op};
 use rlx_ir::text::{parse_graph, print_graph};
 use rlx_ir::{Accuracy, Bindings, Dim, Graph, OpKind, Shape, TensorType};
@@ -28,6 +29,34 @@ fn every_op_names_its_constraints_in_its_doc() {
     for &kind in OpKind::ALL {
         assert!(kind.def().doc.len() > 20, "{kind} has no doc");
     }
+}
+
+/// A hole has one of the reasons there are, and the reason holds for every sample.
+#[test]
+fn what_has_no_derivative_has_a_reason_that_holds() {
+    for_each_sample(|label, sample| {
+        let kind = sample.op.kind();
+        let operands: Vec<&TensorType> = sample.operands.iter().map(|(ty, _)| ty).collect();
+        let results = sample.op.infer(&operands).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let moves = |ty: &TensorType| ty.dtype.is_differentiable();
+        let (in_moves, out_moves) = (operands.iter().any(|ty| moves(ty)), results.iter().any(moves));
+        let judgements = kind.judgements();
+        for (what, judgement) in
+            [("vjp", judgements.vjp), ("jvp", judgements.jvp), ("vmap", judgements.batch)]
+        {
+            let Judgement::No(reason) = judgement else { continue };
+            let holds = match REASONS.iter().position(|known| *known == reason) {
+                Some(0) => operands.is_empty(),
+                Some(1) => !in_moves,
+                Some(2) => !out_moves,
+                Some(3) => kind.def().family == "quantised",
+                Some(4) => kind == OpKind::Bitcast,
+                Some(5) => kind == OpKind::NonMaxSuppression && what == "vmap",
+                _ => false,
+            };
+            assert!(holds, "{label} has no {what} because {reason}");
+        }
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! It tells nothing about backends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use rlx_ir::OpKind;
@@ -22,7 +22,8 @@ fed. Labels such as (C1) name constraints; error messages carry them.
 
 The reverse derivative (vjp), the forward one (jvp) and batching (vmap) of an op are each made from its scalar program,
 from a rule, from its linearity, by shifting its axes, or from its decomposition; *vjp twice* is the transpose of the
-reverse derivative. A dash stands where there is nothing: positions, truth values and leaves have no derivative.
+reverse derivative. A dash stands where there is nothing; the reasons follow the table. What the CPU runs natively is in
+`docs/ops-cpu.md`.
 ";
 
 /// The whole page.
@@ -31,8 +32,15 @@ pub fn page() -> String {
         "{HEAD}\n| op | family | meaning | vjp | jvp | vmap | accuracy | tested dtypes |\n|---|---|---|---|---|---|---|---|\n"
     );
     let mut totals = [0; 3];
+    let mut holes: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for &kind in OpKind::ALL {
         let (def, judgements) = (kind.def(), kind.judgements());
+        let named = [("vjp", judgements.vjp), ("jvp", judgements.jvp), ("vmap", judgements.batch)];
+        for (what, judgement) in named {
+            if let Judgement::No(reason) = judgement {
+                holes.entry((what, reason)).or_default().push(def.name);
+            }
+        }
         let derived = [judgements.vjp, judgements.jvp, judgements.batch].map(|judgement| match judgement {
             Judgement::Is(form) => form,
             Judgement::No(_) => "-",
@@ -45,7 +53,23 @@ pub fn page() -> String {
     }
     let [vjp, jvp, vmap] = totals;
     let all = OpKind::ALL.len();
-    line(&mut text, &format!("\nOf {all} ops, {vjp} have a vjp, {jvp} a jvp, and {vmap} work on batches."));
+    let of = |part: &str| OpKind::ALL.iter().filter(|kind| meaning(**kind).contains(part)).count();
+    let (evaluated, composite, leaves) = (of("primitive") + of("evaluation"), of("composite"), of("leaf"));
+    let accurate = OpKind::ALL.iter().filter(|kind| !accuracy(**kind).is_empty()).count();
+    line(
+        &mut text,
+        &format!(
+            "\nOf {all} ops, all {all} verify their operands; {leaves} are fed, {} are scalar, {} views, {evaluated} \
+             have an evaluation of their own, {composite} a decomposition. {vjp} have a vjp, {jvp} a jvp, and {vmap} \
+             work on batches; {accurate} declare an accuracy, all but those that are fed.\n",
+            of("scalar"),
+            of("view")
+        ),
+    );
+    line(&mut text, "| without | because | ops |\n|---|---|---|");
+    for ((what, reason), ops) in holes {
+        line(&mut text, &format!("| {what} | {reason} | {} |", ops.join(", ")));
+    }
     let mut family = "";
     for &kind in OpKind::ALL {
         if kind.def().family != family {

@@ -30,6 +30,7 @@ mod participants;
 pub mod philox;
 mod quantisation;
 mod shared;
+mod splatting;
 mod window;
 pub use addressing::*;
 pub use attention::attention::{Alignment, AttentionExtents, AttentionLayout, AttentionOperands, MaskKind};
@@ -259,6 +260,12 @@ ops! {
         reduce_scatter::ReduceScatter,
         all_to_all::AllToAll,
         broadcast::Broadcast,
+    }
+    splat {
+        gaussian_splat_prepare::GaussianSplatPrepare,
+        gaussian_splat_rasterize::GaussianSplatRasterize,
+        gaussian_splat_render::GaussianSplatRender,
+        gaussian_splat_render_backward::GaussianSplatRenderBackward,
     }
 }
 

@@ -96,7 +96,7 @@ op! {
     /// (C7) `window` is at least 1 with `sliding_window` and 0 otherwise.
     /// (C8) `kv_lengths` is an integer `[B]`, each in `0 ..= Skv`.
     /// (C9) `block_table` is an integer `[B, blocks]`, each used entry in `0 .. num_blocks`; the
-    ///      block size is static and not 0.
+    ///      block size is static and not 0, and there is a block.
     /// (C10) `sinks` is `[Hq]` in the dtype of `q`.
     /// (C11) `softcap` is positive and finite; `scale` is finite.
     /// Half-precision scores and sums are in f32; `lse` is f32, or f64 where `q` is.
@@ -289,6 +289,7 @@ impl Attention {
             "block_table must be [{batch}, blocks], found {table}"
         );
         let known = k.sequence.as_static().is_some_and(|size| size > 0);
+        require!("C9", !k.batch.is(0), "there are no blocks of keys");
         require!("C9", known, "the block size must be static and at least 1, found {}", k.sequence);
         Ok(extents(table.shape[1].clone() * k.sequence.clone(), Some(k.sequence)))
     }

@@ -42,8 +42,8 @@ op! {
 impl OpSpec for Compare {
     const MEANING: Meaning<Self> =
         Meaning::scalar(|op, p, args| vec![p.binary(op.kind.scalar(), args[0], args[1])]);
-    const VJP: Vjp<Self> = Vjp::None("its result is a truth value");
-    const JVP: Jvp<Self> = Jvp::None("its result is a truth value");
+    const VJP: Vjp<Self> = Vjp::None("its results are discrete");
+    const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -33,8 +33,8 @@ impl DecodeStorage {
 
 impl OpSpec for DecodeStorage {
     const MEANING: Meaning<Self> = Meaning::primitive(|_, operands| evaluate(operands[0]));
-    const VJP: Vjp<Self> = Vjp::None("its operand holds codes");
-    const JVP: Jvp<Self> = Jvp::None("its operand holds codes");
+    const VJP: Vjp<Self> = Vjp::None("it computes with codes");
+    const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -31,8 +31,8 @@ pub(crate) fn encodes(dtype: DType) -> bool {
 
 impl OpSpec for EncodeStorage {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| op.eval(operands[0]));
-    const VJP: Vjp<Self> = Vjp::None("its result holds codes");
-    const JVP: Jvp<Self> = Jvp::None("its result holds codes");
+    const VJP: Vjp<Self> = Vjp::None("it computes with codes");
+    const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::elementwise();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -39,8 +39,8 @@ op! {
 
 impl OpSpec for QConv2d {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its operands and its result hold codes");
-    const JVP: Jvp<Self> = Jvp::None("its operands and its result hold codes");
+    const VJP: Vjp<Self> = Vjp::None("it computes with codes");
+    const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

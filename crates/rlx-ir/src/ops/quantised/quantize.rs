@@ -35,8 +35,8 @@ op! {
 
 impl OpSpec for Quantize {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its result holds codes; fake_quantize trains through rounding");
-    const JVP: Jvp<Self> = Jvp::None("its result holds codes; fake_quantize trains through rounding");
+    const VJP: Vjp<Self> = Vjp::None("it computes with codes");
+    const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

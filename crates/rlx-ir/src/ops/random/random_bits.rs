@@ -29,8 +29,8 @@ op! {
 
 impl OpSpec for RandomBits {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its results are integers");
-    const JVP: Jvp<Self> = Jvp::None("its results are integers");
+    const VJP: Vjp<Self> = Vjp::None("its results are discrete");
+    const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

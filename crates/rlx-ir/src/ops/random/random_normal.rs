@@ -30,8 +30,8 @@ op! {
 
 impl OpSpec for RandomNormal {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its operand is a key");
-    const JVP: Jvp<Self> = Jvp::None("its operand is a key");
+    const VJP: Vjp<Self> = Vjp::None("its operands are integers");
+    const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -38,8 +38,8 @@ fn precision(dtype: DType) -> Option<u32> {
 
 impl OpSpec for RandomUniform {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its operand is a key");
-    const JVP: Jvp<Self> = Jvp::None("its operand is a key");
+    const VJP: Vjp<Self> = Vjp::None("its operands are integers");
+    const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

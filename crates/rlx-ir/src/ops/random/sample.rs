@@ -34,8 +34,8 @@ op! {
 
 impl OpSpec for Sample {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its results are positions");
-    const JVP: Jvp<Self> = Jvp::None("its results are positions");
+    const VJP: Vjp<Self> = Vjp::None("its results are discrete");
+    const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -47,8 +47,8 @@ op! {
 
 impl OpSpec for ArgReduce {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
-    const VJP: Vjp<Self> = Vjp::None("its result is a position");
-    const JVP: Jvp<Self> = Jvp::None("its result is a position");
+    const VJP: Vjp<Self> = Vjp::None("its results are discrete");
+    const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgReduce { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -31,8 +31,8 @@ op! {
 
 impl OpSpec for ArgSort {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval);
-    const VJP: Vjp<Self> = Vjp::None("its result is a position");
-    const JVP: Jvp<Self> = Jvp::None("its result is a position");
+    const VJP: Vjp<Self> = Vjp::None("its results are discrete");
+    const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgSort { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -35,8 +35,8 @@ op! {
 
 impl OpSpec for NonMaxSuppression {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
-    const VJP: Vjp<Self> = Vjp::None("its results are positions");
-    const JVP: Jvp<Self> = Jvp::None("its results are positions");
+    const VJP: Vjp<Self> = Vjp::None("its results are discrete");
+    const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::None("it packs the boxes of all images");
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -27,8 +27,8 @@ op! {
 
 impl OpSpec for NonZero {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its results are positions");
-    const JVP: Jvp<Self> = Jvp::None("its results are positions");
+    const VJP: Vjp<Self> = Vjp::None("its results are discrete");
+    const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {

@@ -29,8 +29,8 @@ op! {
 
 impl OpSpec for OneHot {
     const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its operand is an integer");
-    const JVP: Jvp<Self> = Jvp::None("its operand is an integer");
+    const VJP: Vjp<Self> = Vjp::None("its operands are integers");
+    const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| OneHot { axis: op.axis + 1, ..op.clone() });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
