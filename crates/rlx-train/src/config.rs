@@ -1,5 +1,6 @@
 //! `rlx train CONFIG.toml`: what a run is, as a file. Paths in it are relative to its folder.
 
+use crate::adapt::{Adapted, Lora, Rounding};
 use crate::data::Data;
 use crate::decoder::{decoder_loss, initial_weights};
 use crate::error::TrainError;
@@ -47,6 +48,12 @@ pub struct TrainConfig {
     /// For half precision.
     #[serde(default)]
     pub loss_scaling: Option<LossScaling>,
+    /// Adapters that are trained in place of the weights.
+    #[serde(default)]
+    pub lora: Option<Lora>,
+    /// Rounding of weights while training.
+    #[serde(default)]
+    pub rounding: Option<Rounding>,
     /// Only params whose name holds one of these are trained; all where there is none.
     #[serde(default)]
     pub trained: Vec<String>,
@@ -77,6 +84,26 @@ fn two() -> usize {
 }
 fn sixteen() -> usize {
     16
+}
+
+/// A run that a configuration describes.
+pub struct Training {
+    /// What makes updates.
+    pub trainer: Trainer,
+    adapted: Option<Adapted>,
+}
+
+impl Training {
+    /// Writes the model as it is now to `folder`: `model.safetensors`, and adapters where there are some.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
+        match &self.adapted {
+            Some(adapted) => adapted.save(&mut self.trainer, folder),
+            None => self.trainer.save_weights(folder.join("model.safetensors")),
+        }
+    }
 }
 
 /// What is trained.
@@ -184,7 +211,7 @@ impl TrainConfig {
     ///
     /// # Errors
     /// Files that are missing or do not fit each other, settings that make no sense.
-    pub fn trainer(&self, session: &Session) -> Result<Trainer, TrainError> {
+    pub fn trainer(&self, session: &Session) -> Result<Training, TrainError> {
         for (setting, value) in [("accumulate", self.accumulate), ("keep", self.keep)] {
             if value == 0 {
                 return Err(TrainError::setting(setting, value, "1 or more"));
@@ -197,7 +224,14 @@ impl TrainConfig {
                 return Err(TrainError::setting(setting, 0, "1 or more"));
             }
         }
-        let (loss, output, weights) = self.model()?;
+        let (mut loss, output, weights) = self.model()?;
+        if let Some(rounding) = &self.rounding {
+            loss = rounding.apply(&loss)?;
+        }
+        let adapted = match &self.lora {
+            Some(lora) => Some(lora.apply(session, &loss, &*weights, self.seed)?),
+            None => None,
+        };
         let options = TrainerOptions {
             step: StepOptions {
                 optimizer: self.optimizer,
@@ -215,7 +249,15 @@ impl TrainConfig {
         let is_trained = |name: &str| {
             self.trained.is_empty() || self.trained.iter().any(|part| name.contains(part.as_str()))
         };
-        Trainer::new(session, (loss, &output), is_trained, &*weights, (self.data()?, options))
+        let data = (self.data()?, options);
+        let trainer = match &adapted {
+            Some(adapted) => {
+                let of_adapter = |name: &str| adapted.is_adapter(name) && is_trained(name);
+                Trainer::new(session, (adapted.loss.clone(), &output), of_adapter, &adapted.weights, data)?
+            }
+            None => Trainer::new(session, (loss, &output), is_trained, &*weights, data)?,
+        };
+        Ok(Training { trainer, adapted })
     }
 
     fn model(&self) -> Result<(Graph, String, Arc<dyn WeightLoader>), TrainError> {

@@ -81,7 +81,7 @@ fn normal(generator: &mut Generator) -> f64 {
 }
 
 /// FNV-1a, so that a tensor's start depends on its name and not on the order.
-fn name_hash(name: &str) -> u64 {
+pub(crate) fn name_hash(name: &str) -> u64 {
     name.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -8,6 +8,7 @@
 //! It knows no op by name but those that optimisers are made of, and no backend.
 #![forbid(unsafe_code)]
 
+mod adapt;
 mod checkpoint;
 mod config;
 mod data;
@@ -18,8 +19,9 @@ mod schedule;
 mod step;
 mod trainer;
 
+pub use adapt::{Adapted, Lora, Rounding};
 pub use checkpoint::Checkpoint;
-pub use config::{DataConfig, ModelConfig, Start, TrainConfig};
+pub use config::{DataConfig, ModelConfig, Start, TrainConfig, Training};
 pub use data::{Batch, Data};
 pub use decoder::{decoder_loss, initial_weights};
 pub use error::TrainError;

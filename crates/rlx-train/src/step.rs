@@ -5,6 +5,7 @@
 //! `update`, `bool[]`, too: a run without it only adds to the sums. It gives the outputs of the loss graph,
 //! `gradient_norm`, `f32[]`, before clipping, and with loss scaling `skipped`, `bool[]`.
 
+use crate::adapt::copy_with;
 use crate::error::TrainError;
 use crate::optimizer::{Optimizer, Updates};
 use rlx_autodiff::vjp;
@@ -77,35 +78,22 @@ pub fn training_step(
     let loss_scale =
         options.loss_scaling.map(|_| step.state(SCALE, TensorType::new(DType::F32, [0usize; 0])));
     let mut states = BTreeMap::new();
-    let mut values: BTreeMap<Value, Value> = BTreeMap::new();
-    for (id, node) in with_gradients.iter() {
-        let operands: Vec<Value> = node.operands.iter().map(|operand| values[operand]).collect();
-        let results = match &node.op {
-            Op::Param(param) if trained.contains(&param.name.as_str()) => {
-                let state = step.state(param.name.as_str(), node.types[0].clone());
-                states.insert(param.name.clone(), state);
-                vec![state]
-            }
-            Op::Input(input) if input.name == cotangent => {
-                let one = step.full(node.types[0].dtype, node.types[0].shape.clone(), 1.0);
-                let seed = match loss_scale {
-                    Some(scale) => {
-                        let scale = step.cast_to(scale, node.types[0].dtype);
-                        step.mul(one, scale)
-                    }
-                    None => one,
-                };
-                vec![seed]
-            }
-            _ => step.copy_node(node, &operands)?,
-        };
-        for (result, value) in results.into_iter().enumerate() {
-            values.insert(Value { node: id, result: result as u32 }, value);
+    let values = copy_with(&with_gradients, &mut step, |step, node, _| match &node.op {
+        Op::Param(param) if trained.contains(&param.name.as_str()) => {
+            let state = step.state(param.name.as_str(), node.types[0].clone());
+            states.insert(param.name.clone(), state);
+            Some(vec![state])
         }
-    }
-    for update in with_gradients.updates() {
-        step.update_state(update.name.as_str(), values[&update.value]);
-    }
+        Op::Input(input) if input.name == cotangent => {
+            let one = step.full(node.types[0].dtype, node.types[0].shape.clone(), 1.0);
+            let seed = loss_scale.map_or(one, |scale| {
+                let scale = step.cast_to(scale, node.types[0].dtype);
+                step.mul(one, scale)
+            });
+            Some(vec![seed])
+        }
+        _ => None,
+    })?;
     let mut gradients = vec![];
     let mut outputs = vec![];
     for output in with_gradients.outputs() {

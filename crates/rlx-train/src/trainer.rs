@@ -158,6 +158,11 @@ impl Trainer {
         step_graph(&self.loss, &self.output, &self.trained, &self.options)
     }
 
+    /// Where it runs.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// What runs.
     pub fn compiled(&self) -> &CompiledGraph {
         &self.compiled

@@ -4,7 +4,7 @@ use crate::options::CompileArgs;
 use crate::picture::losses;
 use crate::{progress, report};
 use anyhow::Context;
-use rlx::train::{ModelConfig, Progress, TrainConfig, Trainer};
+use rlx::train::{ModelConfig, Progress, TrainConfig, Training};
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -52,18 +52,18 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         config.output.clone_from(folder);
     }
     let session = args.compile.session()?;
-    let trainer = progress::while_running("building the step", || config.trainer(&session))?;
+    let training = progress::while_running("building the step", || config.trainer(&session))?;
     if args.print_graph {
-        return Ok(write!(out, "{}", rlx::ir::text::print_graph(&trainer.graph()?))?);
+        return Ok(write!(out, "{}", rlx::ir::text::print_graph(&training.trainer.graph()?))?);
     }
     fs::create_dir_all(&config.output).with_context(|| config.output.display().to_string())?;
-    let lines = kept_lines(&config.output, trainer.step())?;
-    let mut run = Run { config: &config, trainer, lines, out, json: args.json };
+    let lines = kept_lines(&config.output, training.trainer.step())?;
+    let mut run = Run { config: &config, training, lines, out, json: args.json };
     run.report_start()?;
     let bar = progress::bar("training", config.steps);
-    bar.set_position(run.trainer.step());
-    while !run.trainer.is_done() {
-        let progress = run.trainer.advance()?;
+    bar.set_position(run.training.trainer.step());
+    while !run.training.trainer.is_done() {
+        let progress = run.training.trainer.advance()?;
         run.report(&progress)?;
         bar.set_position(progress.step);
         bar.set_message(format!("loss {:.4}", progress.loss));
@@ -95,7 +95,7 @@ fn kept_lines(folder: &Path, step: u64) -> anyhow::Result<Vec<Value>> {
 
 struct Run<'a> {
     config: &'a TrainConfig,
-    trainer: Trainer,
+    training: Training,
     lines: Vec<Value>,
     out: &'a mut dyn Write,
     json: bool,
@@ -106,7 +106,7 @@ impl Run<'_> {
         if self.json {
             return Ok(());
         }
-        let (from, to) = (self.trainer.step(), self.config.steps);
+        let (from, to) = (self.training.trainer.step(), self.config.steps);
         let folder = self.config.output.display();
         let again = if from > 0 { format!(", going on from update {from}") } else { String::new() };
         Ok(writeln!(self.out, "{to} updates to {folder}{again}")?)
@@ -128,7 +128,7 @@ impl Run<'_> {
     fn report(&mut self, progress: &Progress) -> anyhow::Result<()> {
         let seconds = progress.time.as_secs_f64();
         let per_second = progress.items as f64 / seconds.max(1e-9);
-        let name = self.trainer.data().item_name();
+        let name = self.training.trainer.data().item_name();
         if !self.json && (progress.step == 1 || progress.step.is_multiple_of(REPORTED)) {
             writeln!(
                 self.out,
@@ -155,13 +155,15 @@ impl Run<'_> {
 
     /// Whether the run goes on.
     fn evaluate(&mut self) -> anyhow::Result<bool> {
-        let Some(loss) = self.trainer.evaluate(self.config.evaluate_batches)? else { return Ok(true) };
-        let step = self.trainer.step();
+        let Some(loss) = self.training.trainer.evaluate(self.config.evaluate_batches)? else {
+            return Ok(true);
+        };
+        let step = self.training.trainer.step();
         if !self.json {
             writeln!(self.out, "update {step:>6}  evaluation {loss:.4}")?;
         }
         self.note(json!({ "step": step, "evaluation": loss }))?;
-        let waited = self.trainer.evaluations_since_best();
+        let waited = self.training.trainer.evaluations_since_best();
         let goes_on = self.config.patience.is_none_or(|patience| waited < patience);
         if !goes_on && !self.json {
             writeln!(self.out, "stopped: no better evaluation in the last {waited}")?;
@@ -170,7 +172,7 @@ impl Run<'_> {
     }
 
     fn checkpoint(&mut self) -> anyhow::Result<()> {
-        self.trainer.save()?;
+        self.training.trainer.save()?;
         self.draw()
     }
 
@@ -188,7 +190,7 @@ impl Run<'_> {
     fn finish(&mut self) -> anyhow::Result<()> {
         self.checkpoint()?;
         let weights = self.config.output.join("model.safetensors");
-        self.trainer.save_weights(&weights)?;
+        self.training.save(&self.config.output)?;
         if let ModelConfig::Gpt2 { folder, .. } = &self.config.model {
             for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
                 let (from, to) = (folder.join(name), self.config.output.join(name));
