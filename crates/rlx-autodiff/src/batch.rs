@@ -4,6 +4,7 @@
 //! Inside, the batch of a value is its axis 0. Values that depend on no batched
 //! input stay as they are.
 
+use crate::bodies;
 use crate::error::AutodiffError;
 use crate::graphs::{all_different, finished};
 use rlx_ir::derive::{Batched, BoundBatch};
@@ -160,6 +161,7 @@ impl Walk<'_> {
                 Ok(values) => return Ok(values),
                 Err(reason) => reason,
             },
+            BoundBatch::Bodies => return bodies::batched(&mut self.built, &node.op, given),
             BoundBatch::None(why) => {
                 return Err(AutodiffError::unsupported(graph, id, "batched form", why));
             }

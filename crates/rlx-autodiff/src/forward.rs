@@ -2,6 +2,7 @@
 //!
 //! The walk appends to the graph it reads, and visits a range of nodes in order.
 
+use crate::bodies;
 use crate::error::AutodiffError;
 use crate::reverse::{self, Recomputation};
 use rlx_ir::derive::{Backward, BoundJvp, BoundVjp, Forward};
@@ -59,6 +60,7 @@ fn derivatives(
         BoundJvp::Multilinear => Ok(vec![multilinear(graph, op, given)]),
         BoundJvp::Rule(rule) => rule(graph, given),
         BoundJvp::ViaDecomposition => Err("it has no decomposition"),
+        BoundJvp::Bodies => return bodies::forward(graph, op, given),
         BoundJvp::DoubleVjp => return double_vjp(graph, id, op, given),
         BoundJvp::None(why) => return Err(AutodiffError::unsupported(graph, id, "forward derivative", why)),
     };

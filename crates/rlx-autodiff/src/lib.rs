@@ -12,6 +12,7 @@
 //! - [`jvp`]: from inputs `tangent:NAME`, an output `tangent:OUTPUT` for each output;
 //! - [`hvp`]: a second derivative times a vector, outputs `hvp:NAME`;
 //! - [`vmap`]: a batch of everything;
+//! - [`scan_backward`]: the reverse sweep of one scan, appended to its graph;
 //! - [`checkpointed`]: [`value_and_grad`] that computes parts of the graph again instead of keeping them.
 //!
 //! ```
@@ -37,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod bodies;
 mod error;
 mod forward;
 mod graphs;
@@ -44,5 +46,6 @@ mod reverse;
 mod transforms;
 
 pub use batch::{Batching, vmap};
+pub use bodies::{ScanGradients, scan_backward};
 pub use error::AutodiffError;
 pub use transforms::{by_block, checkpointed, grad, hvp, jvp, value_and_grad, vjp};

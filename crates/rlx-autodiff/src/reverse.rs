@@ -4,6 +4,7 @@
 //! last to the first; a node gets a call of its rule when a cotangent reached
 //! one of its results and the derivative by one of its operands is asked for.
 
+use crate::bodies;
 use crate::error::AutodiffError;
 use rlx_ir::derive::{Backward, BoundVjp};
 use rlx_ir::reverse::{Cotangents, accumulate, active, scalar};
@@ -19,8 +20,12 @@ pub(crate) fn widen(
 ) -> Result<(), AutodiffError> {
     for index in nodes {
         let id = NodeId(index as u32);
+        let mut results = 0..graph.node(id).types.len() as u32;
+        if !results.any(|result| active.contains(&Value { node: id, result })) {
+            continue;
+        }
         let form = match graph.node(id).op.vjp() {
-            BoundVjp::Saving(form, _) if active.contains(&Value::first(id)) => form,
+            BoundVjp::Saving(form, _) | BoundVjp::Bodies(form) => form,
             _ => continue,
         };
         graph.widen_node(id, form)?;
@@ -144,6 +149,10 @@ pub(crate) fn derivatives(
                 Err(reason) => reason,
             }
         }
+        BoundVjp::Bodies(_) => match bodies::backward(graph, op, given)? {
+            Ok(derivatives) => return Ok(derivatives),
+            Err(reason) => reason,
+        },
         BoundVjp::ViaDecomposition => "it has no decomposition",
         BoundVjp::None(why) => return Err(AutodiffError::unsupported(graph, id, "reverse derivative", why)),
     };

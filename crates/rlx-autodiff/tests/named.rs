@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use rlx_autodiff::{
-    AutodiffError, Batching, by_block, checkpointed, grad, hvp, jvp, value_and_grad, vjp, vmap,
+    AutodiffError, Batching, by_block, checkpointed, grad, hvp, jvp, scan_backward, value_and_grad, vjp, vmap,
 };
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::ops::{Attention, AttentionOperands, MaskKind, Op, ReduceKind};
@@ -324,4 +324,56 @@ fn errors_name_what_is_wrong() {
     let batching = Batching { size: 2.into(), inputs: &[("x", 2)], output_axis: 0 };
     let batched = message(vmap(&graph, &batching).unwrap_err());
     assert_eq!(batched, "input \"x\" is f64[3]: axis 2 is out of range for its batched form of rank 2");
+}
+
+#[test]
+fn the_reverse_sweep_of_a_scan_gives_what_vjp_gives() {
+    let mut compared = 0;
+    let is_wide = |ty: &TensorType| ty.dtype == DType::F64;
+    for sample in OpKind::Scan.samples().into_iter().filter(|sample| is_wide(&sample.operands[0].0)) {
+        let (graph, mut feeds) = sample.graph(3);
+        let graph = graph.finish().expect("samples are valid");
+        let (id, node) = graph.nodes_of(OpKind::Scan).last().expect("the sample's op is there");
+        let (operands, mut swept) = (node.operands.clone(), graph.clone());
+        let mut cotangents = vec![];
+        for output in graph.outputs() {
+            let ty = graph.ty(output.value).clone();
+            let name = format!("cotangent:{}", output.name);
+            cotangents.push(is_wide(&ty).then(|| swept.input(name.clone(), ty.clone())));
+            if is_wide(&ty) {
+                let dims = ty.shape.as_static().expect("samples are static");
+                let values: Vec<f64> =
+                    (0..dims.iter().product()).map(|index: usize| 0.5 + index as f64).collect();
+                feeds.insert(name, floats(&dims, &values));
+            }
+        }
+        let found = scan_backward(&mut swept, id, &cotangents).expect("its body has derivatives");
+        let all = [found.carries, found.broadcast, found.stacked].concat();
+        assert_eq!(all.len(), operands.len());
+        swept.set_outputs(Vec::<(String, Value)>::new());
+        let (mut outputs, mut inputs) = (vec![], vec![]);
+        for (operand, derivative) in operands.iter().zip(all) {
+            assert_eq!(derivative.is_some(), is_wide(graph.ty(*operand)));
+            if let Some(derivative) = derivative {
+                let name = graph.op(*operand).leaf_name().expect("operands of samples are leaves");
+                swept.output(name, derivative);
+                inputs.push(name);
+            }
+        }
+        outputs.extend(graph.outputs().iter().filter(|output| is_wide(graph.ty(output.value))));
+        let outputs: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+        let expected = vjp(&graph, &outputs, &inputs).expect("its body has derivatives");
+        let expected = evaluate(&expected, &feeds).expect("feeds fit").outputs;
+        let swept = swept.finish().expect("the sweep is valid");
+        let found = evaluate(&swept, &feeds).expect("feeds fit").outputs;
+        for (name, literal) in found {
+            let other = expected.iter().find(|(other, _)| *other == format!("grad:{name}"));
+            assert_eq!(literal, other.expect("vjp gives it too").1, "{name}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 10, "only {compared} derivatives were compared");
+    let (mut graph, _) = OpKind::Cast.samples()[0].graph(3);
+    let error = scan_backward(&mut graph, rlx_ir::NodeId(0), &[]).expect_err("there is no scan");
+    assert!(error.to_string().contains("it is not a scan"), "{error}");
 }

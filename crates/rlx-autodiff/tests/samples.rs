@@ -13,8 +13,8 @@ use rlx_autodiff::{Batching, jvp, vjp, vmap};
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::op::{Judgement, Sample};
 use rlx_ir::sample::{Generator, fill_literal};
-use rlx_ir::text::{parse_graph, print_graph};
-use rlx_ir::{DType, Graph, Literal, Number, Op, OpKind, TensorType};
+use rlx_ir::text::{parse_graph_using, print_graph};
+use rlx_ir::{CustomRegistry, DType, Graph, Literal, Number, Op, OpKind, TensorType};
 use std::f64::consts::SQRT_2;
 
 /// Step of a central difference in f64.
@@ -163,7 +163,9 @@ fn near(label: &str, found: &[f64], expected: &[f64], tolerance: f64) -> Checked
 /// The graph survives its text form.
 fn round_trip(label: &str, graph: &Graph) -> Checked {
     let text = print_graph(graph);
-    let parsed = parse_graph(&text).map_err(|error| format!("{label}: {error}\n{text}"))?;
+    let registry = CustomRegistry::of_samples();
+    let parsed = parse_graph_using(&text, &|_| None, &registry)
+        .map_err(|error| format!("{label}: {error}\n{text}"))?;
     if parsed == *graph { Ok(()) } else { Err(format!("{label} changes in\n{text}")) }
 }
 

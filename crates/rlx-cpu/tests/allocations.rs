@@ -100,7 +100,9 @@ fn run_slots_allocates_nothing() {
             let feeds: Tensors = zeros.collect();
             findings.extend(finding(&backend, graph, &feeds));
         }
-        for sample in OpKind::ALL.iter().flat_map(|kind| kind.samples()) {
+        // A user's function may allocate.
+        let kinds = OpKind::ALL.iter().filter(|kind| **kind != OpKind::Custom);
+        for sample in kinds.flat_map(|kind| kind.samples()) {
             let (graph, feeds) = sample.graph(11);
             findings.extend(finding(&backend, graph, &feeds));
         }

@@ -10,7 +10,6 @@ mod shared;
 use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
 use rlx_driver::{Backend, Device, DriverError, ExecutableGraph, SharedBytes, TensorRef};
-use rlx_ir::lir::{BranchStep, LirModule, Step, VerifiedLir, View};
 use rlx_ir::text::parse_graph;
 use rlx_ir::{Bindings, DType, Graph};
 use rlx_opt::CompileOptions;
@@ -113,22 +112,6 @@ mod driver_error {
             run(&mut *executable, BOTH, &[7]);
             run(&mut *executable, BOTH, &[0])
         } => "state \"s\" was touched by a run that failed; reset it first";
-        control_flow: NotOffered, {
-            let mut module: LirModule = bound().lir().clone().into_inner();
-            let ty = rlx_ir::TensorType::new(DType::Bool, rlx_ir::Shape::scalar());
-            let literal = rlx_ir::Literal::ints(DType::Bool, &[], &[1]).expect("one value per element");
-            let predicate = module.add_buffer(rlx_ir::lir::Buffer {
-                name: "p".into(),
-                dtype: DType::Bool,
-                shape: ty.shape.clone(),
-                kind: rlx_ir::lir::BufferKind::Constant(literal),
-            });
-            let branch = BranchStep { predicate: View::whole(predicate, &ty), then: vec![], otherwise: vec![] };
-            module.steps.push(Step::Branch(Box::new(branch)));
-            // The outputs live to the end, which is a step later now.
-            module.plan.slots.iter_mut().for_each(|slot| slot.last += 1);
-            backend().compile_lir(VerifiedLir::new(module).unwrap()).map(drop).unwrap_err()
-        } => "cpu does not offer control flow";
         more_memory_than_allowed: OverBudget, {
             let mut executable = executable();
             executable.set_memory_budget(Some(100));

@@ -7,11 +7,12 @@ use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
 use rlx_driver::{Backend, ExecutableGraph, SharedBytes, TensorRef};
 use rlx_ir::interpret::{Evaluation, Tensors, evaluate};
-use rlx_ir::lir::{ArenaLayout, BufferKind, LirModule, Step};
+use rlx_ir::lir::{ArenaLayout, BufferKind, LirModule, Step, View};
 use rlx_ir::text::print_graph;
 use rlx_ir::{Bindings, Graph, Literal};
 use rlx_opt::{Capabilities, CompileOptions, KernelDispatch, PassContext, Pipeline};
 use rlx_testkit::{Fuzz, RandomGraph, random_graph_with};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Extents per case: tiny ones, ones around the widths of vectors, and larger ones now and then.
@@ -54,42 +55,75 @@ fn same(found: &[(String, Literal)], expected: &Evaluation) -> Result<(), String
     Ok(())
 }
 
-/// Two arena buffers that are touched over overlapping times and share memory. Counts touches itself instead
-/// of trusting the lives in the plan.
-fn shared_memory(module: &LirModule, layout: &ArenaLayout) -> Option<String> {
-    let mut lives: Vec<Option<(usize, usize)>> = vec![None; module.buffers.len()];
-    let mut touch = |buffer: u32, now: usize| {
-        let life = lives[buffer as usize].get_or_insert((now, now));
-        *life = (life.0.min(now), life.1.max(now));
-    };
-    let mut now = 0;
-    module.io.inputs.iter().for_each(|entry| touch(entry.buffer.0, 0));
-    module.for_each_step(&mut |step| {
-        now += 1;
-        match step {
-            Step::Kernel(step) => {
-                step.read_buffers().iter().for_each(|buffer| touch(buffer.0, now));
-                step.outputs.iter().for_each(|view| touch(view.buffer.0, now));
-            }
-            Step::Pack(pack) => {
-                [pack.source.buffer, pack.target].iter().for_each(|buffer| touch(buffer.0, now))
-            }
-            _ => {}
+/// What a step of a run touches: buffers that it reads, that it writes, and those of them that it writes wholly.
+type Touches = (Vec<u32>, Vec<u32>, Vec<u32>);
+
+/// The steps of a run in which every loop goes round twice and every branch goes to one side.
+fn trace(module: &LirModule, steps: &[Step], side: usize, out: &mut Vec<Touches>) {
+    let ids = |buffers: Vec<rlx_ir::lir::BufferId>| buffers.into_iter().map(|id| id.0).collect::<Vec<_>>();
+    for step in steps {
+        let mut touches = (ids(step.reads()), ids(step.writes()), vec![]);
+        if let Step::Kernel(kernel) = step {
+            let whole = |view: &&View| **view == View::whole(view.buffer, &module.buffer(view.buffer).ty());
+            touches.2 = kernel.outputs.iter().filter(whole).map(|view| view.buffer.0).collect();
         }
-    });
-    module.io.outputs.iter().for_each(|entry| touch(entry.buffer.0, now + 1));
-    let placed: Vec<_> = (0..module.buffers.len())
-        .filter_map(|index| Some((index, lives[index]?, layout.places.get(index).copied().flatten()?)))
-        .collect();
-    for (index, (a, life_a, (start_a, size_a))) in placed.iter().enumerate() {
-        for (b, life_b, (start_b, size_b)) in &placed[index + 1..] {
-            let meet = life_a.0 <= life_b.1 && life_b.0 <= life_a.1;
-            if meet && start_a < &(start_b + size_b) && start_b < &(start_a + size_a) {
-                return Some(format!("b{a} and b{b} are in use at once and share memory"));
+        let lists = step.lists();
+        match step {
+            Step::Kernel(_) | Step::Pack(_) => out.push(touches),
+            Step::Branch(_) => {
+                out.push(touches);
+                trace(module, lists[side], side, out);
+            }
+            Step::Loop(_) => {
+                for _ in 0..2 {
+                    for (index, list) in lists.iter().enumerate() {
+                        trace(module, list, side, out);
+                        if index == 0 {
+                            out.push(touches.clone());
+                        }
+                    }
+                }
             }
         }
     }
-    placed.iter().find_map(|(index, _, (start, size))| {
+}
+
+/// Two arena buffers that share memory while both hold what is needed later. Follows runs instead of trusting the
+/// lives in the plan.
+fn shared_memory(module: &LirModule, layout: &ArenaLayout) -> Option<String> {
+    let place = |buffer: u32| layout.places.get(buffer as usize).copied().flatten();
+    for side in 0..2 {
+        let mut steps = vec![];
+        trace(module, &module.steps, side, &mut steps);
+        let mut live: BTreeSet<u32> = module.io.outputs.iter().map(|entry| entry.buffer.0).collect();
+        let inputs = module.io.inputs.iter().map(|entry| entry.buffer.0);
+        let mut first: BTreeMap<u32, usize> = inputs.map(|buffer| (buffer, 0)).collect();
+        for (now, (reads, writes, _)) in steps.iter().enumerate() {
+            for &buffer in reads.iter().chain(writes) {
+                first.entry(buffer).or_insert(now);
+            }
+        }
+        for (now, (reads, writes, whole)) in steps.iter().enumerate().rev() {
+            let held =
+                live.iter().copied().filter(|buffer| first.get(buffer).is_some_and(|&first| first <= now));
+            let held: BTreeSet<u32> =
+                held.chain(reads.iter().copied()).chain(writes.iter().copied()).collect();
+            for (index, &a) in held.iter().enumerate() {
+                for &b in held.iter().skip(index + 1) {
+                    let (Some((start_a, size_a)), Some((start_b, size_b))) = (place(a), place(b)) else {
+                        continue;
+                    };
+                    if start_a < start_b + size_b && start_b < start_a + size_a {
+                        return Some(format!("b{a} and b{b} are in use at once and share memory"));
+                    }
+                }
+            }
+            live.retain(|buffer| !whole.contains(buffer));
+            live.extend(reads);
+        }
+    }
+    let mut places = layout.places.iter().enumerate().filter_map(|(index, place)| Some((index, (*place)?)));
+    places.find_map(|(index, (start, size))| {
         let inside = start + size <= layout.size && start % module.plan.alignment == 0;
         (!inside).then(|| format!("b{index} lies at {start}, {size} bytes, in an arena of {}", layout.size))
     })

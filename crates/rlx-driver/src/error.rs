@@ -85,14 +85,6 @@ pub enum DriverError {
     /// State that a faulted run touched.
     #[error("state {0:?} was touched by a run that failed; reset it first")]
     Poisoned(String),
-    /// An ability that this backend does not offer.
-    #[error("{backend} does not offer {ability}")]
-    NotOffered {
-        /// The backend.
-        backend: &'static str,
-        /// The ability.
-        ability: &'static str,
-    },
     /// More memory than the executable may use.
     #[error(
         "the graph needs {needed}, more than the budget of {budget} bytes; raise the budget, or use smaller extents or weights"

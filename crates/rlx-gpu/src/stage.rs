@@ -4,8 +4,9 @@ use crate::binding::{Argument as Place, BoundRange, bind};
 use crate::device::{GpuDevice, Launch, Range, ReadBack, fold_groups};
 use crate::error::GpuError;
 use rlx_driver::DriverError;
-use rlx_ir::lir::{ArenaLayout, BufferId, BufferKind, LirModule, Step, View};
-use rlx_ir::{Bindings, Diagnostic, Dim};
+use rlx_ir::lir::{ArenaLayout, BufferId, BufferKind, LirModule, Repeat, Step, View};
+use rlx_ir::ops::control::r#while::over_limit;
+use rlx_ir::{Bindings, Diagnostic, Dim, Symbol};
 use rlx_kernel::ir::Access;
 use rlx_kernel::lower::{Argument, LoweredStep, lower_step};
 use rlx_kernel::rewrite::{Target, words::check_types};
@@ -17,7 +18,14 @@ use std::sync::Arc;
 enum Node {
     Kernel(usize),
     Branch { predicate: View, then: Vec<Node>, otherwise: Vec<Node> },
-    Loop { condition: Vec<Node>, predicate: View, body: Vec<Node>, limit: Option<Dim> },
+    Loop { control: Control, body: Vec<Node> },
+}
+
+/// How often the body of a loop runs.
+#[derive(Debug)]
+enum Control {
+    Times { counter: Symbol, count: Dim },
+    While { condition: Vec<Node>, predicate: View, limit: Option<Dim>, origin: String },
 }
 
 /// The kernels of a module.
@@ -26,6 +34,9 @@ pub(crate) struct Stage {
     nodes: Vec<Node>,
     kernels: Vec<LoweredStep>,
 }
+
+/// Most launches that are collected before the device gets them.
+const MOST_PENDING: usize = 4096;
 
 /// Numbers of allocations for [`bind`].
 const ARENA: usize = 0;
@@ -57,6 +68,8 @@ struct BoundLaunch<P> {
     program: Arc<P>,
     groups: [u32; 3],
     parameters: Vec<u32>,
+    /// Parameters that the counters of loops decide, by position.
+    moving: Vec<(usize, Dim)>,
     ranges: Vec<BoundRange>,
 }
 
@@ -103,12 +116,20 @@ impl Stage {
                 then: self.steps(&branch.then, target, refused),
                 otherwise: self.steps(&branch.otherwise, target, refused),
             },
-            Step::Loop(looped) => Node::Loop {
-                condition: self.steps(&looped.condition, target, refused),
-                predicate: looped.predicate.clone(),
-                body: self.steps(&looped.body, target, refused),
-                limit: looped.limit.clone(),
-            },
+            Step::Loop(looped) => {
+                let control = match &looped.repeat {
+                    Repeat::Times { counter, count } => {
+                        Control::Times { counter: counter.clone(), count: count.clone() }
+                    }
+                    Repeat::While { condition, predicate, limit } => Control::While {
+                        condition: self.steps(condition, target, refused),
+                        predicate: predicate.clone(),
+                        limit: limit.clone(),
+                        origin: looped.origin.clone(),
+                    },
+                };
+                Node::Loop { control, body: self.steps(&looped.body, target, refused) }
+            }
         })
     }
 
@@ -157,20 +178,27 @@ impl Stage {
             })
         };
         let mut launches = Vec::with_capacity(self.kernels.len());
+        // Counters of loops are 0 until a run counts.
+        let mut first = bindings.clone();
+        counters(&self.nodes).into_iter().for_each(|counter| first.set(counter, 0));
         for step in &self.kernels {
             let kernel = step.choose(bindings)?;
             let places = kernel.arguments.iter().map(place).collect::<Result<Vec<_>, DriverError>>()?;
             let failed = |error| device_error(device.name(), error);
             let bound = bind(&places, &device.limits()).map_err(failed)?;
             let mut parameters = Vec::with_capacity(kernel.parameters.len() + bound.bases.len());
+            let mut moving = vec![];
             for dim in &kernel.parameters {
-                parameters.push(word(dim.eval(bindings)?).map_err(failed)?);
+                if dim.eval(bindings).is_err() {
+                    moving.push((parameters.len(), dim.clone()));
+                }
+                parameters.push(word(dim.eval(&first)?).map_err(failed)?);
             }
             parameters.extend(&bound.bases);
             let groups = kernel.groups.extent(bindings)? as u64;
             let groups = fold_groups(groups, device.limits().groups).map_err(failed)?;
             let program = device.compile(&kernel.kernel, &bound.layout).map_err(failed)?;
-            launches.push(BoundLaunch { program, groups, parameters, ranges: bound.ranges });
+            launches.push(BoundLaunch { program, groups, parameters, moving, ranges: bound.ranges });
         }
         Ok(Bound { launches, layout })
     }
@@ -183,10 +211,32 @@ impl Stage {
         bound: &Bound<D::Program>,
         bindings: &Bindings,
     ) -> Result<(), DriverError> {
-        let mut run = Run { device, memory, bound, bindings, pending: Vec::new() };
+        let mut run = Run { device, memory, bound, bindings: bindings.clone(), pending: Vec::new() };
         run.nodes(&self.nodes)?;
         run.flush()
     }
+}
+
+/// The counters of all loops.
+fn counters(nodes: &[Node]) -> Vec<&Symbol> {
+    let mut found = vec![];
+    for node in nodes {
+        match node {
+            Node::Kernel(_) => {}
+            Node::Branch { then, otherwise, .. } => {
+                found.extend(counters(then));
+                found.extend(counters(otherwise));
+            }
+            Node::Loop { control, body } => {
+                match control {
+                    Control::Times { counter, .. } => found.push(counter),
+                    Control::While { condition, .. } => found.extend(counters(condition)),
+                }
+                found.extend(counters(body));
+            }
+        }
+    }
+    found
 }
 
 /// A word that a kernel takes as `u32`; negative values wrap.
@@ -202,7 +252,8 @@ struct Run<'a, D: GpuDevice> {
     device: &'a D,
     memory: &'a Memory<D::Buffer>,
     bound: &'a Bound<D::Program>,
-    bindings: &'a Bindings,
+    /// Symbols, and counters of the loops around.
+    bindings: Bindings,
     pending: Vec<Launch<'a, D::Buffer, D::Program>>,
 }
 
@@ -223,17 +274,24 @@ impl<D: GpuDevice> Run<'_, D> {
                 self.pending.push(Launch {
                     program: &launch.program,
                     groups: launch.groups,
-                    parameters: launch.parameters.clone(),
+                    parameters: self.parameters(launch)?,
                     bindings: launch.ranges.iter().map(range).collect(),
                 });
-                Ok(())
+                if self.pending.len() < MOST_PENDING { Ok(()) } else { self.flush() }
             }
             Node::Branch { predicate, then, otherwise } => {
                 let taken = if self.predicate(predicate)? { then } else { otherwise };
                 self.nodes(taken)
             }
-            Node::Loop { condition, predicate, body, limit } => {
-                let limit = limit.as_ref().map(|limit| limit.extent(self.bindings)).transpose()?;
+            Node::Loop { control: Control::Times { counter, count }, body } => {
+                for step in 0..count.extent(&self.bindings)? {
+                    self.bindings.set(counter, step as i64);
+                    self.nodes(body)?;
+                }
+                Ok(())
+            }
+            Node::Loop { control: Control::While { condition, predicate, limit, origin }, body } => {
+                let limit = limit.as_ref().map(|limit| limit.extent(&self.bindings)).transpose()?;
                 let mut rounds = 0;
                 loop {
                     self.nodes(condition)?;
@@ -241,14 +299,23 @@ impl<D: GpuDevice> Run<'_, D> {
                         return Ok(());
                     }
                     if limit == Some(rounds) {
-                        let fault = format!("the condition still holds after {rounds} iterations, the limit");
-                        return Err(DriverError::Fault { node: "while".into(), fault });
+                        let fault = over_limit(rounds as i64).0;
+                        return Err(DriverError::Fault { node: origin.clone(), fault });
                     }
                     self.nodes(body)?;
                     rounds += 1;
                 }
             }
         }
+    }
+
+    fn parameters(&self, launch: &BoundLaunch<D::Program>) -> Result<Vec<u32>, DriverError> {
+        let mut parameters = launch.parameters.clone();
+        for (position, dim) in &launch.moving {
+            let value = word(dim.eval(&self.bindings)?);
+            parameters[*position] = value.map_err(|error| device_error(self.device.name(), error))?;
+        }
+        Ok(parameters)
     }
 
     fn flush(&mut self) -> Result<(), DriverError> {
@@ -261,7 +328,7 @@ impl<D: GpuDevice> Run<'_, D> {
     fn predicate(&mut self, view: &View) -> Result<bool, DriverError> {
         self.flush()?;
         let (buffer, start) = self.memory.place(view.buffer, &self.bound.layout);
-        let position = start + view.layout.offset.extent(self.bindings)? as u64;
+        let position = start + view.layout.offset.extent(&self.bindings)? as u64;
         let mut word = [0; 4];
         let mut parts = [ReadBack { buffer, offset: position / 4 * 4, bytes: &mut word }];
         self.device.read(&mut parts).map_err(|error| device_error(self.device.name(), error))?;

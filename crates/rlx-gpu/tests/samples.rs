@@ -7,13 +7,14 @@ use rlx_opt::CompileOptions;
 use rlx_testkit::backend_suite::{check_fault_words, check_values, run_samples};
 use rlx_testkit::decoder::check_decoder;
 
-/// All that kernels cannot do, and nothing else: dtypes, and what goes step by step.
+/// All that kernels cannot do, and nothing else: dtypes, what goes step by step, and functions of the host.
 const REFUSED: &[&str] = &[
     "kernels do not compute c128 here",
     "kernels do not compute c64 here",
     "kernels do not compute f64 here",
     "kernels do not read storage-only dtypes here",
     "there is no kernel for cholesky",
+    "there is no kernel for custom",
     "there is no kernel for dense_solve",
     "there is no kernel for det",
     "there is no kernel for eigh",

@@ -3,6 +3,8 @@
 //! [`AttrField`] is implemented once per field type; printer, parser, symbol
 //! substitution and reports all go through it.
 
+use crate::body::Body;
+use crate::custom::CustomHandle;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::literal::Literal;
@@ -30,6 +32,10 @@ pub enum Attr {
     Literal(Literal),
     /// A scalar program.
     Program(Arc<ScalarProgram>),
+    /// A graph.
+    Body(Body),
+    /// A user's op.
+    Custom(CustomHandle),
 }
 
 /// A field type that an op may use as an attribute.

@@ -136,6 +136,9 @@ pub enum Vjp<O> {
     Surrogate(VjpRule<O>),
     /// That of its decomposition.
     ViaDecomposition,
+    /// Made of the derivatives of its bodies, by whoever walks graphs; given is the form of the op that keeps what
+    /// they need, as for [`Vjp::Saving`].
+    Bodies(fn(&O) -> O),
     /// There is none, and why.
     None(&'static str),
 }
@@ -154,6 +157,8 @@ pub enum Jvp<O> {
     ViaDecomposition,
     /// The reverse derivative of the reverse derivative, which is linear in its cotangents.
     DoubleVjp,
+    /// Made of the derivatives of its bodies, by whoever walks graphs.
+    Bodies,
     /// There is none, and why.
     None(&'static str),
 }
@@ -171,6 +176,8 @@ pub enum Batch<O> {
     Rule(BatchRule<O>),
     /// As its decomposition.
     ViaDecomposition,
+    /// Its bodies on a batch, by whoever walks graphs.
+    Bodies,
     /// It does not, and why.
     None(&'static str),
 }
@@ -198,6 +205,7 @@ pub enum BoundVjp<'a> {
     Rule(BoundVjpRule<'a>),
     Saving(Op, BoundVjpRule<'a>),
     ViaDecomposition,
+    Bodies(Op),
     None(&'static str),
 }
 
@@ -210,6 +218,7 @@ pub enum BoundJvp<'a> {
     Rule(BoundJvpRule<'a>),
     ViaDecomposition,
     DoubleVjp,
+    Bodies,
     None(&'static str),
 }
 
@@ -221,6 +230,7 @@ pub enum BoundBatch<'a> {
     ShiftFirst(usize, BoundBatchedOp<'a>),
     Rule(BoundBatchRule<'a>),
     ViaDecomposition,
+    Bodies,
     None(&'static str),
 }
 
@@ -234,6 +244,7 @@ impl<'a> BoundVjp<'a> {
             Vjp::Rule(rule) | Vjp::Surrogate(rule) => BoundVjp::Rule(bind(rule)),
             Vjp::Saving(form, rule) => BoundVjp::Saving(form(op).into(), bind(rule)),
             Vjp::ViaDecomposition => BoundVjp::ViaDecomposition,
+            Vjp::Bodies(form) => BoundVjp::Bodies(form(op).into()),
             Vjp::None(why) => BoundVjp::None(why),
         }
     }
@@ -250,6 +261,7 @@ impl<'a> BoundJvp<'a> {
             }
             Jvp::ViaDecomposition => BoundJvp::ViaDecomposition,
             Jvp::DoubleVjp => BoundJvp::DoubleVjp,
+            Jvp::Bodies => BoundJvp::Bodies,
             Jvp::None(why) => BoundJvp::None(why),
         }
     }
@@ -268,6 +280,7 @@ impl<'a> BoundBatch<'a> {
                 rule(op, graph, given)
             })),
             Batch::ViaDecomposition => BoundBatch::ViaDecomposition,
+            Batch::Bodies => BoundBatch::Bodies,
             Batch::None(why) => BoundBatch::None(why),
         }
     }
@@ -301,6 +314,7 @@ impl Judgements {
                 Vjp::Rule(_) | Vjp::Saving(..) => Judgement::Is("rule"),
                 Vjp::Surrogate(_) => Judgement::Is("surrogate"),
                 Vjp::ViaDecomposition => Judgement::Is("decomposition"),
+                Vjp::Bodies(_) => Judgement::Is("bodies"),
                 Vjp::None(why) => Judgement::No(why),
             },
             jvp: match O::JVP {
@@ -310,6 +324,7 @@ impl Judgements {
                 Jvp::Rule(_) => Judgement::Is("rule"),
                 Jvp::ViaDecomposition => Judgement::Is("decomposition"),
                 Jvp::DoubleVjp => Judgement::Is("vjp twice"),
+                Jvp::Bodies => Judgement::Is("bodies"),
                 Jvp::None(why) => Judgement::No(why),
             },
             batch: match O::BATCH {
@@ -317,6 +332,7 @@ impl Judgements {
                 Batch::Shift(_) | Batch::ShiftFirst(..) => Judgement::Is("shift"),
                 Batch::Rule(_) => Judgement::Is("rule"),
                 Batch::ViaDecomposition => Judgement::Is("decomposition"),
+                Batch::Bodies => Judgement::Is("bodies"),
                 Batch::None(why) => Judgement::No(why),
             },
         }

@@ -6,6 +6,7 @@
 //! and yields a poisoned value; [`Graph::finish`] returns all of them at once.
 //! Equality and hashing are structural and ignore where nodes came from.
 
+use crate::attr::AttrField;
 use crate::diagnostic::{Diagnostic, IrError};
 use crate::dim::{Dim, Interval, Symbol};
 use crate::ops::{Op, OpKind};
@@ -297,19 +298,50 @@ impl Graph {
             })?
         };
         self.declare_symbols(&types);
+        for (_, body) in op.bodies() {
+            self.narrow_symbols(body.symbols());
+        }
+        op.loop_extent().into_iter().for_each(|dim| self.declare_dim(dim));
         let count = types.len() as u32;
         self.nodes.push(Node { op, operands: operands.to_vec(), types, origin });
         Ok((0..count).map(|result| Value { node: id, result }).collect())
     }
 
     fn declare_symbols(&mut self, types: &[TensorType]) {
-        for dim in types.iter().flat_map(|ty| ty.shape.dims()) {
-            dim.visit_symbols(&mut |symbol| {
-                if !self.symbols.contains_key(symbol) {
-                    self.symbols.insert(symbol.clone(), SymbolBounds::default());
-                }
-            });
+        types.iter().flat_map(|ty| ty.shape.dims()).for_each(|dim| self.declare_dim(dim));
+    }
+
+    fn declare_dim(&mut self, dim: &Dim) {
+        dim.visit_symbols(&mut |symbol| {
+            if !self.symbols.contains_key(symbol) {
+                self.symbols.insert(symbol.clone(), SymbolBounds::default());
+            }
+        });
+    }
+
+    /// Every symbol keeps the bounds of both graphs.
+    fn narrow_symbols(&mut self, others: &BTreeMap<Symbol, SymbolBounds>) {
+        for (symbol, bounds) in others {
+            let own = self.symbols.entry(symbol.clone()).or_default();
+            own.min = own.min.max(bounds.min);
+            own.max = own.max.into_iter().chain(bounds.max).min();
         }
+    }
+
+    /// The graph with every dim replaced, in attributes and types. A symbol that stays keeps its bounds.
+    pub fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> Graph {
+        let mut graph = Graph { symbols: BTreeMap::new(), nodes: vec![], ..self.clone() };
+        for (symbol, bounds) in &self.symbols {
+            if map(&Dim::symbol(symbol)).as_symbol() == Some(symbol) {
+                graph.symbols.insert(symbol.clone(), *bounds);
+            }
+        }
+        for node in &self.nodes {
+            let types: Vec<TensorType> = node.types.iter().map(|ty| ty.map_dims(map)).collect();
+            graph.declare_symbols(&types);
+            graph.nodes.push(Node { op: node.op.map_dims(map), types, ..node.clone() });
+        }
+        graph
     }
 
     /// Diagnostics recorded so far.
@@ -366,6 +398,17 @@ impl Graph {
         Ok(())
     }
 
+    /// Replaces the bodies of a node, in the order of [`Op::bodies`], by others that take and give the same types.
+    pub fn set_bodies(&mut self, id: NodeId, bodies: Vec<Graph>) {
+        let op = &mut self.nodes[id.0 as usize].op;
+        for (body, graph) in op.bodies_mut().into_iter().zip(bodies) {
+            *body = graph.into();
+        }
+        for (_, body) in self.nodes[id.0 as usize].op.clone().bodies() {
+            self.narrow_symbols(body.symbols());
+        }
+    }
+
     /// How often each value is used, outputs and state updates included.
     pub fn use_counts(&self) -> BTreeMap<Value, usize> {
         let mut counts = BTreeMap::new();
@@ -395,11 +438,7 @@ impl Graph {
                 leaves.insert((node.op.kind(), name.to_string()), Value::first(id));
             }
         }
-        for (symbol, bounds) in &body.symbols {
-            let own = self.symbols.entry(symbol.clone()).or_default();
-            own.min = own.min.max(bounds.min);
-            own.max = own.max.into_iter().chain(bounds.max).min();
-        }
+        self.narrow_symbols(&body.symbols);
         for (id, node) in body.iter() {
             let op = match node.op.leaf_name() {
                 Some(name) if node.op.kind() == OpKind::Input => {

@@ -8,7 +8,9 @@
 pub mod accuracy;
 pub mod attr;
 pub mod block_format;
+pub mod body;
 mod builder;
+pub mod custom;
 pub mod derive;
 pub mod diagnostic;
 pub mod dim;
@@ -41,6 +43,8 @@ pub mod value_range;
 pub mod verify;
 
 pub use accuracy::Accuracy;
+pub use body::Body;
+pub use custom::{CustomHandle, CustomOp, CustomRegistry};
 pub use diagnostic::{Diagnostic, IrError, nearest_name};
 pub use dim::{Bindings, Dim, DimError, Symbol};
 pub use dtype::{DType, DTypeClass};

@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, IrError};
 use crate::dim::is_symbol_name;
-use crate::graph::{Graph, Node, Output};
+use crate::graph::{Graph, Node, NodeId, Output, SymbolBounds};
 use crate::ops::OpKind;
 use std::collections::{HashMap, HashSet};
 
@@ -13,9 +13,15 @@ use std::collections::{HashMap, HashSet};
 /// Every finding.
 pub fn verify(graph: &Graph) -> Result<(), IrError> {
     let mut findings = vec![];
-    check_nodes(graph, &mut findings);
-    check_names(graph, &mut findings);
-    check_results(graph, &mut findings);
+    check_graph(graph, &mut findings);
+    if findings.is_empty() { Ok(()) } else { Err(IrError::Invalid(findings)) }
+}
+
+fn check_graph(graph: &Graph, findings: &mut Vec<Diagnostic>) {
+    check_nodes(graph, findings);
+    check_names(graph, findings);
+    check_results(graph, findings);
+    graph.iter().for_each(|(id, node)| check_bodies(graph, id, node, findings));
     for (symbol, bounds) in graph.symbols() {
         if !is_symbol_name(symbol) {
             let hint =
@@ -30,7 +36,30 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
             ));
         }
     }
-    if findings.is_empty() { Ok(()) } else { Err(IrError::Invalid(findings)) }
+}
+
+/// What holds of every graph holds of the bodies; their symbols are those of the graph around them.
+fn check_bodies(graph: &Graph, id: NodeId, node: &Node, findings: &mut Vec<Diagnostic>) {
+    for (name, body) in node.op.bodies() {
+        let path = format!("%{} {} {name}", id.0, node.op.def().name);
+        let first = findings.len();
+        findings.extend_from_slice(body.diagnostics());
+        check_graph(body, findings);
+        for (symbol, bounds) in body.symbols() {
+            let covers = |own: &SymbolBounds| {
+                own.min >= bounds.min && bounds.max.is_none_or(|most| own.max.is_some_and(|own| own <= most))
+            };
+            let message = match graph.symbols().get(symbol) {
+                None => "is not a symbol of the graph around it".to_owned(),
+                Some(own) if covers(own) => continue,
+                Some(own) => format!("is in {bounds}, the graph around it lets it be in {own}"),
+            };
+            findings.push(Diagnostic::new(format!("symbol {symbol}"), message));
+        }
+        for finding in &mut findings[first..] {
+            finding.subject = format!("{path}: {}", finding.subject);
+        }
+    }
 }
 
 fn check_nodes(graph: &Graph, findings: &mut Vec<Diagnostic>) {

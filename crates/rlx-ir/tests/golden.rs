@@ -7,8 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use rlx_ir::interpret::{Tensors, evaluate};
-use rlx_ir::text::parse_graph;
-use rlx_ir::{Accuracy, Graph, OpKind};
+use rlx_ir::text::parse_graph_using;
+use rlx_ir::{Accuracy, CustomRegistry, Graph, OpKind};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -16,13 +16,15 @@ fn golden_graphs() -> Vec<(String, Graph)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
+    let registry = CustomRegistry::of_samples();
     let mut graphs = vec![];
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rlx")) {
         let text = std::fs::read_to_string(file).unwrap();
         for (index, part) in text.split("\nrlx 1\n").enumerate() {
             let part = if index == 0 { part.to_string() } else { format!("rlx 1\n{part}") };
             let label = format!("{} graph {index}", file.file_name().unwrap().to_string_lossy());
-            let graph = parse_graph(&part).unwrap_or_else(|error| panic!("{label}: {error}"));
+            let graph = parse_graph_using(&part, &|_| None, &registry)
+                .unwrap_or_else(|error| panic!("{label}: {error}"));
             graphs.push((label, graph));
         }
     }

@@ -5,8 +5,8 @@
 
 use rlx_ir::derive::{Judgement, REASONS};
 use rlx_ir::interpret::{Tensors, evaluate, evaluate_decomposition, evaluate_op};
-use rlx_ir::text::{parse_graph, print_graph};
-use rlx_ir::{Accuracy, Bindings, Dim, Graph, OpKind, Shape, TensorType};
+use rlx_ir::text::{parse_graph_using, print_graph};
+use rlx_ir::{Accuracy, Bindings, CustomRegistry, Dim, Graph, OpKind, Shape, TensorType};
 
 fn for_each_sample(mut visit: impl FnMut(&str, &rlx_ir::op::Sample<rlx_ir::Op>)) {
     for &kind in OpKind::ALL {
@@ -61,11 +61,13 @@ fn what_has_no_derivative_has_a_reason_that_holds() {
 
 #[test]
 fn text_round_trips() {
+    let registry = CustomRegistry::of_samples();
     for_each_sample(|label, sample| {
         let (graph, _) = sample.graph(1);
         let graph = graph.finish().unwrap_or_else(|error| panic!("{label}: {error}"));
         let text = print_graph(&graph);
-        let parsed = parse_graph(&text).unwrap_or_else(|error| panic!("{label}: {error}\n{text}"));
+        let parsed = parse_graph_using(&text, &|_| None, &registry);
+        let parsed = parsed.unwrap_or_else(|error| panic!("{label}: {error}\n{text}"));
         assert_eq!(parsed, graph, "{label}\n{text}");
         assert_eq!(print_graph(&parsed), text, "{label}");
     });

@@ -7,7 +7,7 @@
 //! fewer outputs, results moved towards the operands, nodes replaced by inputs
 //! that are fed what the interpreter computed.
 
-use crate::pass::{OptError, Pass, PassContext};
+use crate::pass::{OptError, Pass, PassContext, run_pass};
 use crate::pipeline::Pipeline;
 use crate::rewrite::invalid;
 use rlx_ir::interpret::{Tensors, evaluate};
@@ -82,7 +82,7 @@ pub fn bisect(
         if reducer.wrong(&current, feeds).is_some() {
             return Ok(Some(reducer.reduce(position, &current, feeds)));
         }
-        current = pass.run(current, context)?.graph;
+        current = run_pass(pass, current, context)?.graph;
     }
     Ok(None)
 }
@@ -98,7 +98,7 @@ impl Reducer<'_, '_> {
     /// for a graph that the pass refuses.
     fn wrong(&mut self, graph: &Graph, feeds: &Tensors) -> Option<String> {
         let Some(pass) = self.pass else { return (self.check)(graph, graph, feeds).err() };
-        match pass.run(graph.clone(), self.context) {
+        match run_pass(pass, graph.clone(), self.context) {
             Ok(rewritten) => match rlx_ir::verify::verify(&rewritten.graph) {
                 Ok(()) => (self.check)(graph, &rewritten.graph, feeds).err(),
                 Err(error) => Some(format!("the graph is invalid: {error}")),

@@ -3,7 +3,7 @@
 
 use crate::capabilities::Capabilities;
 use crate::options::CompileOptions;
-use crate::pass::{OptError, Pass, PassContext};
+use crate::pass::{OptError, Pass, PassContext, run_pass};
 use crate::passes::DecomposeUnclaimed;
 use crate::passes::decompose_unclaimed::survey;
 use crate::pipeline::Pipeline;
@@ -20,7 +20,7 @@ pub fn legalize_for_backend(
     options: &CompileOptions,
 ) -> Result<Graph, OptError> {
     rlx_ir::verify::verify(&graph)?;
-    Ok(DecomposeUnclaimed.run(graph, &PassContext { capabilities, options })?.graph)
+    Ok(run_pass(&DecomposeUnclaimed, graph, &PassContext { capabilities, options })?.graph)
 }
 
 /// Runs every graph pass of the standard pipeline.
@@ -55,7 +55,7 @@ pub fn prepare_graph_for_backend_with_report(
     for &pass in Pipeline::standard().passes().iter().filter(|pass| pass.wanted(options)) {
         // The survey sees the graph that the refusing pass saw.
         let refusable = (pass.name() == DecomposeUnclaimed.name()).then(|| current.clone());
-        match pass.run(current, &context) {
+        match run_pass(pass, current, &context) {
             Ok(rewritten) => {
                 report.follow(pass, &rewritten);
                 current = rewritten.graph;

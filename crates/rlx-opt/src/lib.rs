@@ -26,7 +26,7 @@ pub use legalize::{
 };
 pub use lower::{Lowered, Placement, lower_to_lir};
 pub use options::{Checks, CompileOptions, KernelDispatch, PrecisionPolicy};
-pub use pass::{OptError, Pass, PassContext};
+pub use pass::{OptError, Pass, PassContext, run_pass};
 pub use pipeline::{Compiled, Pipeline, compile, compile_with};
 pub use report::{CompileReport, DispatchCounts, DispatchReport, Fusion, PassSummary};
 pub use rewrite::{Dispatch, Note, Remark, Rewriter, Rewritten, Uses};
@@ -38,3 +38,4 @@ pub use passes::AssignPrecision as AutoMixedPrecision;
 pub use passes::EliminateDeadCode as DeadCodeElimination;
 /// [`passes::FoldConstants`] under the name by which compilers know it.
 pub use passes::FoldConstants as ConstantFolding;
+pub use passes::LowerControlFlow;

@@ -9,16 +9,19 @@
 //! step, outputs to after the last.
 
 use rlx_ir::lir::{
-    BufferId, BufferKind, EpilogueInput, KernelStep, LirBufferSlot, LirModule, Lives, Operand, Step, View,
+    BufferId, BufferKind, EpilogueInput, KernelStep, LirBufferSlot, LirModule, Lives, Repeat, Step, View,
 };
 use std::collections::{HashMap, HashSet};
 
 /// [`plan_memory`] under its older name.
 pub use plan_memory as plan_memory_aligned;
 
-/// Plans `module` with every slot at a multiple of `alignment` bytes.
-pub fn plan_memory(module: &mut LirModule, alignment: usize) {
+/// Plans `module` with every slot at a multiple of `alignment` bytes. Copies that need not be made go; their numbers,
+/// in the order of a walk, are returned.
+pub fn plan_memory(module: &mut LirModule, alignment: usize) -> Vec<usize> {
+    while merge_a_carry(module) {}
     reuse_in_place(module);
+    let removed = remove_idle_copies(module);
     drop_unused_buffers(module);
     let lives = Lives::of(&module.steps);
     let end = lives.end;
@@ -44,52 +47,197 @@ pub fn plan_memory(module: &mut LirModule, alignment: usize) {
     }
     module.plan.slots = slots;
     module.plan.alignment = alignment;
+    removed
+}
+
+/// When and where a buffer is touched.
+struct Use {
+    first: usize,
+    last: usize,
+    /// The loops around all of it, outermost first, by number of their steps.
+    loops: Vec<usize>,
+}
+
+/// The uses of every buffer; steps are numbered from 0 in the order of a walk.
+fn uses(module: &LirModule) -> HashMap<BufferId, Use> {
+    let mut uses: HashMap<BufferId, Use> = HashMap::new();
+    walk(&module.steps, &mut vec![], &mut 0, &mut |number, loops, step| {
+        for buffer in step.reads().into_iter().chain(step.writes()) {
+            let entry =
+                uses.entry(buffer).or_insert_with(|| Use { first: number, last: 0, loops: loops.to_vec() });
+            // A loop reads its predicate after its condition as well.
+            entry.last = if matches!(step, Step::Loop(_)) { usize::MAX } else { entry.last.max(number) };
+            let common = entry.loops.iter().zip(loops).take_while(|(a, b)| a == b).count();
+            entry.loops.truncate(common);
+        }
+    });
+    uses
+}
+
+/// Calls `visit` with the number of every step, the loops around it, and the step. A loop that reads its predicate
+/// stands for itself in front of its steps and inside itself.
+fn walk<'a>(
+    steps: &'a [Step],
+    loops: &mut Vec<usize>,
+    number: &mut usize,
+    visit: &mut dyn FnMut(usize, &[usize], &'a Step),
+) {
+    for step in steps {
+        let own = *number;
+        *number += 1;
+        let is_loop = matches!(step, Step::Loop(_));
+        if is_loop {
+            loops.push(own);
+        }
+        visit(own, loops, step);
+        for list in step.lists() {
+            walk(list, loops, number, visit);
+        }
+        if is_loop {
+            loops.pop();
+        }
+    }
+}
+
+/// The whole buffers between which a step only copies.
+fn whole_copy(module: &LirModule, step: &Step) -> Option<(BufferId, BufferId)> {
+    let Step::Kernel(step) = step else { return None };
+    let (Some(epilogue), None, [to]) = (&step.epilogue, &step.anchor, step.outputs.as_slice()) else {
+        return None;
+    };
+    let [EpilogueInput::View(from)] = epilogue.inputs.as_slice() else { return None };
+    let alike = epilogue.program.is_identity()
+        && is_whole(module, from)
+        && is_whole(module, to)
+        && from.layout == to.layout
+        && from.dtype == to.dtype;
+    alike.then_some((from.buffer, to.buffer))
+}
+
+fn is_whole(module: &LirModule, view: &View) -> bool {
+    *view == View::whole(view.buffer, &module.buffer(view.buffer).ty())
+}
+
+/// Makes one next value of a carry in the place of the carry, where nothing reads the old one any more: a copy at the
+/// end of the body then has nothing to do. Says whether it found one.
+fn merge_a_carry(module: &mut LirModule) -> bool {
+    let uses = uses(module);
+    let mut copies = vec![];
+    let mut touches: HashMap<BufferId, Vec<usize>> = HashMap::new();
+    let mut writers: HashMap<usize, (&KernelStep, Vec<usize>)> = HashMap::new();
+    walk(&module.steps, &mut vec![], &mut 0, &mut |number, loops, step| {
+        if let Some((from, to)) = whole_copy(module, step).filter(|_| !loops.is_empty()) {
+            copies.push((number, loops.to_vec(), from, to));
+        }
+        if let Step::Kernel(step) = step {
+            writers.insert(number, (step, loops.to_vec()));
+        }
+        step.reads()
+            .into_iter()
+            .chain(step.writes())
+            .for_each(|buffer| touches.entry(buffer).or_default().push(number));
+    });
+    let fits = |(number, loops, from, to): &(usize, Vec<usize>, BufferId, BufferId)| {
+        let (made, carry) = (&uses[from], &uses[to]);
+        // The new value belongs to one iteration, the carry to more; the step that makes the value is not in a loop
+        // inside, and nothing but it touches the carry before the copy.
+        let Some((maker, around)) = writers.get(&made.first) else { return false };
+        let reads_alike = maker.reads().iter().all(|view| view.buffer != *to || is_whole(module, view));
+        let elementwise = maker.anchor.is_none() && maker.outputs.len() == 1;
+        let reads_carry = maker.read_buffers().contains(to);
+        from != to
+            && module.buffer(*from).kind == BufferKind::Temporary
+            && made.loops == *loops
+            && around == loops
+            && carry.loops.len() < loops.len()
+            && module.buffer(*from).dtype.size_of().is_some()
+            && !maker.read_buffers().contains(from)
+            && maker.outputs.iter().all(|view| is_whole(module, view))
+            && (!reads_carry || elementwise && reads_alike)
+            && !touches[to].iter().any(|&touch| touch > made.first && touch < *number)
+            && touches[to].iter().filter(|&&touch| touch == *number).count() == 1
+    };
+    let Some((.., from, to)) = copies.iter().find(|copy| fits(copy)).cloned() else { return false };
+    rename_all(module, &[(from, to)].into());
+    true
 }
 
 /// Lets elementwise steps write over an input that dies with them.
 fn reuse_in_place(module: &mut LirModule) {
-    let mut last_use: HashMap<BufferId, usize> = HashMap::new();
-    let mut first_write: HashMap<BufferId, usize> = HashMap::new();
-    for (position, step) in module.steps.iter().enumerate() {
-        let step = match step {
-            Step::Kernel(step) => step,
-            Step::Pack(pack) => {
-                last_use.insert(pack.source.buffer, position);
-                continue;
-            }
-            // Control flow would need lives across iterations: leave such modules as they are.
-            Step::Branch(_) | Step::Loop(_) => return,
-        };
-        for buffer in step.read_buffers() {
-            last_use.insert(buffer, position);
+    let mut uses = uses(module);
+    let mut steps = vec![];
+    walk(&module.steps, &mut vec![], &mut 0, &mut |number, loops, step| {
+        if let Step::Kernel(step) = step
+            && step.anchor.is_none()
+        {
+            steps.push((number, loops.to_vec(), step.clone()));
         }
-        for view in &step.outputs {
-            last_use.insert(view.buffer, position);
-            first_write.entry(view.buffer).or_insert(position);
-        }
-    }
+    });
     let mut renamed: HashMap<BufferId, BufferId> = HashMap::new();
-    for position in 0..module.steps.len() {
-        rename_step(&mut module.steps[position], &renamed);
-        let Step::Kernel(step) = &module.steps[position] else { continue };
-        let step = step.clone();
+    for (number, loops, step) in steps {
+        let mut step = Step::Kernel(step);
+        rename_step(&mut step, &renamed);
+        let Step::Kernel(step) = &step else { continue };
+        // What other iterations or steps around the loop need is not theirs alone.
+        let own = |buffer: BufferId| uses.get(&buffer).filter(|one| one.loops == loops);
         let Some((dying, fresh)) = reusable(
             module,
-            &step,
-            |buffer| last_use.get(&buffer) == Some(&position),
-            |buffer| first_write.get(&buffer) == Some(&position),
+            step,
+            |buffer| own(buffer).is_some_and(|one| one.last == number),
+            |buffer| own(buffer).is_some_and(|one| one.first == number),
         ) else {
             continue;
         };
         // The fresh buffer becomes another name of the dying one.
-        let end = last_use.get(&fresh).copied().unwrap_or(position);
+        let last = uses.get(&fresh).map_or(number, |one| one.last);
+        if let Some(one) = uses.get_mut(&dying) {
+            one.last = last;
+        }
         renamed.insert(fresh, dying);
-        last_use.insert(dying, end);
-        rename_step(&mut module.steps[position], &renamed);
     }
+    rename_all(module, &renamed);
+}
+
+fn rename_all(module: &mut LirModule, renamed: &HashMap<BufferId, BufferId>) {
+    module.steps.iter_mut().for_each(|step| rename_step(step, renamed));
     for alias in &mut module.plan.aliases {
-        alias.root = resolve(alias.root, &renamed);
+        alias.root = resolve(alias.root, renamed);
     }
+}
+
+/// Takes out copies of buffers to themselves.
+fn remove_idle_copies(module: &mut LirModule) -> Vec<usize> {
+    let mut idle = vec![];
+    walk(&module.steps, &mut vec![], &mut 0, &mut |number, _, step| {
+        if whole_copy(module, step).is_some_and(|(from, to)| from == to) {
+            idle.push(number);
+        }
+    });
+    let mut steps = std::mem::take(&mut module.steps);
+    without(&mut steps, &idle, &mut 0);
+    module.steps = steps;
+    idle
+}
+
+fn without(steps: &mut Vec<Step>, idle: &[usize], number: &mut usize) {
+    steps.retain_mut(|step| {
+        let keeps = !idle.contains(number);
+        *number += 1;
+        match step {
+            Step::Kernel(_) | Step::Pack(_) => {}
+            Step::Branch(branch) => {
+                without(&mut branch.then, idle, number);
+                without(&mut branch.otherwise, idle, number);
+            }
+            Step::Loop(looped) => {
+                if let Repeat::While { condition, .. } = &mut looped.repeat {
+                    without(condition, idle, number);
+                }
+                without(&mut looped.body, idle, number);
+            }
+        }
+        keeps
+    });
 }
 
 fn resolve(buffer: BufferId, renamed: &HashMap<BufferId, BufferId>) -> BufferId {
@@ -105,7 +253,7 @@ fn reusable(
 ) -> Option<(BufferId, BufferId)> {
     let ([output], None) = (step.outputs.as_slice(), &step.anchor) else { return None };
     let fresh = module.buffer(output.buffer);
-    let whole = |view: &View| *view == View::whole(view.buffer, &module.buffer(view.buffer).ty());
+    let whole = |view: &View| is_whole(module, view);
     if fresh.kind != BufferKind::Temporary || !is_fresh(output.buffer) || !whole(output) {
         return None;
     }
@@ -124,58 +272,16 @@ fn reusable(
     })
 }
 
-/// Every buffer that a step reads or writes; control flow is looked into by its caller.
-pub(crate) fn touched(step: &Step) -> Vec<BufferId> {
-    match step {
-        Step::Kernel(step) => {
-            let mut touched = step.read_buffers();
-            touched.extend(step.outputs.iter().map(|view| view.buffer));
-            touched
-        }
-        Step::Pack(pack) => vec![pack.source.buffer, pack.target],
-        Step::Branch(_) | Step::Loop(_) => vec![],
-    }
-}
-
-/// Gives the buffers of a step their new ids; those that are not in `renamed` keep theirs.
+/// Gives the buffers of a step and of the steps inside it their new ids; those not in `renamed` keep theirs.
 pub(crate) fn rename_step(step: &mut Step, renamed: &HashMap<BufferId, BufferId>) {
-    let fix = |view: &mut View| view.buffer = resolve(view.buffer, renamed);
-    let step = match step {
-        Step::Kernel(step) => step,
-        Step::Pack(pack) => {
-            fix(&mut pack.source);
-            pack.target = resolve(pack.target, renamed);
-            return;
-        }
-        Step::Branch(_) | Step::Loop(_) => return,
-    };
-    step.outputs.iter_mut().for_each(fix);
-    for operand in step.anchor.iter_mut().flat_map(|anchor| &mut anchor.operands) {
-        match operand {
-            Operand::View(view) => fix(view),
-            Operand::Region(region) => region.inputs.iter_mut().for_each(fix),
-            Operand::Packed { buffer, .. } => *buffer = resolve(*buffer, renamed),
-        }
-    }
-    for input in step.epilogue.iter_mut().flat_map(|epilogue| &mut epilogue.inputs) {
-        if let EpilogueInput::View(view) = input {
-            fix(view);
-        }
-    }
+    step.rename_buffers(&mut |buffer| *buffer = resolve(*buffer, renamed));
 }
 
 /// Temporaries that nothing touches any more take no memory; constants and
 /// prepared buffers that nothing reads are kept out of the module as well.
 fn drop_unused_buffers(module: &mut LirModule) {
     let mut used: HashSet<BufferId> = HashSet::new();
-    let mut has_control_flow = false;
-    module.for_each_step(&mut |step| used.extend(touched(step)));
-    for step in &module.steps {
-        has_control_flow |= matches!(step, Step::Branch(_) | Step::Loop(_));
-    }
-    if has_control_flow {
-        return;
-    }
+    module.steps.iter().for_each(|step| used.extend(step.touched()));
     let io = &module.io;
     used.extend(
         io.inputs.iter().chain(&io.params).chain(&io.states).chain(&io.outputs).map(|entry| entry.buffer),

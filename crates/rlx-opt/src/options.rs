@@ -56,6 +56,8 @@ pub struct CompileOptions {
     pub dead_code_elimination: bool,
     /// Evaluate what depends on constants alone?
     pub constant_folding: bool,
+    /// Loops of at most this many steps become their steps, one after the other.
+    pub unroll: usize,
     /// Merge elementwise ops into regions and attach them to anchors?
     pub fusion: bool,
     /// May floats keep more precision inside a fused step than their dtype holds?
@@ -77,6 +79,7 @@ impl Default for CompileOptions {
             dispatch_by_kind: BTreeMap::new(),
             dead_code_elimination: true,
             constant_folding: true,
+            unroll: 1,
             fusion: true,
             excess_precision: true,
             alignment: None,

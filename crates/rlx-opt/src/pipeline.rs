@@ -7,19 +7,19 @@
 use crate::capabilities::Capabilities;
 use crate::lower::{Placement, lower_to_lir};
 use crate::options::CompileOptions;
-use crate::pass::{OptError, Pass, PassContext};
+use crate::pass::{OptError, Pass, PassContext, run_pass};
 use crate::passes::ALL;
 use crate::report::CompileReport;
 use crate::rewrite::{Remark, Rewritten};
 use rlx_ir::lir::{BindingCheck, FaultCheck, FaultWords, LirModule, VerifiedLir};
-use rlx_ir::{Diagnostic, Graph, IrError, NodeId};
+use rlx_ir::{Diagnostic, Graph, IrError};
 use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
 /// The passes of the standard pipeline, in order.
-pub const STANDARD: &str = "assign_precision, simplify_algebra, fold_constants, merge_common_subexpressions, \
-    eliminate_dead_code, fuse_named, insert_checks, decompose_unclaimed, simplify_algebra, fold_constants, \
+pub const STANDARD: &str = "assign_precision, simplify_algebra, fold_constants, lower_control_flow, \
+    merge_common_subexpressions, eliminate_dead_code, fuse_named, insert_checks, decompose_unclaimed, simplify_algebra, fold_constants, \
     merge_common_subexpressions, eliminate_dead_code, fuse_elementwise, eliminate_dead_code";
 
 /// The pass called `name`.
@@ -90,7 +90,7 @@ impl Pipeline {
         watch: &mut dyn FnMut(&'static dyn Pass, &Rewritten),
     ) -> Result<Graph, OptError> {
         for &pass in self.passes.iter().filter(|pass| pass.wanted(context.options)) {
-            let rewritten = pass.run(graph, context)?;
+            let rewritten = run_pass(pass, graph, context)?;
             if context.options.verify_each || cfg!(debug_assertions) {
                 rlx_ir::verify::verify(&rewritten.graph)
                     .map_err(|error| OptError::Broken { pass: pass.name(), error: Box::new(error) })?;
@@ -145,9 +145,8 @@ pub fn compile_with(
     let context = PassContext { capabilities, options };
     let mut report = CompileReport::new(&graph, capabilities.name);
     // What a definition is built of may demand less of its extents than the op that it defines.
-    let is_defined = |id: &NodeId| graph.node(*id).op.meaning().decompose.is_some();
-    let defined = graph.iter().map(|(id, _)| id).filter(is_defined);
-    let checks: Vec<BindingCheck> = defined.filter_map(|id| BindingCheck::of(&graph, id)).collect();
+    let mut checks = vec![];
+    definition_checks(&graph, &mut checks);
     let mut words: Vec<FaultCheck> = vec![];
     let graph = pipeline.run(graph, &context, &mut |pass, rewritten| {
         words.extend(rewritten.notes.iter().filter_map(|note| match &note.remark {
@@ -169,6 +168,16 @@ pub fn compile_with(
         OptError::Broken { pass: "lower_to_lir", error: Box::new(IrError::Invalid(findings)) }
     })?;
     Ok(Compiled { module, graph, placements: lowered.placements, report })
+}
+
+/// What the extents of ops with definitions must keep to, bodies included.
+fn definition_checks(graph: &Graph, checks: &mut Vec<BindingCheck>) {
+    for (id, node) in graph.iter() {
+        if node.op.meaning().decompose.is_some() {
+            checks.extend(BindingCheck::of(graph, id));
+        }
+        node.op.bodies().into_iter().for_each(|(_, body)| definition_checks(body, checks));
+    }
 }
 
 /// Makes the last output, which `insert_checks` added, the fault words of the module.

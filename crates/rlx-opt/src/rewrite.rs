@@ -96,6 +96,24 @@ impl Rewritten {
     pub fn unchanged(graph: Graph) -> Rewritten {
         Rewritten { graph, sources: None, notes: vec![] }
     }
+
+    /// What `self` and then `next` give, `next` being made of the graph of `self`. Its notes are about nodes that may
+    /// have no counterpart before `self` and are dropped.
+    pub fn then(self, next: Rewritten) -> Rewritten {
+        let Some(first) = &self.sources else { return next };
+        let before = |ids: &Vec<NodeId>| {
+            let mut ids: Vec<NodeId> =
+                ids.iter().flat_map(|id| first[id.0 as usize].iter().copied()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        let sources = match &next.sources {
+            Some(second) => Some(second.iter().map(before).collect()),
+            None => self.sources,
+        };
+        Rewritten { graph: next.graph, sources, notes: self.notes }
+    }
 }
 
 /// A graph under construction next to the one that it replaces.

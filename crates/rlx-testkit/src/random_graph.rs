@@ -24,7 +24,7 @@ pub struct RandomGraph {
 }
 
 /// The graph of `seed`: some tens of nodes over elementwise, movement, index,
-/// reduce and matmul ops, some of them of no use; two or three outputs; with odd
+/// reduce and matmul ops, branches and loops, some of them of no use; two or three outputs; with odd
 /// seeds, one extent is the symbol `S`.
 pub fn random_graph(seed: u64) -> RandomGraph {
     random_graph_with(seed, [2, 3, 4])
@@ -162,7 +162,7 @@ impl Growth {
     }
 
     fn node(&mut self) {
-        match self.generator.below(11) {
+        match self.generator.below(14) {
             0..=2 => self.binary(),
             3 => self.activation(),
             4 => self.choice(),
@@ -170,7 +170,10 @@ impl Growth {
             7 => self.reduction(),
             8 => self.product(),
             9 => self.indexed(),
-            _ => self.update(),
+            10 => self.update(),
+            11 => self.branch(),
+            12 => self.scan(),
+            _ => self.conditional_loop(),
         }
     }
 
@@ -408,6 +411,94 @@ impl Growth {
             let value = self.graph.matmul(a.value, b.value, false, transpose_b);
             self.push(Exact { value, ..result });
         }
+    }
+
+    /// A body with inputs of these types and the outputs that `build` gives.
+    fn body(types: &[&TensorType], build: impl FnOnce(&mut Graph, &[Value]) -> Vec<Value>) -> Graph {
+        let mut body = Graph::new("body");
+        let inputs = types.iter().enumerate().map(|(index, ty)| (format!("x{index}"), TensorType::clone(ty)));
+        let inputs: Vec<Value> = inputs.map(|(name, ty)| body.input(name, ty)).collect();
+        let values = build(&mut body, &inputs);
+        body.set_outputs(values.into_iter().enumerate().map(|(index, value)| (format!("y{index}"), value)));
+        body
+    }
+
+    /// Is the largest element of `x` above zero?
+    fn predicate(graph: &mut Graph, x: Value) -> Value {
+        let axes: Vec<usize> = (0..graph.ty(x).rank()).collect();
+        let most = graph.reduce(x, ReduceKind::Max, axes, false);
+        let zero = graph.scalar(DType::F32, 0.0);
+        graph.compare(most, zero, CompareKind::Gt)
+    }
+
+    /// A value or its negation, with a capture and a result that nothing uses.
+    fn branch(&mut self) {
+        let (x, y) = (self.pick(), self.pick());
+        let types = [self.graph.ty(x.value).clone(), self.graph.ty(y.value).clone()];
+        let types = [&types[0], &types[1]];
+        let predicate = Growth::predicate(&mut self.graph, y.value);
+        let nested = self.generator.below(2) == 0;
+        let then = Growth::body(&types, |_, inputs| vec![inputs[0], inputs[1]]);
+        let otherwise = Growth::body(&types, |g, inputs| {
+            let mut negated = g.neg(inputs[0]);
+            if nested {
+                let predicate = Growth::predicate(g, inputs[0]);
+                let yes = Growth::body(&types, |g, inputs| vec![g.relu(inputs[0])]);
+                let no = Growth::body(&types, |_, inputs| vec![inputs[0]]);
+                negated = g.r#if(predicate, &[negated, inputs[1]], yes, no)[0];
+            }
+            vec![negated, g.abs(inputs[1])]
+        });
+        let values = self.graph.r#if(predicate, &[x.value, y.value], then, otherwise);
+        self.push(Exact { value: values[0], ..x });
+    }
+
+    /// The largest elements so far along the first axis, what is added to each on the way, and the one before.
+    fn scan(&mut self) {
+        let x = self.pick();
+        let (Some(&length), reverse) = (x.dims.first(), self.generator.below(2) == 0) else { return };
+        let row = TensorType::new(DType::F32, self.shape(&x.dims[1..]));
+        // A param has the bound of a symbol as its extent, not the symbol.
+        let length =
+            if self.graph.ty(x.value).shape[0] == self.dim(length) { self.dim(length) } else { return };
+        if self.graph.ty(x.value).shape.dims()[1..] != *row.shape.dims() {
+            return;
+        }
+        let start = self.graph.full(DType::F32, row.shape.clone(), -1.0);
+        let body = Growth::body(&[&row, &row, &row], |g, inputs| {
+            let most = g.maximum(inputs[0], inputs[2]);
+            let sum = g.add(inputs[2], inputs[0]);
+            // The carries trade places.
+            vec![most, inputs[0], sum, inputs[1]]
+        });
+        let operands = [start, start, x.value];
+        let values =
+            self.graph.scan(&operands, length, 2usize, 1usize, reverse, rlx_ir::ops::Checkpoint::Every, body);
+        let (magnitude, dims) = (x.magnitude.max(1), x.dims[1..].to_vec());
+        self.push(Exact { value: values[0], dims: dims.clone(), magnitude, ..x.clone() });
+        self.push(Exact { value: values[1], dims, magnitude, ..x.clone() });
+        self.push(Exact { value: values[2], magnitude: magnitude + 1, ..x.clone() });
+        self.push(Exact { value: values[3], magnitude, ..x });
+    }
+
+    /// Turns of a value until it was negated often enough, or is not above zero.
+    fn conditional_loop(&mut self) {
+        let (x, turns) = (self.pick(), self.generator.below(4) as f64);
+        let (count, ty) = (TensorType::new(DType::I32, Shape::scalar()), self.graph.ty(x.value).clone());
+        let condition = Growth::body(&[&count, &ty], |g, inputs| {
+            let most = g.scalar(DType::I32, turns);
+            let fewer = g.compare(inputs[0], most, CompareKind::Lt);
+            let above = Growth::predicate(g, inputs[1]);
+            vec![g.and(fewer, above)]
+        });
+        let body = Growth::body(&[&count, &ty], |g, inputs| {
+            let one = g.scalar(DType::I32, 1.0);
+            vec![g.add(inputs[0], one), g.neg(inputs[1])]
+        });
+        let start = self.graph.scalar(DType::I32, 0.0);
+        let limit = (self.generator.below(2) == 0).then(|| Dim::from(9));
+        let values = self.graph.r#while(&[start, x.value], 2usize, limit, condition, body);
+        self.push(Exact { value: values[1], ..x });
     }
 
     fn results(mut self) -> RandomGraph {

@@ -11,7 +11,7 @@ use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::lir::print_lir;
 use rlx_ir::text::{parse_graph, parse_module, print_graph, print_module};
 use rlx_ir::{DType, Graph, IrError, Op};
-use rlx_opt::{Capabilities, Checks, Claim, CompileOptions, Packing, PassContext, PrecisionPolicy};
+use rlx_opt::{Capabilities, Checks, Claim, CompileOptions, Packing, PassContext, PrecisionPolicy, run_pass};
 use rlx_testkit::filetest::{Input, filetest_main};
 
 fn main() -> ExitCode {
@@ -77,7 +77,7 @@ fn lower(input: &Input) -> Result<String, String> {
 
 /// The steps and buffers that a graph compiles to for the reference capabilities, or why it does not compile.
 /// With `attach`, for a target that attaches every region to every anchor; with `pack`, for one that packs the right
-/// operands of products; with `unfused`, without fusion.
+/// operands of products; with `unfused`, without fusion; with `looping`, without unrolling.
 fn compile(input: &Input) -> Result<String, String> {
     let graph = parse_graph(&input.text).map_err(words)?;
     let (mut capabilities, mut options) = (Capabilities::reference(), CompileOptions::default());
@@ -85,6 +85,7 @@ fn compile(input: &Input) -> Result<String, String> {
         match word.as_str() {
             "attach" => capabilities.accept = |_| Claim::Native,
             "unfused" => options.fusion = false,
+            "looping" => options.unroll = 0,
             "pack" => {
                 capabilities.pack = |view, operand| {
                     let packs = matches!(view.op, Op::MatMul(_)) && operand == 1;
@@ -100,7 +101,7 @@ fn compile(input: &Input) -> Result<String, String> {
 
 /// The graph after one pass, or why the pass refuses it; for the reference capabilities, or with `native` for a
 /// target that has a kernel for everything, with `unchecked` for one whose kernels check no values. `clamp` and `off`
-/// choose what becomes of values out of range; `always`, `mixed` or `conservative` and a dtype choose a precision.
+/// choose what becomes of values out of range; `unroll` lets loops of up to 4 steps become their steps; `always`, `mixed` or `conservative` and a dtype choose a precision.
 fn pass(input: &Input) -> Result<String, String> {
     let graph = parse_graph(&input.text).map_err(words)?;
     let mut words_left = input.arguments.iter().map(String::as_str);
@@ -115,6 +116,7 @@ fn pass(input: &Input) -> Result<String, String> {
             "unchecked" => capabilities.checks_values = false,
             "clamp" => options.checks = Checks::Clamp,
             "off" => options.checks = Checks::Off,
+            "unroll" => options.unroll = 4,
             "always" => options.precision = PrecisionPolicy::Always(dtype()?),
             "mixed" => options.precision = PrecisionPolicy::Mixed(dtype()?),
             "conservative" => options.precision = PrecisionPolicy::MixedConservative(dtype()?),
@@ -122,7 +124,7 @@ fn pass(input: &Input) -> Result<String, String> {
         }
     }
     let context = PassContext { capabilities: &capabilities, options: &options };
-    let graph = match pass.run(graph, &context) {
+    let graph = match run_pass(pass, graph, &context) {
         Ok(rewritten) => rewritten.graph,
         Err(error) => return Ok(error.to_string()),
     };

@@ -35,6 +35,7 @@ fn colour(step: &StepStory) -> &'static str {
     match (step.kernel.as_str(), step.before + step.after) {
         ("region", _) => "#cfe8cf",
         ("pack", _) => "#eeeeee",
+        ("branch" | "loop", _) => "#e6d5f2",
         (_, 0) => "#cfe0f5",
         _ => "#f5dfb8",
     }
@@ -55,11 +56,15 @@ fn tip(story: &Story, index: usize, step: &StepStory) -> String {
     )
 }
 
-/// Pairs of steps where the second reads what the first wrote last.
+/// Pairs of steps where the second reads what the first wrote last, or stands in the first.
 fn edges(steps: &[StepStory]) -> Vec<(usize, usize)> {
     let mut writer: BTreeMap<u32, usize> = BTreeMap::new();
     let mut edges = vec![];
+    let mut around: Vec<usize> = vec![];
     for (index, step) in steps.iter().enumerate() {
+        around.truncate(step.depth);
+        edges.extend(around.last().map(|&holder| (holder, index)));
+        around.push(index);
         edges.extend(step.reads.iter().filter_map(|buffer| Some((*writer.get(buffer)?, index))));
         writer.extend(step.writes.iter().map(|&buffer| (buffer, index)));
     }

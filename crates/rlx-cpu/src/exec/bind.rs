@@ -10,34 +10,43 @@ use super::complex::{Parts, parts_of};
 use super::conv::ConvStep;
 use super::copy::CopyStep;
 use super::matmul::{self, Elements, Finish, MatmulStep, PackWork, RightOperand, takes_region};
-use super::memory::{Span, StepSpans};
+use super::memory::{Moves, Span, StepSpans};
 use super::region::{RegionCore, RegionInput, RegionStep, Source};
 use super::select::{Site, select};
-use super::steps::{BoundStep, Reference};
+use super::steps::{BoundStep, Instruction, Reference};
 use super::tape::{Class, Tape, class_of};
 use super::view::BoundView;
 use super::work::Work;
 use crate::kernels::Context;
 use rlx_driver::DriverError;
 use rlx_ir::lir::{
-    Anchor, BufferId, Epilogue, EpilogueInput, KernelStep, LirModule, Operand, PackStep, Region, Step, View,
+    Anchor, BranchStep, BufferId, Epilogue, EpilogueInput, KernelStep, LirModule, LoopStep, Operand,
+    PackStep, Region, Repeat, Step, View,
 };
 use rlx_ir::ops::Reduce;
-use rlx_ir::{Bindings, DType, Dim, DimError, Op, ScalarKind, ScalarOp, ScalarProgram, TensorType};
+use rlx_ir::{Bindings, DType, Dim, DimError, Op, ScalarKind, ScalarOp, ScalarProgram, Symbol, TensorType};
 use std::sync::Arc;
 
 /// Everything that a binding needs to make steps.
 pub struct Binder<'a> {
     /// The module.
     pub module: &'a LirModule,
-    /// Values of the symbols.
-    pub bindings: &'a Bindings,
+    /// Values of the symbols; counters of loops are 0.
+    pub bindings: Bindings,
     /// Instruction set and threads.
     pub context: Context<'a>,
     /// Sizes in bytes of workspace buffers; their ids follow the module's.
     pub workspace: Vec<usize>,
     /// The steps so far.
     pub steps: Vec<BoundStep>,
+    /// What runs when.
+    pub program: Vec<Instruction>,
+    /// How views move with the counters of loops.
+    pub moves: Moves,
+    /// Counters of the loops around the step, with their numbers.
+    pub around: Vec<(Symbol, usize)>,
+    /// Number of loops so far.
+    pub loops: usize,
 }
 
 /// How operands and results are brought to a kernel.
@@ -55,32 +64,119 @@ fn failed(origin: &str) -> impl FnOnce(String) -> DriverError + use<'_> {
     move |fault| DriverError::Fault { node: origin.to_string(), fault }
 }
 
+impl<'a> Binder<'a> {
+    /// Without steps yet.
+    pub fn new(module: &'a LirModule, bindings: Bindings, context: Context<'a>) -> Binder<'a> {
+        let (workspace, steps, program) = (vec![], vec![], vec![]);
+        let (moves, around) = (Moves::default(), vec![]);
+        Binder { module, bindings, context, workspace, steps, program, moves, around, loops: 0 }
+    }
+}
+
 impl Binder<'_> {
-    /// Binds every step of the module.
+    /// Binds steps.
     ///
     /// # Errors
-    /// Dims that do not evaluate, spans that overlap, control flow.
-    pub fn bind(&mut self) -> Result<(), DriverError> {
-        let module = self.module;
-        for step in &module.steps {
+    /// Dims that do not evaluate, spans that overlap.
+    pub fn bind(&mut self, steps: &[Step]) -> Result<(), DriverError> {
+        for step in steps {
+            let first = self.steps.len();
             match step {
                 Step::Kernel(step) => self.kernel(step)?,
                 Step::Pack(pack) => self.pack(pack)?,
-                Step::Branch(_) | Step::Loop(_) => {
-                    return Err(DriverError::NotOffered { backend: "cpu", ability: "control flow" });
-                }
+                Step::Branch(branch) => self.branch(branch)?,
+                Step::Loop(looped) => self.looped(looped)?,
+            }
+            if step.lists().is_empty() {
+                self.program.extend((first..self.steps.len()).map(Instruction::Run));
             }
         }
         Ok(())
     }
 
-    fn view(&self, view: &View) -> Result<BoundView, DriverError> {
-        Ok(BoundView::new(view, self.bindings)?)
+    /// An instruction that goes on elsewhere unless the predicate holds; where is not known yet.
+    fn unless(&mut self, predicate: &View, origin: &str) -> Result<usize, DriverError> {
+        let spans = StepSpans::new(vec![self.view(predicate)?.span], vec![]).map_err(failed(origin))?;
+        self.program.push(Instruction::Unless { spans, to: 0 });
+        Ok(self.program.len() - 1)
+    }
+
+    fn branch(&mut self, branch: &BranchStep) -> Result<(), DriverError> {
+        let unless = self.unless(&branch.predicate, &branch.origin)?;
+        self.bind(&branch.then)?;
+        let jump = self.program.len();
+        self.program.push(Instruction::Jump { to: 0 });
+        self.target(unless);
+        self.bind(&branch.otherwise)?;
+        self.target(jump);
+        Ok(())
+    }
+
+    /// Makes the instruction at `from` go on at what comes next.
+    fn target(&mut self, from: usize) {
+        let next = self.program.len();
+        if let Instruction::Unless { to, .. } | Instruction::Jump { to } | Instruction::Until { to, .. } =
+            &mut self.program[from]
+        {
+            *to = next;
+        }
+    }
+
+    fn looped(&mut self, looped: &LoopStep) -> Result<(), DriverError> {
+        let number = self.loops;
+        let (count, symbol) = match &looped.repeat {
+            Repeat::Times { counter, count } => (count.extent(&self.bindings)?, Some(counter)),
+            Repeat::While { .. } => (0, None),
+        };
+        if symbol.is_some() && count == 0 {
+            return Ok(());
+        }
+        self.loops += 1;
+        self.program.push(Instruction::Enter { number });
+        let start = self.program.len();
+        let exit = match &looped.repeat {
+            Repeat::Times { counter, .. } => {
+                self.program.push(Instruction::Until { number, count, to: 0 });
+                self.around.push((counter.clone(), number));
+                self.bindings.set(counter, 0);
+                start
+            }
+            Repeat::While { condition, predicate, limit } => {
+                self.bind(condition)?;
+                let exit = self.unless(predicate, &looped.origin)?;
+                if let Some(limit) = limit {
+                    let limit = limit.extent(&self.bindings)?;
+                    self.program.push(Instruction::Limit { number, limit, origin: looped.origin.clone() });
+                }
+                exit
+            }
+        };
+        self.bind(&looped.body)?;
+        if symbol.is_some() {
+            self.around.pop();
+        }
+        self.program.push(Instruction::Next { number, to: start });
+        self.target(exit);
+        Ok(())
+    }
+
+    fn view(&mut self, view: &View) -> Result<BoundView, DriverError> {
+        let mut bound = BoundView::new(view, &self.bindings)?;
+        let mut way = vec![];
+        for (counter, number) in &self.around {
+            let elements = view.advance(counter, &self.bindings)?;
+            if elements != 0 {
+                let width = view.dtype.size_of().unwrap_or(0) as isize;
+                way.push((*number, (elements as isize).saturating_mul(width)));
+            }
+        }
+        bound.span.moves = self.moves.number(way);
+        Ok(bound)
     }
 
     /// A dense workspace buffer for a tensor of type `ty`.
     fn workspace(&mut self, ty: &TensorType) -> Result<View, DriverError> {
-        let size = ty.size_bytes().extent(self.bindings)?;
+        let size = ty.size_bytes().extent(&self.bindings)?;
         let id = BufferId((self.module.buffers.len() + self.workspace.len()) as u32);
         self.workspace.push(size);
         Ok(View::whole(id, ty))
@@ -95,8 +191,8 @@ impl Binder<'_> {
         if matches!(&pack.op, Op::MatMul(op) if op.transpose_b) {
             matmul::swap_last(&mut source);
         }
-        let len = self.module.buffer(pack.target).ty().size_bytes().extent(self.bindings)?;
-        let target = Span { buffer: pack.target, start: 0, len };
+        let len = self.module.buffer(pack.target).ty().size_bytes().extent(&self.bindings)?;
+        let target = Span { buffer: pack.target, start: 0, len, moves: 0 };
         let spans = StepSpans::new(vec![source.span], vec![target]).map_err(failed(&pack.key))?;
         let refused = || failed(&pack.key)(format!("no kernel packs {}", pack.source.dtype));
         let work = PackWork::new(source).ok_or_else(refused)?;
@@ -131,7 +227,7 @@ impl Binder<'_> {
 
     /// Can the region after a product run on its tiles? It must have one computed result, and not read what it
     /// writes.
-    fn ends_tiles(&self, step: &KernelStep, output: &BoundView) -> Result<bool, DriverError> {
+    fn ends_tiles(&mut self, step: &KernelStep, output: &BoundView) -> Result<bool, DriverError> {
         let Some(epilogue) = &step.epilogue else { return Ok(true) };
         for input in &epilogue.inputs {
             if let EpilogueInput::View(view) = input
@@ -162,7 +258,7 @@ impl Binder<'_> {
 
     /// Inputs of a region as views and sources; `reads` collects their spans.
     fn region_inputs(
-        &self,
+        &mut self,
         epilogue: &Epilogue,
         anchor: Option<&View>,
         outputs: &[BoundView],
@@ -317,7 +413,7 @@ impl Binder<'_> {
 
     /// What happens to the tiles of a product whose sums are elements of `sums`.
     fn finish(
-        &self,
+        &mut self,
         epilogue: Option<&Epilogue>,
         (result, sums): (DType, &[DType]),
         output: &BoundView,
@@ -387,8 +483,8 @@ impl Binder<'_> {
     ) -> Result<Factor, DriverError> {
         let view = match operand {
             Operand::Packed { buffer, .. } => {
-                let len = self.module.buffer(*buffer).ty().size_bytes().extent(self.bindings)?;
-                return Ok(Factor::Packed(Span { buffer: *buffer, start: 0, len }));
+                let len = self.module.buffer(*buffer).ty().size_bytes().extent(&self.bindings)?;
+                return Ok(Factor::Packed(Span { buffer: *buffer, start: 0, len, moves: 0 }));
             }
             Operand::View(view) => view.clone(),
             Operand::Region(region) => match widening(region) {
@@ -414,8 +510,9 @@ impl Binder<'_> {
         outputs: &[View],
         origin: &str,
     ) -> Result<(), DriverError> {
-        let bound = op
-            .map_dims(&|dim: &Dim| dim.eval(self.bindings).map_or_else(|_: DimError| dim.clone(), Dim::from));
+        let bound = op.map_dims(&|dim: &Dim| {
+            dim.eval(&self.bindings).map_or_else(|_: DimError| dim.clone(), Dim::from)
+        });
         let mut operands = operands.to_vec();
         let bound = reduce_last(bound, &mut operands);
         for bring in [Bring::AsIs, Bring::Dense, Bring::Wide] {
@@ -434,7 +531,7 @@ impl Binder<'_> {
     }
 
     fn site<'o>(
-        &self,
+        &mut self,
         op: &'o Op,
         operands: &[View],
         outputs: &[View],

@@ -5,9 +5,9 @@
 //! and workspace are the executable's own.
 
 use super::bind::Binder;
-use super::memory::{Memory, Shared as SharedMemory};
+use super::memory::{Memory, Moves, Shared as SharedMemory};
 use super::region::Files;
-use super::steps::BoundStep;
+use super::steps::{BoundStep, Instruction};
 use super::tape::REGISTER_BYTES;
 use super::times::Times;
 use super::work::Call;
@@ -23,6 +23,7 @@ use rlx_driver::{
 use rlx_ir::lir::{
     ArenaLayout, BindingManifest, BufferId, BufferKind, IoEntry, LirModule, Step, VerifiedLir,
 };
+use rlx_ir::ops::control::r#while::over_limit;
 use rlx_ir::{Bindings, Dim, Literal, Symbol};
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,6 +43,10 @@ struct Bound {
     bindings: Bindings,
     layout: ArenaLayout,
     steps: Vec<BoundStep>,
+    program: Vec<Instruction>,
+    moves: Moves,
+    /// Number of loops.
+    loops: usize,
     workspace: Vec<usize>,
     outputs: Vec<(Vec<usize>, SlotOutput)>,
     input_sizes: Vec<usize>,
@@ -90,6 +95,8 @@ pub struct CpuExecutable {
     scratch: AlignedBytes,
     files: Files,
     memory: Memory,
+    /// Of the loops of the bound steps.
+    counters: Vec<usize>,
     slots: Vec<SlotOutput>,
     forced: Option<(Symbol, i64)>,
     feeds: Feeds,
@@ -99,14 +106,8 @@ pub struct CpuExecutable {
 
 impl CpuExecutable {
     /// An executable of `module`.
-    ///
-    /// # Errors
-    /// Control flow, which this backend does not run yet.
-    pub fn new(module: VerifiedLir, pool: Arc<Pool>, level: SimdLevel) -> Result<CpuExecutable, DriverError> {
-        if module.steps.iter().any(|step| matches!(step, Step::Branch(_) | Step::Loop(_))) {
-            return Err(DriverError::NotOffered { backend: "cpu", ability: "control flow" });
-        }
-        Ok(CpuExecutable::of(Arc::new(Shared { module, pool, inline: Pool::inline(), level })))
+    pub fn new(module: VerifiedLir, pool: Arc<Pool>, level: SimdLevel) -> CpuExecutable {
+        CpuExecutable::of(Arc::new(Shared { module, pool, inline: Pool::inline(), level }))
     }
 
     fn of(shared: Arc<Shared>) -> CpuExecutable {
@@ -123,6 +124,7 @@ impl CpuExecutable {
             scratch: AlignedBytes::default(),
             files: Files::default(),
             memory: Memory::default(),
+            counters: vec![],
             slots: vec![],
             forced: None,
             feeds: Feeds::default(),
@@ -141,7 +143,7 @@ impl CpuExecutable {
         let shared = &self.shared;
         let changed = self.weights.prepare(&shared.module, &mut |index, given| {
             let stage = shared.module.prepare_stage(index);
-            let mut executable = CpuExecutable::new(stage, shared.pool.clone(), shared.level)?;
+            let mut executable = CpuExecutable::new(stage, shared.pool.clone(), shared.level);
             executable.weights = given;
             executable.bind(Bindings::new())?;
             executable.run_bound()?;
@@ -195,9 +197,9 @@ impl CpuExecutable {
             return Err(DriverError::Lir(rlx_ir::lir::LirError(vec![finding])));
         }
         let context = CpuExecutable::context(&self.shared)?;
-        let mut binder = Binder { module, bindings: &bindings, context, workspace: vec![], steps: vec![] };
-        binder.bind()?;
-        let (steps, workspace) = (binder.steps, binder.workspace);
+        let mut binder = Binder::new(module, bindings.clone(), context);
+        binder.bind(&module.steps)?;
+        let Binder { steps, workspace, program, moves, loops, .. } = binder;
         let mut outputs = vec![];
         for entry in &module.io.outputs {
             let dims = entry.ty.shape.eval(&bindings)?;
@@ -207,7 +209,7 @@ impl CpuExecutable {
         }
         let sizes = module.io.inputs.iter().map(|entry| entry.ty.size_bytes().extent(&bindings));
         let input_sizes = sizes.collect::<Result<Vec<_>, _>>()?;
-        Ok(Bound { bindings, layout, steps, workspace, outputs, input_sizes })
+        Ok(Bound { bindings, layout, steps, program, moves, loops, workspace, outputs, input_sizes })
     }
 
     /// Gives `kept[0]` its memory.
@@ -298,14 +300,44 @@ impl CpuExecutable {
         }
         let (bound, files) = (&self.kept[0], &self.files);
         let inline = context.with_pool(&shared.inline);
-        for (index, step) in bound.steps.iter().enumerate() {
+        self.counters.clear();
+        self.counters.resize(bound.loops, 0);
+        let mut next = 0;
+        while let Some(instruction) = bound.program.get(next) {
+            next += 1;
+            let at = (&bound.moves, &self.counters[..]);
+            let index = match instruction {
+                Instruction::Run(index) => *index,
+                Instruction::Unless { spans, to } => {
+                    // SAFETY: as below.
+                    let holds = unsafe { self.memory.with(spans, at, |reads, _| reads[0][0] != 0) };
+                    if !holds.map_err(|fault| DriverError::Fault { node: "predicate".into(), fault })? {
+                        next = *to;
+                    }
+                    continue;
+                }
+                Instruction::Limit { number, limit, origin } => {
+                    if self.counters[*number] == *limit {
+                        let node = located(origin, &bound.program[..next - 1], &self.counters);
+                        let fault = over_limit(*limit as i64).0;
+                        self.poison();
+                        return Err(DriverError::Fault { node, fault });
+                    }
+                    continue;
+                }
+                counting => {
+                    next = count(counting, &mut self.counters).unwrap_or(next);
+                    continue;
+                }
+            };
+            let step = &bound.steps[index];
             let scratch = &mut self.scratch.as_mut_slice()[..];
             let start = self.times.is_some().then(Instant::now);
             // SAFETY: `attach` set the weights after their last change, arena, workspace and states
             // were set above and nobody else touches them during the run (`&mut self`), and the
             // verified plan keeps apart what lives at once.
             let result = unsafe {
-                self.memory.with(&step.spans, |reads, writes| {
+                self.memory.with(&step.spans, at, |reads, writes| {
                     step.work.run(Call { context, inline, files, reads, writes, scratch })
                 })
             };
@@ -313,7 +345,7 @@ impl CpuExecutable {
                 times.add(index, start.elapsed());
             }
             if let Err(fault) | Ok(Err(fault)) = result {
-                let node = step.origin.clone();
+                let node = located(&step.origin, &bound.program[..next], &self.counters);
                 self.poison();
                 return Err(DriverError::Fault { node, fault });
             }
@@ -414,6 +446,39 @@ impl CpuExecutable {
 
     fn state_index(&self, name: &str) -> Result<usize, DriverError> {
         find(&self.shared.module.io.states, "state", name)
+    }
+}
+
+/// Counts, and says where to go on if not at what comes next.
+fn count(instruction: &Instruction, counters: &mut [usize]) -> Option<usize> {
+    match instruction {
+        Instruction::Enter { number } => {
+            counters[*number] = 0;
+            None
+        }
+        Instruction::Until { number, count, to } => (counters[*number] == *count).then_some(*to),
+        Instruction::Next { number, to } => {
+            counters[*number] += 1;
+            Some(*to)
+        }
+        Instruction::Jump { to } => Some(*to),
+        Instruction::Run(_) | Instruction::Unless { .. } | Instruction::Limit { .. } => None,
+    }
+}
+
+/// A node, with the iterations of the loops around it: those that were entered and not left `before` it.
+fn located(origin: &str, before: &[Instruction], counters: &[usize]) -> String {
+    let mut open = vec![];
+    for instruction in before {
+        match instruction {
+            Instruction::Enter { number } => open.push(*number),
+            Instruction::Next { .. } => drop(open.pop()),
+            _ => {}
+        }
+    }
+    match open.iter().map(|&number| counters[number].to_string()).collect::<Vec<_>>() {
+        iterations if iterations.is_empty() => origin.to_owned(),
+        iterations => format!("{origin} (iteration {})", iterations.join(", ")),
     }
 }
 

@@ -16,15 +16,45 @@ pub struct Span {
     pub start: usize,
     /// Number of bytes.
     pub len: usize,
+    /// How it moves with the counters of loops, as a number in [`Moves`].
+    pub moves: u32,
 }
 
 impl Span {
     fn overlaps(&self, other: &Span) -> bool {
-        self.buffer == other.buffer
-            && self.len > 0
-            && other.len > 0
-            && self.start < other.start + other.len
-            && other.start < self.start + self.len
+        let apart = self.start >= other.start + other.len || other.start >= self.start + self.len;
+        // Spans that move differently may meet sooner or later.
+        let meet = self.moves != other.moves || !apart;
+        self.buffer == other.buffer && self.len > 0 && other.len > 0 && meet
+    }
+}
+
+/// By how many bytes spans move when counters of loops grow by one, each way of moving once. Number 0 stands still.
+#[derive(Clone, Debug)]
+pub struct Moves(Vec<Vec<(usize, isize)>>);
+
+impl Default for Moves {
+    fn default() -> Moves {
+        Moves(vec![vec![]])
+    }
+}
+
+impl Moves {
+    /// The number of a way to move: counters with the bytes for each.
+    pub fn number(&mut self, way: Vec<(usize, isize)>) -> u32 {
+        let known = self.0.iter().position(|other| *other == way);
+        known.unwrap_or_else(|| {
+            self.0.push(way);
+            self.0.len() - 1
+        }) as u32
+    }
+
+    /// The start of `span` when the counters are these; one outside the address space when it is before its buffer.
+    fn start(&self, span: &Span, counters: &[usize]) -> usize {
+        let way = &self.0[span.moves as usize];
+        way.iter().fold(span.start, |start, &(counter, bytes)| {
+            start.wrapping_add_signed((counters[counter] as isize).wrapping_mul(bytes))
+        })
     }
 }
 
@@ -134,7 +164,7 @@ impl Memory {
     }
 
     /// Calls `run` with the slices of a step. A span outside its buffer, or a
-    /// write to a read-only one, is an error; bases are those of the last `set_*`.
+    /// write to a read-only one, is an error; bases are those of the last `set_*`. Spans move as the counters in `at` say.
     ///
     /// # Safety
     /// Every buffer set since the last [`Memory::reset`] is still alive, has not
@@ -143,17 +173,18 @@ impl Memory {
     pub unsafe fn with<R>(
         &mut self,
         spans: &StepSpans,
+        at: (&Moves, &[usize]),
         run: impl FnOnce(&[&[u8]], &mut [&mut [u8]]) -> R,
     ) -> Result<R, String> {
         self.reads.clear();
         self.writes.clear();
         for span in &spans.reads {
-            let start = self.start(span, false)?;
+            let start = self.start(span, at, false)?;
             // SAFETY: the span lies inside a live buffer, and nothing writes it during the step.
             self.reads.push(unsafe { std::slice::from_raw_parts(start, span.len) });
         }
         for span in &spans.writes {
-            let start = self.start(span, true)?;
+            let start = self.start(span, at, true)?;
             // SAFETY: the span lies inside a live, writable buffer, and no other span of the step overlaps it.
             self.writes.push(unsafe { std::slice::from_raw_parts_mut(start, span.len) });
         }
@@ -163,7 +194,9 @@ impl Memory {
         Ok(result)
     }
 
-    fn start(&self, span: &Span, write: bool) -> Result<*mut u8, String> {
+    fn start(&self, span: &Span, at: (&Moves, &[usize]), write: bool) -> Result<*mut u8, String> {
+        // Nothing is read from an empty span, wherever it moves.
+        let first = if span.len == 0 { 0 } else { at.0.start(span, at.1) };
         let (base, len, writable) = match self.bases[span.buffer.0 as usize] {
             Base::Unset => (std::ptr::null_mut(), 0, false),
             Base::Own(base, len, writable) => (base, len, writable),
@@ -173,11 +206,11 @@ impl Memory {
                 (region.start.wrapping_add(start), if inside { len } else { 0 }, true)
             }
         };
-        let inside = span.start.checked_add(span.len).is_some_and(|end| end <= len);
+        let inside = first.checked_add(span.len).is_some_and(|end| end <= len);
         if !inside || base.is_null() || (write && !writable) {
             return Err(format!("{span:?} is not a part of its buffer of {len} bytes"));
         }
-        Ok(base.wrapping_add(span.start))
+        Ok(base.wrapping_add(first))
     }
 }
 
@@ -187,7 +220,7 @@ mod tests {
 
     #[test]
     fn overlapping_spans_are_refused() {
-        let span = |start, len| Span { buffer: BufferId(0), start, len };
+        let span = |start, len| Span { buffer: BufferId(0), start, len, moves: 0 };
         assert!(StepSpans::new(vec![span(0, 4)], vec![span(4, 4)]).is_ok());
         assert!(StepSpans::new(vec![span(0, 5)], vec![span(4, 4)]).is_err());
         assert!(StepSpans::new(vec![], vec![span(0, 5), span(4, 4)]).is_err());
@@ -202,17 +235,28 @@ mod tests {
         memory.set_part(BufferId(0), Shared::Arena, 8, 8);
         memory.set_shared(Shared::Arena, &mut arena);
         memory.set_read(BufferId(1), &weights);
-        let span = |buffer, start, len| Span { buffer: BufferId(buffer), start, len };
+        let span = |buffer, start, len| Span { buffer: BufferId(buffer), start, len, moves: 0 };
+        let moves = Moves::default();
+        let still = (&moves, &[][..]);
         let step = StepSpans::new(vec![span(1, 1, 2)], vec![span(0, 2, 2)]).expect("the spans are apart");
         // SAFETY: both buffers live until the end of the test and nobody else uses them.
-        unsafe { memory.with(&step, |reads, writes| writes[0].copy_from_slice(reads[0])) }
+        unsafe { memory.with(&step, still, |reads, writes| writes[0].copy_from_slice(reads[0])) }
             .expect("the operands are valid");
-        assert_eq!(&arena[10..12], &[7, 7]);
+        let mut moves = Moves::default();
+        let moving = Span { moves: moves.number(vec![(0, 2)]), ..span(0, 2, 2) };
+        assert_eq!(moves.number(vec![(0, 2)]), moving.moves);
+        let step2 = StepSpans::new(vec![span(1, 1, 2)], vec![moving]).expect("the spans are apart");
+        // SAFETY: as above.
+        unsafe { memory.with(&step2, (&moves, &[2]), |reads, writes| writes[0].copy_from_slice(reads[0])) }
+            .expect("the operands are valid");
+        // SAFETY: as above.
+        assert!(unsafe { memory.with(&step2, (&moves, &[3]), |_, _| ()) }.is_err());
         let outside = StepSpans::new(vec![span(1, 3, 2)], vec![]).expect("the spans are apart");
         // SAFETY: as above.
-        assert!(unsafe { memory.with(&outside, |_, _| ()) }.is_err());
+        assert!(unsafe { memory.with(&outside, still, |_, _| ()) }.is_err());
         let read_only = StepSpans::new(vec![], vec![span(1, 0, 2)]).expect("the spans are apart");
         // SAFETY: as above.
-        assert!(unsafe { memory.with(&read_only, |_, _| ()) }.is_err());
+        assert!(unsafe { memory.with(&read_only, still, |_, _| ()) }.is_err());
+        assert_eq!(&arena[10..16], &[7, 7, 0, 0, 7, 7]);
     }
 }

@@ -8,6 +8,7 @@ mod complex;
 #[allow(unsafe_code)]
 mod conv;
 mod copy;
+mod custom;
 #[allow(unsafe_code)]
 mod executable;
 mod fft;

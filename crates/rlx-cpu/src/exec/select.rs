@@ -1,6 +1,7 @@
 //! Which kernel runs an anchor whose operands lie as they do.
 
 use super::attention::AttentionStep;
+use super::custom::CustomStep;
 use super::fft::fft_step;
 use super::fold::FoldStep;
 use super::grouped::GroupedStep;
@@ -66,6 +67,7 @@ pub fn select(site: &Site<'_>, context: Context<'_>) -> Option<Box<dyn Work>> {
         Op::GroupedMatMul(op) => GroupedStep::new(op, operands, context).map(boxed),
         Op::Pool(op) => PoolStep::new(op, &operands[0], &site.outputs[0]).map(boxed),
         Op::Reduce(op) => FoldStep::new(op, &operands[0]).map(boxed),
+        Op::Custom(op) => CustomStep::new(op, operands).map(boxed),
         Op::Rope(op) => RopeStep::new(op, operands).map(boxed),
         Op::ArgReduce(_) | Op::TopK(_) => LineStep::new(site.op, &operands[0], context).map(boxed),
         op if op.as_cumulative().is_some() => LineStep::new(op, &operands[0], context).map(boxed),

@@ -17,6 +17,54 @@ pub struct BoundStep {
     pub origin: String,
 }
 
+/// What runs when: a program over numbered steps and counters, one for each loop.
+pub enum Instruction {
+    /// Runs a step.
+    Run(usize),
+    /// Goes on at `to` unless the one `bool` holds.
+    Unless {
+        /// Reads the predicate.
+        spans: StepSpans,
+        /// Where to go on.
+        to: usize,
+    },
+    /// Goes on at `to`.
+    Jump {
+        /// Where to go on.
+        to: usize,
+    },
+    /// Sets a counter to 0.
+    Enter {
+        /// The counter.
+        number: usize,
+    },
+    /// Goes on at `to` when the counter has reached `count`.
+    Until {
+        /// The counter.
+        number: usize,
+        /// The number of iterations.
+        count: usize,
+        /// Where to go on.
+        to: usize,
+    },
+    /// A fault when the counter has reached `limit`.
+    Limit {
+        /// The counter.
+        number: usize,
+        /// Most iterations.
+        limit: usize,
+        /// The loop, for the fault.
+        origin: String,
+    },
+    /// Counts and goes on at `to`.
+    Next {
+        /// The counter.
+        number: usize,
+        /// Where to go on.
+        to: usize,
+    },
+}
+
 /// The reference evaluation, on copies; it allocates, and is slow.
 pub struct Reference {
     /// The op, its dims evaluated.

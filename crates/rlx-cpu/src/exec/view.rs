@@ -55,7 +55,7 @@ impl BoundView {
             dims,
             strides,
             offset,
-            span: Span { buffer: view.buffer, start, len },
+            span: Span { buffer: view.buffer, start, len, moves: 0 },
         })
     }
 

@@ -25,7 +25,7 @@ pub use plan::{ArenaLayout, LirBufferPlan, LirBufferSlot, LirViewAlias, PlanErro
 pub use print::print_lir;
 pub use verify::{LirError, VerifiedLir};
 
-use crate::dim::{Dim, Symbol};
+use crate::dim::{Bindings, Dim, DimError, Symbol};
 use crate::dtype::DType;
 use crate::graph::{Graph, NodeId, SymbolBounds};
 use crate::layout::Layout;
@@ -119,6 +119,19 @@ impl View {
     /// The type that the view presents.
     pub fn ty(&self) -> TensorType {
         TensorType { dtype: self.dtype, shape: self.layout.shape.clone() }
+    }
+
+    /// By how many elements the view moves when `counter` grows by one. `bindings` has a value for it.
+    ///
+    /// # Errors
+    /// An offset that does not evaluate.
+    pub fn advance(&self, counter: &Symbol, bindings: &Bindings) -> Result<i64, DimError> {
+        let at = |value: i64| {
+            let offset =
+                self.layout.offset.substitute(&|name| (*name == **counter).then(|| Dim::from(value)));
+            offset.eval(bindings)
+        };
+        Ok(at(1)?.saturating_sub(at(0)?))
     }
 }
 
@@ -234,20 +247,40 @@ pub struct BranchStep {
     pub then: Vec<Step>,
     /// Runs when it is false.
     pub otherwise: Vec<Step>,
+    /// The node, for reports.
+    pub origin: String,
 }
 
-/// A loop: `condition` runs, then, while `predicate` is true, `body` and
-/// `condition` again. Carried values are buffers that both write.
+/// A loop. Carried values are buffers that iterations write and later ones read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LoopStep {
-    /// Computes the predicate.
-    pub condition: Vec<Step>,
-    /// One `bool`, written by `condition`.
-    pub predicate: View,
+    /// Decides whether there is another iteration.
+    pub repeat: Repeat,
     /// One iteration.
     pub body: Vec<Step>,
-    /// Reaching this many iterations is an error.
-    pub limit: Option<Dim>,
+    /// The node, for reports.
+    pub origin: String,
+}
+
+/// How often the body of a loop runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Repeat {
+    /// A number of times that is known before.
+    Times {
+        /// Stands for the number of the iteration, from 0 on, in the offsets of views in the body.
+        counter: Symbol,
+        /// The number of iterations.
+        count: Dim,
+    },
+    /// `condition` runs, then, while `predicate` is true, the body and `condition` again.
+    While {
+        /// Computes the predicate.
+        condition: Vec<Step>,
+        /// One `bool`, written by `condition`.
+        predicate: View,
+        /// A predicate that is true after this many iterations is a fault.
+        limit: Option<Dim>,
+    },
 }
 
 /// One entry of the step tree.
@@ -261,6 +294,75 @@ pub enum Step {
     Branch(Box<BranchStep>),
     /// A loop.
     Loop(Box<LoopStep>),
+}
+
+impl Step {
+    /// Every buffer that the step itself reads, steps inside it left out.
+    pub fn reads(&self) -> Vec<BufferId> {
+        match self {
+            Step::Kernel(step) => step.read_buffers(),
+            Step::Pack(pack) => vec![pack.source.buffer],
+            Step::Branch(branch) => vec![branch.predicate.buffer],
+            Step::Loop(looped) => match &looped.repeat {
+                Repeat::Times { .. } => vec![],
+                Repeat::While { predicate, .. } => vec![predicate.buffer],
+            },
+        }
+    }
+
+    /// Every buffer that the step itself writes, steps inside it left out.
+    pub fn writes(&self) -> Vec<BufferId> {
+        match self {
+            Step::Kernel(step) => step.outputs.iter().map(|view| view.buffer).collect(),
+            Step::Pack(pack) => vec![pack.target],
+            Step::Branch(_) | Step::Loop(_) => vec![],
+        }
+    }
+
+    /// Every buffer that the step or a step inside it touches.
+    pub fn touched(&self) -> Vec<BufferId> {
+        let mut touched = vec![];
+        walk(std::slice::from_ref(self), &mut |step| {
+            touched.extend(step.reads());
+            touched.extend(step.writes());
+        });
+        touched
+    }
+
+    /// The lists of steps inside the step, in the order of a walk.
+    pub fn lists(&self) -> Vec<&Vec<Step>> {
+        match self {
+            Step::Kernel(_) | Step::Pack(_) => vec![],
+            Step::Branch(branch) => vec![&branch.then, &branch.otherwise],
+            Step::Loop(looped) => match &looped.repeat {
+                Repeat::Times { .. } => vec![&looped.body],
+                Repeat::While { condition, .. } => vec![condition, &looped.body],
+            },
+        }
+    }
+
+    /// Calls `change` with the id of every buffer that the step or a step inside it touches.
+    pub fn rename_buffers(&mut self, change: &mut dyn FnMut(&mut BufferId)) {
+        match self {
+            Step::Kernel(step) => step.rename_buffers(change),
+            Step::Pack(pack) => {
+                change(&mut pack.source.buffer);
+                change(&mut pack.target);
+            }
+            Step::Branch(branch) => {
+                change(&mut branch.predicate.buffer);
+                let nested = branch.then.iter_mut().chain(&mut branch.otherwise);
+                nested.for_each(|step| step.rename_buffers(change));
+            }
+            Step::Loop(looped) => {
+                if let Repeat::While { condition, predicate, .. } = &mut looped.repeat {
+                    change(&mut predicate.buffer);
+                    condition.iter_mut().for_each(|step| step.rename_buffers(change));
+                }
+                looped.body.iter_mut().for_each(|step| step.rename_buffers(change));
+            }
+        }
+    }
 }
 
 impl KernelStep {
@@ -291,6 +393,22 @@ impl KernelStep {
             }
         }
         buffers
+    }
+
+    fn rename_buffers(&mut self, change: &mut dyn FnMut(&mut BufferId)) {
+        self.outputs.iter_mut().for_each(|view| change(&mut view.buffer));
+        for operand in self.anchor.iter_mut().flat_map(|anchor| &mut anchor.operands) {
+            match operand {
+                Operand::View(view) => change(&mut view.buffer),
+                Operand::Region(region) => region.inputs.iter_mut().for_each(|view| change(&mut view.buffer)),
+                Operand::Packed { buffer, .. } => change(buffer),
+            }
+        }
+        for input in self.epilogue.iter_mut().flat_map(|epilogue| &mut epilogue.inputs) {
+            if let EpilogueInput::View(view) = input {
+                change(&mut view.buffer);
+            }
+        }
     }
 
     /// Does the anchor update its first operand in place? Then the step's
@@ -434,7 +552,7 @@ impl LirModule {
         BufferId(self.buffers.len() as u32 - 1)
     }
 
-    /// Calls `visit` with every kernel and pack step, in order, loops and branches included once.
+    /// Calls `visit` with every step, in order: a branch or loop first, then each step inside it, once.
     pub fn for_each_step<'a>(&'a self, visit: &mut dyn FnMut(&'a Step)) {
         walk(&self.steps, visit);
     }
@@ -444,8 +562,8 @@ impl LirModule {
     pub fn released_params(&self) -> BTreeSet<BufferId> {
         let mut read = BTreeSet::new();
         self.for_each_step(&mut |step| {
-            if let Step::Kernel(step) = step {
-                read.extend(step.read_buffers());
+            if !matches!(step, Step::Pack(_)) {
+                read.extend(step.reads());
             }
         });
         let goes = |param: &&IoEntry| {
@@ -471,16 +589,7 @@ impl LirModule {
 
 fn walk<'a>(steps: &'a [Step], visit: &mut dyn FnMut(&'a Step)) {
     for step in steps {
-        match step {
-            Step::Kernel(_) | Step::Pack(_) => visit(step),
-            Step::Branch(branch) => {
-                walk(&branch.then, visit);
-                walk(&branch.otherwise, visit);
-            }
-            Step::Loop(looped) => {
-                walk(&looped.condition, visit);
-                walk(&looped.body, visit);
-            }
-        }
+        visit(step);
+        step.lists().into_iter().for_each(|steps| walk(steps, visit));
     }
 }

@@ -1,6 +1,6 @@
 //! The text of a module, for dumps, reports and filetests. Not stable.
 
-use super::{EpilogueInput, LirModule, Operand, Region, Step, View};
+use super::{EpilogueInput, LirModule, Operand, Region, Repeat, Step, View};
 use crate::layout::Layout;
 use crate::text::{print_attr, print_program};
 use std::fmt::Write;
@@ -72,15 +72,24 @@ fn print_steps(out: &mut String, steps: &[Step], depth: usize) {
                 let _ = writeln!(out, "b{} = pack {:?} {}", pack.target.0, pack.key, view(&pack.source));
             }
             Step::Branch(branch) => {
-                let _ = writeln!(out, "if {}:", view(&branch.predicate));
+                let _ = writeln!(out, "if {}:  ; {}", view(&branch.predicate), branch.origin);
                 print_steps(out, &branch.then, depth + 1);
                 let _ = writeln!(out, "{indent}else:");
                 print_steps(out, &branch.otherwise, depth + 1);
             }
             Step::Loop(looped) => {
-                let _ = writeln!(out, "condition:");
-                print_steps(out, &looped.condition, depth + 1);
-                let _ = writeln!(out, "{indent}while {}:", view(&looped.predicate));
+                match &looped.repeat {
+                    Repeat::Times { counter, count } => {
+                        let _ = writeln!(out, "for {counter} in 0..{count}:  ; {}", looped.origin);
+                    }
+                    Repeat::While { condition, predicate, limit } => {
+                        let _ = writeln!(out, "condition:  ; {}", looped.origin);
+                        print_steps(out, condition, depth + 1);
+                        let limit = limit.as_ref().map(|limit| format!(" at most {limit} times"));
+                        let _ =
+                            writeln!(out, "{indent}while {}{}:", view(predicate), limit.unwrap_or_default());
+                    }
+                }
                 print_steps(out, &looped.body, depth + 1);
             }
         }

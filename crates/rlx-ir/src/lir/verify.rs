@@ -2,9 +2,9 @@
 
 use super::{
     BindingCheck, Buffer, BufferId, BufferKind, EpilogueInput, IoEntry, KernelStep, LirModule, Lives,
-    Operand, PlanError, Region, Step, View,
+    LoopStep, Operand, PlanError, Region, Repeat, Step, View, lives::mentions,
 };
-use crate::dim::{Bindings, Dim, DimError};
+use crate::dim::{Bindings, Dim, DimError, Symbol};
 use crate::dtype::DType;
 use crate::scalar::ScalarKind;
 use crate::shape::{Shape, TensorType};
@@ -82,32 +82,70 @@ impl VerifiedLir {
                 findings.push(format!("{}: {finding}", check.origin));
             }
         }
-        self.for_each_step(&mut |step| {
-            let Step::Kernel(step) = step else { return };
-            for view in step.reads().into_iter().chain(&step.outputs) {
-                match bind_type(&view.ty(), bindings) {
-                    Ok(ty) if !ty.fits() => {
-                        findings.push(format!("{}: {ty} is beyond 2^48 elements", step.origin));
+        self.check_views(&self.steps, bindings, &mut vec![], &mut findings);
+        if findings.is_empty() { Ok(()) } else { Err(LirError(findings)) }
+    }
+
+    /// Checks the views of `steps`; `loops` are the counters of the loops around them with their last values.
+    fn check_views(
+        &self,
+        steps: &[Step],
+        bindings: &Bindings,
+        loops: &mut Vec<(Symbol, i64)>,
+        findings: &mut Vec<String>,
+    ) {
+        for step in steps {
+            let (origin, views) = match step {
+                Step::Kernel(step) => (&step.origin, step.reads().into_iter().chain(&step.outputs).collect()),
+                Step::Pack(_) => continue,
+                Step::Branch(branch) => (&branch.origin, vec![&branch.predicate]),
+                Step::Loop(looped) => match &looped.repeat {
+                    Repeat::While { predicate, .. } => (&looped.origin, vec![predicate]),
+                    Repeat::Times { counter, count } => {
+                        match count.extent(bindings) {
+                            Ok(0) => {}
+                            Ok(count) => {
+                                let mut inner = bindings.clone();
+                                inner.set(counter, 0);
+                                loops.push((counter.clone(), count as i64 - 1));
+                                self.check_views(&looped.body, &inner, loops, findings);
+                                loops.pop();
+                            }
+                            Err(error) => findings.push(format!("{}: {error}", looped.origin)),
+                        }
                         continue;
                     }
-                    _ => {}
-                }
-                match view_range(view, bindings) {
-                    Ok(None) => {}
-                    Ok(Some((low, high))) => {
-                        let size = self.buffer(view.buffer).shape.num_elements().eval(bindings).unwrap_or(0);
-                        if low < 0 || high >= size {
-                            findings.push(format!(
-                                "{}: view of b{} spans {low}..={high}, outside its buffer of {size} elements",
-                                step.origin, view.buffer.0
-                            ));
-                        }
-                    }
-                    Err(error) => findings.push(format!("{}: {error}", step.origin)),
+                },
+            };
+            for view in views {
+                if let Err(finding) = self.check_view(view, bindings, loops) {
+                    findings.push(format!("{origin}: {finding}"));
                 }
             }
-        });
-        if findings.is_empty() { Ok(()) } else { Err(LirError(findings)) }
+            for steps in step.lists() {
+                self.check_views(steps, bindings, loops, findings);
+            }
+        }
+    }
+
+    fn check_view(&self, view: &View, bindings: &Bindings, loops: &[(Symbol, i64)]) -> Result<(), String> {
+        let text = |error: DimError| error.to_string();
+        if let Ok(ty) = bind_type(&view.ty(), bindings)
+            && !ty.fits()
+        {
+            return Err(format!("{ty} is beyond 2^48 elements"));
+        }
+        let Some((mut low, mut high)) = view_range(view, bindings).map_err(text)? else { return Ok(()) };
+        for (counter, last) in loops {
+            let reach = view.advance(counter, bindings).map_err(text)?.saturating_mul(*last);
+            (low, high) = (low.saturating_add(reach.min(0)), high.saturating_add(reach.max(0)));
+        }
+        let size = self.buffer(view.buffer).shape.num_elements().eval(bindings).unwrap_or(0);
+        if low < 0 || high >= size {
+            let id = view.buffer.0;
+            return Err(format!("view of b{id} spans {low}..={high}, outside its buffer of {size} elements"));
+        }
+        Ok(())
     }
 }
 
@@ -149,11 +187,14 @@ struct Checker<'a> {
     written: HashSet<BufferId>,
     findings: Vec<String>,
     prepare: bool,
+    /// Of the loops around the step.
+    counters: Vec<Symbol>,
 }
 
 impl Checker<'_> {
     fn findings(module: &LirModule, prepare: bool) -> Vec<String> {
-        let mut checker = Checker { module, written: HashSet::new(), findings: vec![], prepare };
+        let mut checker =
+            Checker { module, written: HashSet::new(), findings: vec![], prepare, counters: vec![] };
         checker.module();
         checker.findings
     }
@@ -292,7 +333,7 @@ impl Checker<'_> {
                     self.written.insert(pack.target);
                 }
                 Step::Branch(branch) => {
-                    self.view("branch", &branch.predicate, true);
+                    self.predicate(&branch.origin, &branch.predicate);
                     let before = self.written.clone();
                     self.steps(&branch.then);
                     let then = std::mem::replace(&mut self.written, before);
@@ -300,13 +341,61 @@ impl Checker<'_> {
                     // Only what both sides write is written afterwards.
                     self.written.retain(|id| then.contains(id));
                 }
-                Step::Loop(looped) => {
-                    self.steps(&looped.condition);
-                    self.view("loop", &looped.predicate, true);
-                    let before = self.written.clone();
-                    self.steps(&looped.body);
-                    self.written = before;
+                Step::Loop(looped) => self.looped(looped),
+            }
+        }
+    }
+
+    fn predicate(&mut self, origin: &str, view: &View) {
+        self.view(origin, view, true);
+        let one = view.dtype == DType::Bool && view.layout.shape.rank() == 0;
+        if !one {
+            self.findings.push(format!("{origin}: the predicate is {}, expected bool[]", view.ty()));
+        }
+    }
+
+    fn looped(&mut self, looped: &LoopStep) {
+        let before = match &looped.repeat {
+            Repeat::While { condition, predicate, .. } => {
+                self.steps(condition);
+                self.predicate(&looped.origin, predicate);
+                self.written.clone()
+            }
+            Repeat::Times { counter, .. } => {
+                if self.module.symbols.contains_key(counter) || self.counters.contains(counter) {
+                    self.findings.push(format!("{}: the counter {counter} is taken", looped.origin));
                 }
+                self.counters.push(counter.clone());
+                self.written.clone()
+            }
+        };
+        self.steps(&looped.body);
+        let after = std::mem::replace(&mut self.written, before);
+        if let Repeat::Times { counter, .. } = &looped.repeat {
+            self.counters.pop();
+            // Iterations write these part by part; where there are none, there are no parts.
+            let mut parts = vec![];
+            super::walk(&looped.body, &mut |step| {
+                if let Step::Kernel(step) = step {
+                    let moves = step.outputs.iter().filter(|view| mentions(&view.layout.offset, counter));
+                    parts.extend(moves.map(|view| view.buffer));
+                }
+            });
+            self.written.extend(parts.into_iter().filter(|buffer| after.contains(buffer)));
+        }
+    }
+
+    /// Counters of loops stand in offsets alone, and those grow by the same amount with each iteration.
+    fn counters(&mut self, origin: &str, view: &View) {
+        let layout = &view.layout;
+        for counter in &self.counters {
+            let fixed = layout.shape.dims().iter().chain(&layout.strides).all(|dim| !mentions(dim, counter));
+            let at =
+                |value: i64| layout.offset.substitute(&|name| (*name == **counter).then(|| Dim::from(value)));
+            let steady = at(0) + Dim::symbol(counter) * (at(1) - at(0));
+            if !fixed || steady != layout.offset {
+                self.findings
+                    .push(format!("{origin}: a view of b{} is not steady in {counter}", view.buffer.0));
             }
         }
     }
@@ -458,6 +547,7 @@ impl Checker<'_> {
             self.findings
                 .push(format!("{origin}: b{} is {}, seen as {}", view.buffer.0, buffer.dtype, view.dtype));
         }
+        self.counters(origin, view);
         let repeats = |(stride, dim): (&Dim, &Dim)| stride.is(0) && !dim.is(1) && !dim.is(0);
         let empty = view.layout.shape.dims().iter().any(|dim| dim.is(0));
         if !read && !empty && view.layout.strides.iter().zip(view.layout.shape.dims()).any(repeats) {

@@ -17,6 +17,7 @@ use crate::shape::TensorType;
 use crate::value_range::ValueRange;
 
 mod addressing;
+pub mod bodies;
 mod complex_parts;
 mod cumulative;
 mod cumulative_derivative;
@@ -29,12 +30,14 @@ mod packing;
 mod participants;
 pub mod philox;
 mod quantisation;
+mod recurrence;
 mod shared;
 mod splatting;
 mod window;
 pub use addressing::*;
 pub use attention::attention::{Alignment, AttentionExtents, AttentionLayout, AttentionOperands, MaskKind};
 pub use attention::rope::RopeStyle;
+pub use control::scan::Checkpoint;
 pub use conv::grid_sample::{GridMode, GridPadding};
 pub use conv::pool::PoolKind;
 pub use conv::resize::{CoordinateMode, NearestRounding, ResizeMode};
@@ -48,6 +51,7 @@ pub use index::scatter_nd::{ScatterKind, check_vectors, vector_range, whole_vect
 pub(crate) use packing::pack_rows;
 pub use quantisation::check_whole_units;
 pub use quantised::fake_quantize::{ScaleMode, StraightThrough};
+pub use recurrence::RecurrentDirection;
 pub use reduce::arg_reduce::ArgReduceKind;
 pub use reduce::reduce::ReduceKind;
 pub use shape::pad::PadMode;
@@ -266,6 +270,20 @@ ops! {
         gaussian_splat_rasterize::GaussianSplatRasterize,
         gaussian_splat_render::GaussianSplatRender,
         gaussian_splat_render_backward::GaussianSplatRenderBackward,
+    }
+    sequence {
+        rnn::Rnn,
+        gru::Gru,
+        lstm::Lstm,
+        selective_scan::SelectiveScan,
+        gated_delta_net::GatedDeltaNet,
+    }
+    control {
+        r#if::If,
+        r#while::While,
+        scan::Scan,
+        custom_fn::CustomFn,
+        custom::Custom,
     }
 }
 

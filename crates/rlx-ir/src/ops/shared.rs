@@ -1,6 +1,7 @@
 //! Constraints and small computations that several ops share.
 
 use crate::dim::Dim;
+use crate::dtype::DType;
 use crate::op::{Inferred, Violation};
 use crate::require;
 use crate::shape::{Shape, TensorType};
@@ -29,6 +30,19 @@ pub fn broadcast_shapes(label: &'static str, operands: &[&TensorType]) -> Result
         })?;
     }
     Ok(shape)
+}
+
+/// `found` has this dtype and these extents.
+pub fn check_type<const RANK: usize>(
+    label: &'static str,
+    what: &str,
+    found: &TensorType,
+    dtype: DType,
+    dims: [&Dim; RANK],
+) -> Result<(), Violation> {
+    let expected = TensorType::new(dtype, dims.into_iter().cloned().collect::<Vec<_>>());
+    require!(label, *found == expected, "{what} is {found}, expected {expected}");
+    Ok(())
 }
 
 /// `axis` is an axis of `ty`.
@@ -84,7 +98,6 @@ pub fn shift_axes(axes: &[usize]) -> Vec<usize> {
 
 /// Is this a dtype that indexes: `i32`, `i64` or `u32`?
 pub fn check_index_dtype(label: &'static str, what: &str, ty: &TensorType) -> Result<(), Violation> {
-    use crate::dtype::DType;
     require!(
         label,
         matches!(ty.dtype, DType::I32 | DType::I64 | DType::U32),

@@ -20,7 +20,7 @@ mod parse;
 mod print;
 
 pub(crate) use lexer::quote;
-pub use parse::{ConstantSource, parse_any, parse_graph, parse_graph_with, parse_module};
+pub use parse::{ConstantSource, parse_any, parse_graph, parse_graph_using, parse_graph_with, parse_module};
 pub use print::{constant_key, print_attr, print_graph, print_graph_with, print_module, print_program};
 
 /// Version of the text form that this build writes and reads.

@@ -3,6 +3,8 @@
 
 use super::lexer::Lexer;
 use crate::attr::Attr;
+use crate::body::{Body, MAX_BODY_DEPTH};
+use crate::custom::CustomRegistry;
 use crate::diagnostic::{Diagnostic, IrError};
 use crate::dim::{Dim, MAX_WEIGHT, is_symbol_name};
 use crate::dtype::DType;
@@ -39,7 +41,19 @@ pub fn parse_graph(text: &str) -> Result<Graph, IrError> {
 /// # Errors
 /// As [`parse_graph`], and a constant that `constants` does not know.
 pub fn parse_graph_with(text: &str, constants: ConstantSource<'_>) -> Result<Graph, IrError> {
-    let mut parser = Parser { lexer: Lexer::new(text), constants, depth: 0 };
+    parse_graph_using(text, constants, &CustomRegistry::default())
+}
+
+/// Reads one graph whose user ops are in `registry`, and whose large constants live elsewhere.
+///
+/// # Errors
+/// As [`parse_graph_with`], and a user op that `registry` does not hold in the version of the text.
+pub fn parse_graph_using(
+    text: &str,
+    constants: ConstantSource<'_>,
+    registry: &CustomRegistry,
+) -> Result<Graph, IrError> {
+    let mut parser = Parser { registry, constants, ..Parser::new(text) };
     parser.header()?;
     let graph = parser.graph("graph")?;
     parser.end()?;
@@ -51,7 +65,7 @@ pub fn parse_graph_with(text: &str, constants: ConstantSource<'_>) -> Result<Gra
 /// # Errors
 /// As [`parse_graph`], and what [`HirModule::check`] finds.
 pub fn parse_module(text: &str) -> Result<HirModule, IrError> {
-    let mut parser = Parser { lexer: Lexer::new(text), constants: &|_| None, depth: 0 };
+    let mut parser = Parser::new(text);
     parser.header()?;
     let module = parser.module()?;
     parser.end()?;
@@ -64,7 +78,7 @@ pub fn parse_module(text: &str) -> Result<HirModule, IrError> {
 /// # Errors
 /// As [`parse_graph`] and [`parse_module`].
 pub fn parse_any(text: &str) -> Result<GraphModule, IrError> {
-    let mut parser = Parser { lexer: Lexer::new(text), constants: &|_| None, depth: 0 };
+    let mut parser = Parser::new(text);
     parser.header()?;
     if parser.lexer.rest().starts_with("module") {
         parse_module(text).map(GraphModule::Hir)
@@ -78,12 +92,20 @@ pub fn parse_any(text: &str) -> Result<GraphModule, IrError> {
 struct Parser<'a> {
     lexer: Lexer<'a>,
     constants: ConstantSource<'a>,
+    registry: &'a CustomRegistry,
     depth: usize,
+    /// Graphs around.
+    bodies: u32,
 }
 
 type Parsed<T> = Result<T, IrError>;
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Parser<'a> {
+        static NONE: CustomRegistry = CustomRegistry::empty();
+        Parser { lexer: Lexer::new(text), constants: &|_| None, registry: &NONE, depth: 0, bodies: 0 }
+    }
+
     fn header(&mut self) -> Parsed<()> {
         if !self.lexer.eat_word("rlx") {
             let found = self.lexer.describe();
@@ -368,6 +390,12 @@ impl<'a> Parser<'a> {
         if self.lexer.eat_word("program") {
             return Ok(Attr::Program(Arc::new(self.program()?)));
         }
+        if self.names_string("graph") {
+            return self.body();
+        }
+        if self.names_string("custom") {
+            return self.custom();
+        }
         match self.lexer.peek() {
             Some(b'"') => return Ok(Attr::Text(self.lexer.string()?)),
             Some(b'[') => return self.nested(Self::list),
@@ -384,6 +412,38 @@ impl<'a> Parser<'a> {
             None => {}
         }
         self.dim().map(Attr::Dim)
+    }
+
+    /// Does `word` stand here, and a string after it?
+    fn names_string(&mut self, word: &str) -> bool {
+        self.lexer.rest().strip_prefix(word).is_some_and(|after| after.trim_start().starts_with('"'))
+    }
+
+    fn body(&mut self) -> Parsed<Attr> {
+        if self.bodies == MAX_BODY_DEPTH {
+            let message = format!("graphs nest deeper than {MAX_BODY_DEPTH} levels");
+            return Err(self.lexer.error("text", message));
+        }
+        self.bodies += 1;
+        let graph = self.nested(|parser| parser.graph("graph"));
+        self.bodies -= 1;
+        Ok(Attr::Body(Body::from(graph?)))
+    }
+
+    fn custom(&mut self) -> Parsed<Attr> {
+        self.lexer.eat_word("custom");
+        let name = self.lexer.string()?;
+        let version = self.lexer.integer()?;
+        let message = match self.registry.get(&name) {
+            Some(op) if i64::from(op.version()) == version => return Ok(Attr::Custom(op.clone())),
+            Some(op) => format!("the registry holds version {}, found version {version}", op.version()),
+            None => {
+                let near = crate::nearest_name(&name, self.registry.names());
+                let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+                format!("the registry that the text is read with holds no such user op{near}")
+            }
+        };
+        Err(self.lexer.error(format!("custom {name:?}"), message))
     }
 
     fn list(&mut self) -> Parsed<Attr> {

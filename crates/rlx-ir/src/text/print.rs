@@ -17,7 +17,8 @@ const READABLE_ELEMENTS: usize = 64;
 /// The text form of `graph`, all constants inline.
 pub fn print_graph(graph: &Graph) -> String {
     let mut out = format!("rlx {}\n", super::VERSION);
-    Printer { out: &mut out, side: None }.graph(graph, "graph");
+    Printer::new(&mut out, None).graph(graph, "graph");
+    out.push('\n');
     out
 }
 
@@ -25,7 +26,8 @@ pub fn print_graph(graph: &Graph) -> String {
 /// under the key that stands for them in the text.
 pub fn print_graph_with(graph: &Graph, side: &mut BTreeMap<String, Literal>) -> String {
     let mut out = format!("rlx {}\n", super::VERSION);
-    Printer { out: &mut out, side: Some(side) }.graph(graph, "graph");
+    Printer::new(&mut out, Some(side)).graph(graph, "graph");
+    out.push('\n');
     out
 }
 
@@ -33,7 +35,8 @@ pub fn print_graph_with(graph: &Graph, side: &mut BTreeMap<String, Literal>) -> 
 pub fn print_module(module: &HirModule) -> String {
     let mut out = format!("rlx {}\nmodule {} {{\n", super::VERSION, quote(&module.name));
     for body in &module.bodies {
-        Printer { out: &mut out, side: None }.graph(body, "body");
+        Printer::new(&mut out, None).graph(body, "body");
+        out.push('\n');
     }
     for block in &module.blocks {
         let _ = write!(out, "block {} = {}(", quote(&block.path), quote(&module.bodies[block.body].name));
@@ -64,25 +67,33 @@ pub fn constant_key(literal: &Literal) -> String {
 struct Printer<'a> {
     out: &'a mut String,
     side: Option<&'a mut BTreeMap<String, Literal>>,
+    /// Before every line: four blanks for each graph around.
+    indent: String,
 }
 
-impl Printer<'_> {
+impl<'a> Printer<'a> {
+    fn new(out: &'a mut String, side: Option<&'a mut BTreeMap<String, Literal>>) -> Printer<'a> {
+        Printer { out, side, indent: String::new() }
+    }
+
     fn graph(&mut self, graph: &Graph, keyword: &str) {
         let _ = writeln!(self.out, "{keyword} {} {{", quote(&graph.name));
         for (symbol, bounds) in graph.symbols() {
-            let _ = writeln!(self.out, "  symbol {symbol} in {bounds}");
+            let _ = writeln!(self.out, "{}  symbol {symbol} in {bounds}", self.indent);
         }
         for (id, node) in graph.iter() {
-            let _ = write!(self.out, "  %{} = {}", id.0, node.op.def().name);
+            let _ = write!(self.out, "{}  %{} = {}", self.indent, id.0, node.op.def().name);
             self.node(node);
             self.out.push('\n');
         }
         for (keyword, list) in [("output", graph.outputs()), ("update", graph.updates())] {
             for output in list {
-                let _ = writeln!(self.out, "  {keyword} {} = {}", quote(&output.name), output.value);
+                let name = quote(&output.name);
+                let _ = writeln!(self.out, "{}  {keyword} {name} = {}", self.indent, output.value);
             }
         }
-        self.out.push_str("}\n");
+        self.out.push_str(&self.indent);
+        self.out.push('}');
     }
 
     fn node(&mut self, node: &Node) {
@@ -130,6 +141,14 @@ impl Printer<'_> {
             }
             Attr::Literal(literal) => self.literal(literal),
             Attr::Program(program) => self.out.push_str(&print_program(program)),
+            Attr::Body(body) => {
+                self.indent.push_str("    ");
+                self.graph(body, "graph");
+                self.indent.truncate(self.indent.len() - 4);
+            }
+            Attr::Custom(op) => {
+                let _ = write!(self.out, "custom {} {}", quote(op.name()), op.version());
+            }
         }
     }
 
@@ -181,7 +200,7 @@ fn real(value: f64) -> String {
 /// The text form of an attribute value.
 pub fn print_attr(attr: &Attr) -> String {
     let mut out = String::new();
-    Printer { out: &mut out, side: None }.attr(attr);
+    Printer::new(&mut out, None).attr(attr);
     out
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn is_anchor(node: &Node) -> bool {
     let special = node.op.leaf_name().is_some()
         || matches!(node.op, Op::Constant(_))
         || super::is_copies(&node.op)
+        || node.op.is_control_flow()
         || updates_first_operand(&node.op);
     !movement && !special
 }

@@ -10,12 +10,14 @@
 //! | elementwise op or region | a step without anchor, or part of an anchored step |
 //! | `concat` | one copy step per operand, into its part of the result |
 //! | op that updates its first operand | the step in place, after a copy unless the operand dies here |
+//! | `if`, `while`, `scan` | a branch or a loop around the steps of its bodies: see `control.rs` |
 //! | any other op | an anchored step |
 //!
 //! What depends on params alone goes to the prepare stage. Offsets are the
 //! business of [`crate::memory`].
 
 mod attach;
+mod control;
 mod prepare;
 
 use crate::capabilities::OpView;
@@ -72,9 +74,14 @@ pub fn lower_to_lir(graph: &Graph, context: &PassContext<'_>) -> Result<Lowered,
     }
     lowering.finish_outputs();
     lowering.finish_states();
-    let Lowering { mut module, placements, preparation, unshared, .. } = lowering;
+    let Lowering { mut module, mut placements, preparation, unshared, .. } = lowering;
     module.prepare = preparation.into_stages(&module, alignment);
-    crate::memory::plan_memory(&mut module, alignment);
+    let removed = crate::memory::plan_memory(&mut module, alignment);
+    for placement in &mut placements {
+        if let Placement::Step(number) = placement {
+            *number -= removed.iter().filter(|removed| **removed < *number).count();
+        }
+    }
     module.plan.unshared = unshared;
     Ok(Lowered { module, placements })
 }
@@ -102,9 +109,15 @@ struct Lowering<'a> {
     /// Where each value is read last.
     last_use: HashMap<Value, usize>,
     views: HashMap<Value, View>,
-    /// Values that are whole outputs, by the buffer that waits for them.
-    output_buffers: HashMap<Value, BufferId>,
+    /// Values that are results of the graph, by the place that waits for them.
+    targets: HashMap<Value, View>,
     state_buffers: HashMap<String, BufferId>,
+    /// Buffers that are to hold a value at the end of the graph: states, and carries of a loop around a body.
+    homes: HashMap<BufferId, Value>,
+    /// What stands before the names of the nodes of a body.
+    path: String,
+    /// The first buffer that the graph, or the body, made itself.
+    first_buffer: usize,
     module: LirModule,
     placements: Vec<Placement>,
     steps: usize,
@@ -124,8 +137,11 @@ impl<'a> Lowering<'a> {
             fates,
             uses: graph.use_counts(),
             views: HashMap::new(),
-            output_buffers: HashMap::new(),
+            targets: HashMap::new(),
             state_buffers: HashMap::new(),
+            homes: HashMap::new(),
+            path: String::new(),
+            first_buffer: 0,
             module,
             placements: vec![Placement::Inlined; graph.nodes().len()],
             steps: 0,
@@ -149,6 +165,8 @@ impl<'a> Lowering<'a> {
                 BufferKind::Param => self.module.io.params.push(entry),
                 _ => {
                     self.state_buffers.insert(name.into(), buffer);
+                    let update = self.graph.updates().iter().find(|update| update.name == *name);
+                    self.homes.extend(update.map(|update| (buffer, update.value)));
                     self.module.io.states.push(entry);
                 }
             }
@@ -158,7 +176,7 @@ impl<'a> Lowering<'a> {
         for output in self.graph.outputs() {
             let ty = self.graph.ty(output.value).clone();
             let buffer = self.buffer(&output.name, &ty, BufferKind::Output);
-            self.output_buffers.entry(output.value).or_insert(buffer);
+            self.targets.entry(output.value).or_insert_with(|| View::whole(buffer, &ty));
             self.module.io.outputs.push(IoEntry { name: output.name.clone(), ty, buffer });
         }
     }
@@ -185,13 +203,15 @@ impl<'a> Lowering<'a> {
         }
         if let Op::Constant(constant) = &node.op {
             let ty = &node.types[0];
-            let buffer = self.buffer(&format!("%{}", id.0), ty, BufferKind::Constant(constant.value.clone()));
+            let name = format!("{}%{}", self.path, id.0);
+            let buffer = self.buffer(&name, ty, BufferKind::Constant(constant.value.clone()));
             self.views.insert(Value::first(id), View::whole(buffer, ty));
             self.placements[id.0 as usize] = Placement::Buffer;
             return Ok(());
         }
         self.count_unshared(node);
-        self.module.checks.extend(BindingCheck::of(self.graph, id));
+        let check = BindingCheck::of(self.graph, id);
+        self.module.checks.extend(check.map(|check| BindingCheck { origin: self.origin(id), ..check }));
         match self.fates[id.0 as usize] {
             Fate::Merged => return Ok(()),
             Fate::Own => {}
@@ -207,6 +227,9 @@ impl<'a> Lowering<'a> {
         match &node.op {
             Op::Concat(concat) => self.concat(id, node, concat.axis),
             op if updates_first_operand(op) => self.in_place(id, node),
+            Op::If(op) => self.branch(id, node, op)?,
+            Op::While(op) => self.conditional_loop(id, node, op)?,
+            Op::Scan(op) => self.counted_loop(id, node, op)?,
             _ => self.anchored(id, node),
         }
         Ok(())
@@ -219,7 +242,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn origin(&self, id: NodeId) -> String {
-        node_origin(self.graph, id)
+        format!("{}{}", self.path, node_origin(self.graph, id))
     }
 
     fn view(&self, value: Value) -> View {
@@ -234,12 +257,16 @@ impl<'a> Lowering<'a> {
 
     /// A buffer for result `value`, and the dense view of it.
     fn result(&mut self, value: Value) -> View {
-        let ty = self.graph.ty(value).clone();
-        let buffer = match self.output_buffers.get(&value) {
-            Some(&buffer) => buffer,
-            None => self.buffer(&value.to_string(), &ty, BufferKind::Temporary),
-        };
-        View::whole(buffer, &ty)
+        match self.targets.get(&value) {
+            Some(target) => target.clone(),
+            None => self.temporary(&value.to_string(), &self.graph.ty(value).clone()),
+        }
+    }
+
+    /// A buffer of the step tree, and the view of all of it.
+    fn temporary(&mut self, name: &str, ty: &TensorType) -> View {
+        let name = format!("{}{name}", self.path);
+        View::whole(self.buffer(&name, ty, BufferKind::Temporary), ty)
     }
 
     fn copy(&mut self, from: View, to: View, origin: String) -> usize {
@@ -267,9 +294,7 @@ impl<'a> Lowering<'a> {
             return Ok(());
         }
         // The strides do not allow it: copy to a dense buffer, of which any movement is a view.
-        let dense_ty = source.ty();
-        let buffer = self.buffer(&format!("%{} operand", id.0), &dense_ty, BufferKind::Temporary);
-        let dense = View::whole(buffer, &dense_ty);
+        let dense = self.temporary(&format!("%{} operand", id.0), &source.ty());
         let step = self.copy(source, dense.clone(), format!("{} (copy)", self.origin(id)));
         let layout = rule(&dense.layout, ty)
             .ok_or_else(|| refuse(self.origin(id), "a movement op refused a dense operand"))?;
@@ -278,7 +303,11 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
+    /// Values of bodies are left out: where they are may differ from one iteration to the next.
     fn alias(&mut self, value: Value, view: &View) {
+        if !self.path.is_empty() {
+            return;
+        }
         let width = Dim::from(view.dtype.size_of().unwrap_or(1));
         self.module.plan.aliases.push(LirViewAlias {
             name: value.to_string(),
@@ -384,7 +413,7 @@ impl<'a> Lowering<'a> {
             // What the main stage makes (a copy for movement, say) is not there when packing runs.
             let kind = &self.module.buffer(source.buffer).kind;
             let early = matches!(kind, BufferKind::Param | BufferKind::Prepared | BufferKind::Constant(_));
-            let packing = if early && self.preparation.is_constant(operand) {
+            let packing = if early && self.preparation.is_constant(operand, &source) {
                 (self.context.capabilities.pack)(&view, index)
             } else {
                 None
@@ -447,10 +476,10 @@ impl<'a> Lowering<'a> {
             && source.layout.is_dense()
             && !self.is_read_later(base, source.buffer, id);
         let donated = match &self.module.buffer(source.buffer).kind {
-            BufferKind::Temporary => dies,
-            BufferKind::State => dies && self.returns_to_state(value, source.buffer),
+            _ if self.homes.contains_key(&source.buffer) => dies && self.returns_home(value, source.buffer),
+            BufferKind::Temporary => dies && source.buffer.0 as usize >= self.first_buffer,
             _ => false,
-        } && !self.output_buffers.contains_key(&value);
+        } && !self.targets.contains_key(&value);
         let target = if donated {
             source
         } else {
@@ -478,14 +507,10 @@ impl<'a> Lowering<'a> {
             .any(|(other, _)| self.last_use.get(other).is_some_and(|&last| last >= id.0 as usize))
     }
 
-    /// Does `value`, maybe after further updates, become the new content of the state in `buffer`?
-    fn returns_to_state(&self, value: Value, buffer: BufferId) -> bool {
-        let name = &self.module.buffer(buffer).name;
-        let update = self.graph.updates().iter().find(|update| update.name == *name);
-        let mut current = match update {
-            Some(update) => update.value,
-            None => return false,
-        };
+    /// Does `value`, maybe after further updates, become what `buffer` is to hold?
+    fn returns_home(&self, value: Value, buffer: BufferId) -> bool {
+        let Some(&home) = self.homes.get(&buffer) else { return false };
+        let mut current = home;
         while current != value {
             let node = self.graph.node(current.node);
             match node.operands.first() {
@@ -509,22 +534,25 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Copies new state contents that were not updated in place. All sources
-    /// that lie in states are saved first, so that states may trade places.
+    /// Copies new state contents that were not updated in place.
     fn finish_states(&mut self) {
-        let mut pending = vec![];
+        let mut moves = vec![];
         for update in self.graph.updates() {
-            let source = self.view(update.value);
             let Some(&target) = self.state_buffers.get(&update.name) else { continue };
             let to = View::whole(target, self.graph.ty(update.value));
-            if source == to {
-                continue;
-            }
-            let origin = format!("update {:?} (copy)", update.name);
-            let source = if self.module.buffer(source.buffer).kind == BufferKind::State {
-                let saved =
-                    self.buffer(&format!("saved {}", update.name), &source.ty(), BufferKind::Temporary);
-                let saved = View::whole(saved, &source.ty());
+            moves.push((self.view(update.value), to, format!("update {:?} (copy)", update.name)));
+        }
+        self.move_all(moves);
+    }
+
+    /// Copies each view to its place, all at once: what lies in a place of another is saved first.
+    fn move_all(&mut self, moves: Vec<(View, View, String)>) {
+        let moves: Vec<_> = moves.into_iter().filter(|(source, to, _)| source != to).collect();
+        let places: Vec<BufferId> = moves.iter().map(|(_, to, _)| to.buffer).collect();
+        let mut pending = vec![];
+        for (source, to, origin) in moves {
+            let source = if places.contains(&source.buffer) {
+                let saved = self.temporary(&format!("saved for {origin}"), &source.ty());
                 self.copy(source, saved.clone(), origin.clone());
                 saved
             } else {

@@ -7,7 +7,7 @@
 
 use crate::capabilities::{Capabilities, OpView, Packing};
 use crate::known::{Known, known};
-use crate::memory::{rename_step, touched};
+use crate::memory::rename_step;
 use crate::pass::{OptError, PassContext};
 use rlx_ir::lir::{Buffer, BufferId, BufferKind, IoEntry, LirModule, PackStep, Step, View};
 use rlx_ir::{DType, Graph, NodeId, Op, TensorType, Value};
@@ -22,6 +22,8 @@ pub(super) struct Preparation<'a> {
     /// Prepared values that the main stage reads, with their names.
     outputs: BTreeMap<Value, String>,
     module: LirModule,
+    /// Bodies around what is being lowered; their values are not those of `graph`.
+    pub(super) depth: usize,
 }
 
 impl<'a> Preparation<'a> {
@@ -46,8 +48,14 @@ impl<'a> Preparation<'a> {
                 }
             }
         }
-        let mut preparation =
-            Preparation { graph, known, prepared, outputs: BTreeMap::new(), module: LirModule::default() };
+        let mut preparation = Preparation {
+            graph,
+            known,
+            prepared,
+            outputs: BTreeMap::new(),
+            module: LirModule::default(),
+            depth: 0,
+        };
         preparation.find_outputs();
         preparation.lower(context)?;
         Ok(preparation)
@@ -55,12 +63,30 @@ impl<'a> Preparation<'a> {
 
     /// Does node `id` run in the prepare stage?
     pub(super) fn is_prepared(&self, id: NodeId) -> bool {
-        self.prepared[id.0 as usize]
+        self.depth == 0 && self.prepared[id.0 as usize]
     }
 
-    /// Is the value known before the first run, and not just a small literal?
-    pub(super) fn is_constant(&self, value: Value) -> bool {
-        self.known[value.node.0 as usize] < Known::Run
+    /// Is the value, which lies in the `source` in a weight or constant, known before the first run? In a body it is
+    /// unless the place depends on the iteration.
+    pub(super) fn is_constant(&self, value: Value, source: &View) -> bool {
+        match self.depth {
+            0 => self.known[value.node.0 as usize] < Known::Run,
+            _ => source.layout.offset.as_static().is_some(),
+        }
+    }
+
+    /// Takes what is prepared for the whole graph into the lowering of a body; what is left behind knows nothing.
+    pub(super) fn lend(&mut self) -> Preparation<'a> {
+        let (known, prepared, outputs) = (vec![], vec![], BTreeMap::new());
+        let empty = Preparation {
+            graph: self.graph,
+            known,
+            prepared,
+            outputs,
+            module: LirModule::default(),
+            depth: 0,
+        };
+        std::mem::replace(self, empty)
     }
 
     /// Name of a prepared value that the main stage reads.
@@ -187,9 +213,7 @@ impl<'a> Preparation<'a> {
     pub(super) fn into_stages(mut self, main: &LirModule, alignment: usize) -> Vec<LirModule> {
         let mut read = BTreeSet::new();
         main.for_each_step(&mut |step| {
-            if let Step::Kernel(step) = step {
-                read.extend(step.read_buffers().into_iter().map(|buffer| main.buffer(buffer).name.as_str()));
-            }
+            read.extend(step.reads().into_iter().map(|buffer| main.buffer(buffer).name.as_str()));
         });
         let outputs = std::mem::take(&mut self.module.io.outputs);
         for entry in outputs.iter().filter(|entry| !read.contains(entry.name.as_str())) {
@@ -215,7 +239,7 @@ fn groups(module: &LirModule, steps: Vec<Step>) -> Vec<Vec<Step>> {
     for step in steps {
         let is_made =
             |id: &BufferId| matches!(module.buffer(*id).kind, BufferKind::Temporary | BufferKind::Prepared);
-        let made: Vec<BufferId> = touched(&step).into_iter().filter(is_made).collect();
+        let made: Vec<BufferId> = step.touched().into_iter().filter(is_made).collect();
         let joined: BTreeSet<usize> = made.iter().filter_map(|id| homes.get(id)).copied().collect();
         let home = joined.first().copied().unwrap_or(groups.len());
         if home == groups.len() {
@@ -240,7 +264,7 @@ fn groups(module: &LirModule, steps: Vec<Step>) -> Vec<Vec<Step>> {
 fn stage(whole: &LirModule, mut steps: Vec<Step>) -> LirModule {
     let mut stage = LirModule { name: whole.name.clone(), ..LirModule::default() };
     let mut renamed = HashMap::new();
-    for id in steps.iter().flat_map(touched).collect::<BTreeSet<_>>() {
+    for id in steps.iter().flat_map(Step::touched).collect::<BTreeSet<_>>() {
         renamed.insert(id, stage.add_buffer(whole.buffer(id).clone()));
     }
     steps.iter_mut().for_each(|step| rename_step(step, &renamed));
@@ -252,15 +276,13 @@ fn stage(whole: &LirModule, mut steps: Vec<Step>) -> LirModule {
     stage
 }
 
-/// The steps in order, each pack moved to right after the last step that writes its source.
+/// The steps in order, each pack moved to right after the last step that touches its source.
 fn packs_first(steps: Vec<Step>) -> Vec<Step> {
     let (mut packs, kernels): (Vec<Step>, Vec<Step>) =
         steps.into_iter().partition(|step| matches!(step, Step::Pack(_)));
     let mut writers: BTreeMap<BufferId, usize> = BTreeMap::new();
     for (position, step) in kernels.iter().enumerate() {
-        if let Step::Kernel(step) = step {
-            writers.extend(step.outputs.iter().map(|view| (view.buffer, position + 1)));
-        }
+        writers.extend(step.touched().into_iter().map(|buffer| (buffer, position + 1)));
     }
     let place = |step: &Step| match step {
         Step::Pack(pack) => writers.get(&pack.source.buffer).copied().unwrap_or(0),

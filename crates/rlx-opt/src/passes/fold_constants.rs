@@ -10,7 +10,8 @@
 //! Larger results belong to the prepare stage. `iota`, and movement that repeats
 //! elements, stay while something reads them, since they take no memory; what
 //! is computed from them is folded. A node that faults stays where it is, so
-//! that the fault is reported when the graph runs, if at all.
+//! that the fault is reported when the graph runs, if at all. Loops stay too,
+//! since nothing says how long they would run; `lower_control_flow` decides branches.
 //! Preconditions: none.
 
 use crate::options::CompileOptions;
@@ -76,7 +77,7 @@ fn evaluate(node: &Node, known: &[Vec<Literal>]) -> Option<Vec<Literal>> {
         operands.push(known[operand.node.0 as usize].get(operand.result as usize)?);
     }
     let small = |ty: &TensorType| ty.size_bytes().as_static().is_some_and(|bytes| bytes <= MOST_BYTES);
-    if node.op.leaf_name().is_some() || !node.types.iter().all(small) {
+    if node.op.leaf_name().is_some() || node.op.is_control_flow() || !node.types.iter().all(small) {
         return None;
     }
     if operands.iter().map(|literal| literal.bytes().len()).sum::<usize>() > MOST_OPERAND_BYTES {

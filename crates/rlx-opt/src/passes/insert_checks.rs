@@ -16,6 +16,9 @@
 //! the notes say in the same order what each word checks. Where kernels check values themselves, nothing is inserted
 //! but clamps; then checks cannot be off. An empty range cannot be clamped to: a value of it stays a fault.
 //!
+//! What bodies find comes out of their op as one more result, with the node named after its body; values in the
+//! condition of a loop cannot be checked and are refused.
+//!
 //! Preconditions: none. Ops stand as the caller wrote them where the pass runs before `decompose_unclaimed`, and
 //! their definitions fault on no value that passes. It does not decide what an unchecked access does.
 
@@ -24,7 +27,11 @@ use crate::pass::{OptError, Pass, PassContext};
 use crate::rewrite::{Remark, Rewriter, Rewritten};
 use rlx_ir::lir::{FaultCheck, node_origin};
 use rlx_ir::ops::{CompareKind, ReduceKind};
-use rlx_ir::{DType, Dim, Graph, Literal, Shape, TensorType, Value, ValueRange, ValueWindow};
+use rlx_ir::{
+    DType, Diagnostic, Dim, Graph, Literal, Node, NodeId, Op, OpKind, Shape, TensorType, Value, ValueRange,
+    ValueWindow,
+};
+use std::collections::BTreeMap;
 
 /// See the module.
 pub struct InsertChecks;
@@ -32,6 +39,10 @@ pub struct InsertChecks;
 impl Pass for InsertChecks {
     fn name(&self) -> &'static str {
         "insert_checks"
+    }
+
+    fn enters_bodies(&self) -> bool {
+        true
     }
 
     fn run(&self, graph: Graph, context: &PassContext<'_>) -> Result<Rewritten, OptError> {
@@ -45,38 +56,181 @@ impl Pass for InsertChecks {
             (Checks::On, true) | (Checks::Off, false) => return Ok(Rewritten::unchanged(graph)),
             (Checks::On, false) | (Checks::Clamp, _) => {}
         }
-        let clamps = policy == Checks::Clamp;
-        let mut rewriter = Rewriter::new(&graph);
+        let mut checks = Checking { clamps: policy == Checks::Clamp, native, refused: vec![] };
+        let (rewritten, words) = checks.graph(&graph, "")?;
+        if !checks.refused.is_empty() {
+            return Err(OptError::Unsupported { backend: context.capabilities.name, nodes: checks.refused });
+        }
+        Ok(with_words(rewritten, words))
+    }
+}
+
+/// The graph with its fault words, where there are any, as its last output.
+fn with_words(mut rewritten: Rewritten, words: Option<Value>) -> Rewritten {
+    if let Some(words) = words {
+        let name = free_name(&rewritten.graph);
+        rewritten.graph.output(name, words);
+    }
+    rewritten
+}
+
+struct Checking {
+    clamps: bool,
+    native: bool,
+    refused: Vec<Diagnostic>,
+}
+
+impl Checking {
+    /// The checked graph and its fault words; the checks stand in the notes. `path` stands before the names of nodes.
+    fn graph(&mut self, graph: &Graph, path: &str) -> Result<(Rewritten, Option<Value>), OptError> {
+        let mut rewriter = Rewriter::new(graph);
         let mut words = vec![];
         for (id, node) in graph.iter() {
             let types: Vec<&TensorType> = node.operands.iter().map(|&operand| graph.ty(operand)).collect();
             rewriter.begin([id]);
             rewriter.new.set_path(&node.origin.path);
             let mut operands = rewriter.operands(node);
+            let origin = format!("{path}{}", node_origin(graph, id));
+            if node.op.is_control_flow() {
+                let values = self.bodies(&mut rewriter, node, id, &operands, &origin, &mut words)?;
+                rewriter.map(id, values);
+                continue;
+            }
             for range in node.op.value_ranges(&types).iter().filter(|range| !range.windows.is_empty()) {
                 let name = node.op.operand_name(range.operand);
-                if clamps {
+                if self.clamps {
                     operands[range.operand] = clamped(&mut rewriter.new, operands[range.operand], range);
                     rewriter.note(id, Remark::Clamped(name));
                 }
-                if !native && (!clamps || may_be_empty(&graph, range)) {
+                if !self.native && (!self.clamps || may_be_empty(graph, range)) {
                     words.push(fault_word(&mut rewriter.new, &operands, range));
-                    let node = node_origin(&graph, id);
-                    rewriter.note(id, Remark::Checked(FaultCheck { node, operand: name.into() }));
+                    let check = FaultCheck { node: origin.clone(), operand: name.into() };
+                    rewriter.note(id, Remark::Checked(check));
                 }
             }
             let values = rewriter.push(node, &operands)?;
             rewriter.map(id, values);
         }
         rewriter.new.set_path("");
-        let faults = (!words.is_empty()).then(|| rewriter.new.concat(&words, 0usize));
-        let mut rewritten = rewriter.finish()?;
-        if let Some(faults) = faults {
-            let name = free_name(&rewritten.graph);
-            rewritten.graph.output(name, faults);
-        }
-        Ok(rewritten)
+        let words = (!words.is_empty()).then(|| rewriter.new.concat(&words, 0usize));
+        Ok((rewriter.finish()?, words))
     }
+
+    /// The node with checked bodies. Their words come out of it as one more result: those of the side that does not
+    /// run are neutral, and a loop carries the smallest ones along.
+    fn bodies(
+        &mut self,
+        rewriter: &mut Rewriter<'_>,
+        node: &Node,
+        id: NodeId,
+        operands: &[Value],
+        origin: &str,
+        words: &mut Vec<Value>,
+    ) -> Result<Vec<Value>, OptError> {
+        let (mut bodies, mut counts) = (vec![], vec![]);
+        for (name, body) in node.op.bodies() {
+            let path = format!("{origin} {name}: ");
+            let (rewritten, found) = self.graph(body, &path)?;
+            let mut count = 0;
+            for note in &rewritten.notes {
+                let is_check = matches!(note.remark, Remark::Checked(_));
+                if is_check && name == "condition" {
+                    let reason = "values in a condition cannot be checked; compute them in the body";
+                    self.refused.push(Diagnostic::new(format!("{path}%{}", note.node.0), reason));
+                    continue;
+                }
+                count += usize::from(is_check);
+                rewriter.note(id, note.remark.clone());
+            }
+            bodies.push(with_words(rewritten, found.filter(|_| count > 0)).graph);
+            counts.push(count);
+        }
+        let total: usize = counts.iter().sum();
+        let (mut op, mut operands) = (node.op.clone(), operands.to_vec());
+        if total > 0 {
+            let carries = match &mut op {
+                Op::Scan(scan) => Some(&mut scan.carries),
+                Op::While(looped) => Some(&mut looped.carries),
+                _ => None,
+            };
+            if let Some(carries) = carries {
+                let none = neutral(&mut rewriter.new, total);
+                operands.insert(*carries, none);
+                let with = bodies
+                    .iter()
+                    .zip(&counts)
+                    .map(|(body, count)| carrying(body, *carries, total, *count > 0));
+                bodies = with.collect::<Result<_, _>>()?;
+                *carries += 1;
+            } else {
+                let mut before = 0;
+                for (body, count) in bodies.iter_mut().zip(&counts) {
+                    widen(body, before, *count, total);
+                    before += count;
+                }
+            }
+        }
+        for (slot, body) in op.bodies_mut().into_iter().zip(bodies) {
+            *slot = body.into();
+        }
+        let mut values = rewriter.push_op(op, &operands, node)?;
+        if total > 0 {
+            let position = node.op.loop_carries().unwrap_or(values.len() - 1);
+            words.push(values.remove(position));
+        }
+        Ok(values)
+    }
+}
+
+/// `count` words that say nothing.
+fn neutral(g: &mut Graph, count: usize) -> Value {
+    let none = g.constant(Literal::scalar_i64(i64::MAX));
+    g.expand(none, [count])
+}
+
+/// Makes the last output of a branch, its `count` words, one of `total` words, of which its own begin at `before`.
+fn widen(body: &mut Graph, before: usize, count: usize, total: usize) {
+    let mut outputs: Vec<_> =
+        body.outputs().iter().map(|output| (output.name.clone(), output.value)).collect();
+    let own = (count > 0).then(|| outputs.pop()).flatten().map(|(_, value)| value);
+    let mut parts = vec![];
+    for (count, value) in [(before, None), (count, own), (total - before - count, None)] {
+        if count > 0 {
+            parts.push(value.unwrap_or_else(|| neutral(body, count)));
+        }
+    }
+    let words = body.concat(&parts, 0usize);
+    body.set_outputs(outputs);
+    let name = free_name(body);
+    body.output(name, words);
+}
+
+/// The body of a loop with one more carry of `total` words at position `carries`. Where it gives words, at the end of
+/// its outputs, the next carry is the smaller of the two; a condition gives none.
+fn carrying(body: &Graph, carries: usize, total: usize, gives: bool) -> Result<Graph, OptError> {
+    let mut new = body.emptied();
+    let mut inputs = BTreeMap::new();
+    let mut names =
+        body.nodes_of(OpKind::Input).filter_map(|(_, node)| Some((node.op.leaf_name()?, &node.types[0])));
+    let mut taken = |new: &mut Graph, count: usize| {
+        for (name, ty) in names.by_ref().take(count) {
+            inputs.insert(name.to_owned(), new.input(name, ty.clone()));
+        }
+    };
+    taken(&mut new, carries);
+    let mut name = "faults".to_owned();
+    while body.nodes().iter().any(|node| node.op.leaf_name() == Some(&name)) {
+        name.push('_');
+    }
+    let carry = new.input(name, TensorType::new(DType::I64, [total]));
+    taken(&mut new, usize::MAX);
+    let mut values = new.inline(body, &inputs, &str::to_owned).map_err(crate::rewrite::invalid)?;
+    if gives {
+        let own = values.pop().expect("the words are the last output");
+        values.insert(carries, new.minimum(own, carry));
+    }
+    new.set_outputs(values.into_iter().enumerate().map(|(index, value)| (format!("result{index}"), value)));
+    Ok(new)
 }
 
 /// A name that no output has.

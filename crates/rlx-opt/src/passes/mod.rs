@@ -7,6 +7,7 @@ pub mod fold_constants;
 pub mod fuse_elementwise;
 pub mod fuse_named;
 pub mod insert_checks;
+pub mod lower_control_flow;
 pub mod merge_common_subexpressions;
 pub mod simplify_algebra;
 
@@ -17,6 +18,7 @@ pub use fold_constants::FoldConstants;
 pub use fuse_elementwise::FuseElementwise;
 pub use fuse_named::FuseNamed;
 pub use insert_checks::InsertChecks;
+pub use lower_control_flow::LowerControlFlow;
 pub use merge_common_subexpressions::MergeCommonSubexpressions;
 pub use simplify_algebra::SimplifyAlgebra;
 
@@ -27,6 +29,7 @@ pub const ALL: &[&dyn Pass] = &[
     &EliminateDeadCode,
     &SimplifyAlgebra,
     &FoldConstants,
+    &LowerControlFlow,
     &MergeCommonSubexpressions,
     &AssignPrecision,
     &FuseNamed,

@@ -37,7 +37,8 @@ pub fn story(story: &Story, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut table = Table::new(&["  step", "kernel", ">fused before", ">fused after", "nodes"]);
     for (index, step) in story.steps.iter().enumerate() {
         let (before, after) = (step.before.to_string(), step.after.to_string());
-        table.row([format!("  {index}"), step.kernel.clone(), before, after, step.origin.clone()]);
+        let kernel = format!("{}{}", "  ".repeat(step.depth), step.kernel);
+        table.row([format!("  {index}"), kernel, before, after, step.origin.clone()]);
     }
     table.print(out)?;
     memory(story, out)

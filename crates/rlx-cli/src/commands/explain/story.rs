@@ -2,7 +2,7 @@
 
 use crate::options::DimArgs;
 use rlx::ir::NodeId;
-use rlx::ir::lir::{KernelStep, LirModule, Operand, Step};
+use rlx::ir::lir::{BufferId, KernelStep, LirModule, Operand, Repeat, Step};
 use rlx::opt::{Compiled, DispatchReport, PassSummary, Placement};
 use rlx::{Bindings, Graph, GraphModule, MemoryUse, OpKind, RuntimeError, Session};
 use serde_json::{Value, json};
@@ -33,8 +33,10 @@ impl NodeStory {
 pub struct StepStory {
     /// What it stands for: `%3 matmul`.
     pub origin: String,
-    /// Its anchor, or `region`.
+    /// Its anchor, or `region`; `branch` or `loop` for a step that holds those after it that are deeper.
     pub kernel: String,
+    /// Number of steps around it.
+    pub depth: usize,
     /// Elementwise instructions before the anchor.
     pub before: usize,
     /// Elementwise instructions after it.
@@ -206,19 +208,33 @@ fn node_story(graph: &Graph, compiled: &Compiled, index: usize) -> NodeStory {
 
 fn step_stories(module: &LirModule) -> Vec<StepStory> {
     let mut stories = vec![];
-    module.for_each_step(&mut |step| match step {
-        Step::Kernel(step) => stories.push(kernel_story(step)),
-        Step::Pack(pack) => stories.push(StepStory {
-            origin: format!("pack {}", pack.key),
-            kernel: "pack".into(),
-            before: 0,
-            after: 0,
-            reads: vec![pack.source.buffer.0],
-            writes: vec![pack.target.0],
-        }),
-        Step::Branch(_) | Step::Loop(_) => {}
-    });
+    tell_steps(&module.steps, 0, &mut stories);
     stories
+}
+
+/// Every step, those that hold others first; the order is that of a walk over the module.
+fn tell_steps(steps: &[Step], depth: usize, stories: &mut Vec<StepStory>) {
+    for step in steps {
+        let (kernel, origin) = match step {
+            Step::Kernel(step) => {
+                stories.push(StepStory { depth, ..kernel_story(step) });
+                continue;
+            }
+            Step::Pack(pack) => ("pack", format!("pack {}", pack.key)),
+            Step::Branch(branch) => ("branch", branch.origin.clone()),
+            Step::Loop(looped) => match &looped.repeat {
+                Repeat::Times { count, .. } => ("loop", format!("{}, {count} times", looped.origin)),
+                Repeat::While { limit: Some(limit), .. } => {
+                    ("loop", format!("{}, at most {limit} times", looped.origin))
+                }
+                Repeat::While { limit: None, .. } => ("loop", looped.origin.clone()),
+            },
+        };
+        let ids = |buffers: Vec<BufferId>| buffers.into_iter().map(|id| id.0).collect();
+        let (reads, writes) = (ids(step.reads()), ids(step.writes()));
+        stories.push(StepStory { origin, kernel: kernel.into(), depth, before: 0, after: 0, reads, writes });
+        step.lists().into_iter().for_each(|steps| tell_steps(steps, depth + 1, stories));
+    }
 }
 
 fn kernel_story(step: &KernelStep) -> StepStory {
@@ -229,6 +245,7 @@ fn kernel_story(step: &KernelStep) -> StepStory {
     });
     StepStory {
         origin: step.origin.clone(),
+        depth: 0,
         kernel: step.anchor.as_ref().map_or("region", |anchor| anchor.op.def().name).into(),
         before: before.sum(),
         after: step.epilogue.as_ref().map_or(0, |epilogue| epilogue.program.instrs.len()),
@@ -270,7 +287,7 @@ impl Story {
             .steps
             .iter()
             .map(|step| {
-                json!({ "origin": step.origin, "kernel": step.kernel, "fused_before": step.before,
+                json!({ "origin": step.origin, "kernel": step.kernel, "depth": step.depth, "fused_before": step.before,
                         "fused_after": step.after, "reads": step.reads, "writes": step.writes })
             })
             .collect();
