@@ -4,30 +4,12 @@ use rlx_driver::Device;
 use rlx_gpu::GpuBackend;
 use rlx_gpu::checked::Checked;
 use rlx_opt::CompileOptions;
-use rlx_testkit::backend_suite::{check_fault_words, check_values, run_samples};
+use rlx_testkit::backend_suite::{REFUSED_BY_KERNELS, check_fault_words, check_values, run_samples};
 use rlx_testkit::decoder::check_decoder;
-
-/// All that kernels cannot do, and nothing else: dtypes, what goes step by step, and functions of the host.
-const REFUSED: &[&str] = &[
-    "kernels do not compute c128 here",
-    "kernels do not compute c64 here",
-    "kernels do not compute f64 here",
-    "kernels do not read storage-only dtypes here",
-    "there is no kernel for cholesky",
-    "there is no kernel for custom",
-    "there is no kernel for dense_solve",
-    "there is no kernel for det",
-    "there is no kernel for eigh",
-    "there is no kernel for log_det",
-    "there is no kernel for non_max_suppression",
-    "there is no kernel for qr",
-    "there is no kernel for svd",
-    "there is no kernel for triangular_solve",
-];
 
 fn check(options: &CompileOptions) {
     let backend = GpuBackend::new(Checked, Device::GPU, "checked");
-    run_samples(&backend, options, |_| true).check(1183, REFUSED);
+    run_samples(&backend, options, |_| true).check(1183, REFUSED_BY_KERNELS);
 }
 
 #[test]

@@ -14,6 +14,24 @@ use rlx_ir::{DType, Diagnostic, Graph, Literal, Op, OpKind, ScalarOp, TensorType
 use rlx_opt::{Capabilities, Checks, CompileOptions, OpView, OptError};
 use std::collections::BTreeSet;
 
+/// All that kernels of GPUs cannot do, and nothing else: dtypes, what goes step by step, and functions of the host.
+pub const REFUSED_BY_KERNELS: &[&str] = &[
+    "kernels do not compute c128 here",
+    "kernels do not compute c64 here",
+    "kernels do not compute f64 here",
+    "kernels do not read storage-only dtypes here",
+    "there is no kernel for cholesky",
+    "there is no kernel for custom",
+    "there is no kernel for dense_solve",
+    "there is no kernel for det",
+    "there is no kernel for eigh",
+    "there is no kernel for log_det",
+    "there is no kernel for non_max_suppression",
+    "there is no kernel for qr",
+    "there is no kernel for svd",
+    "there is no kernel for triangular_solve",
+];
+
 /// What became of the samples.
 #[derive(Clone, Debug, Default)]
 pub struct SuiteReport {

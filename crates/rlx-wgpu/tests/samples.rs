@@ -1,26 +1,9 @@
 //! Every op sample on the device, against the reference interpreter.
 
 use rlx_opt::CompileOptions;
-use rlx_testkit::backend_suite::run_samples;
+use rlx_testkit::backend_suite::{REFUSED_BY_KERNELS, run_samples};
 use rlx_testkit::decoder::check_decoder;
 use rlx_wgpu::WgpuBackend;
-
-/// All that kernels cannot do, and nothing else: dtypes.
-const REFUSED: &[&str] = &[
-    "kernels do not compute c128 here",
-    "kernels do not compute c64 here",
-    "kernels do not compute f64 here",
-    "kernels do not read storage-only dtypes here",
-    "there is no kernel for cholesky",
-    "there is no kernel for dense_solve",
-    "there is no kernel for det",
-    "there is no kernel for eigh",
-    "there is no kernel for log_det",
-    "there is no kernel for non_max_suppression",
-    "there is no kernel for qr",
-    "there is no kernel for svd",
-    "there is no kernel for triangular_solve",
-];
 
 fn backend(what: &str) -> Option<WgpuBackend> {
     rlx_wgpu::open().inspect_err(|error| rlx_testkit::not_run(what, &error.to_string())).ok()
@@ -29,7 +12,7 @@ fn backend(what: &str) -> Option<WgpuBackend> {
 #[test]
 fn every_sample_agrees() {
     let Some(backend) = backend("op samples on wgpu") else { return };
-    run_samples(&backend, &CompileOptions::default(), |_| true).check(1183, REFUSED);
+    run_samples(&backend, &CompileOptions::default(), |_| true).check(1183, REFUSED_BY_KERNELS);
 }
 
 #[test]
