@@ -319,6 +319,43 @@ fn roundings_agree(found: &Literal, expected: &Literal, feeds: &Tensors, accurac
     found.to_f64s().into_iter().zip(expected.to_f64s()).all(near)
 }
 
+/// Some results change much with the last bits of the operands: a quotient near its pole, a difference of equals. They
+/// may be as far apart as neighbours of the operands take them.
+fn is_as_sensitive(
+    graph: &Graph,
+    output: &str,
+    found: &Literal,
+    expected: &Literal,
+    feeds: &Tensors,
+) -> bool {
+    if !matches!(expected.dtype(), DType::F32 | DType::F64) {
+        return false;
+    }
+    let expected = expected.to_f64s();
+    let mut moved = vec![0.0f64; expected.len()];
+    for seed in 0..8 {
+        let mut generator = Generator::new(seed);
+        let mut neighbours = feeds.clone();
+        for literal in
+            neighbours.values_mut().filter(|literal| matches!(literal.dtype(), DType::F32 | DType::F64))
+        {
+            let unit = 2.0 * epsilon(literal.dtype());
+            let numbers: Vec<f64> =
+                literal.to_f64s().iter().map(|x| x * (1.0 + unit * (2.0 * generator.unit() - 1.0))).collect();
+            *literal = Literal::floats(literal.dtype(), literal.dims(), &numbers).unwrap();
+        }
+        let Ok(results) = evaluate(graph, &neighbours) else { return false };
+        let Some((_, result)) = results.outputs.iter().find(|(name, _)| name == output) else { return false };
+        for ((moved, value), expected) in moved.iter_mut().zip(result.to_f64s()).zip(&expected) {
+            *moved = moved.max((value - expected).abs());
+        }
+    }
+    let near = |((a, e), moved): ((f64, &f64), &f64)| {
+        a == *e || (a.is_nan() && e.is_nan()) || (a - e).abs() <= 16.0 * moved
+    };
+    found.to_f64s().into_iter().zip(&expected).zip(&moved).all(near)
+}
+
 /// Binds the extents and, where they are small, compares a run with the interpreter. Says whether it ran.
 fn run(
     backend: &CpuBackend,
@@ -373,6 +410,9 @@ fn run(
         Attr::Real(value) => *value == 0.0 || (1e-30..16.0).contains(&value.abs()),
         _ => true,
     });
+    // The derivative of a norm over one element cancels to what its roundings are.
+    let is_ordinary = is_ordinary
+        && !(s == 1 && graph.nodes().iter().any(|node| node.op.def().name.ends_with("norm_backward")));
     // Scales have neither zero nor sign: what definitions compute on the way has no place among them.
     let is_ordinary = is_ordinary && leaves.iter().all(|(_, ty)| ty.dtype != DType::F8E8M0);
     match (found, expected) {
@@ -382,7 +422,9 @@ fn run(
                 if is_ordinary && numbers.iter().all(|value| value.is_nan() || value.abs() < 1e30) {
                     compare(found, expected, accuracy, None)
                         .or_else(|error| {
-                            roundings_agree(found, expected, &feeds, accuracy).then_some(()).ok_or(error)
+                            let agree = roundings_agree(found, expected, &feeds, accuracy)
+                                || is_as_sensitive(graph, name, found, expected, &feeds);
+                            agree.then_some(()).ok_or(error)
                         })
                         .map_err(|error| format!("output {name}: {error}\nfeeds {feeds:?}\n{lir}"))?;
                 }
@@ -395,7 +437,11 @@ fn run(
             Err(format!("runs, where the interpreter says: {error}\nfeeds {feeds:?}\n{lir}"))
         }
         // Strides, and what definitions do along the way, may have no value where nothing is computed.
-        (Err(DriverError::Lir(_) | DriverError::Plan(_) | DriverError::Dim(_)), Ok(_)) if s == 0 => Ok(false),
+        (Err(DriverError::Lir(_) | DriverError::Plan(_) | DriverError::Dim(_)), Ok(_))
+            if s == 0 || feeds.values().any(Literal::is_empty) =>
+        {
+            Ok(false)
+        }
         (Err(error), Ok(_)) => {
             Err(format!("the interpreter runs, the CPU says: {error}\nfeeds {feeds:?}\n{lir}"))
         }
@@ -455,6 +501,14 @@ fn hostile_graphs_are_refused_or_run_right_in_little_memory() {
             91_413_557_829_341,
             91_413_557_835_381,
             248_481_286_856_224,
+            275_916_563_917_796,
+            142_802_077_019_365,
+            164_957_876_011_638,
+            45_809_820_674_911,
+            87_679_325_023_002,
+            84_338_485_737_506,
+            215_551_029_444_356,
+            161_245_458_306_707,
         ],
         fresh: Duration::from_secs(3),
     };

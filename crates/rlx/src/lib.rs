@@ -21,12 +21,13 @@
 //! ```
 //!
 //! The crates behind it are here under their own names: [`ir`] says what a
-//! program is and means, [`opt`] is the compile pipeline, [`driver`] what a
+//! program is and means, [`autodiff`] its derivatives, [`opt`] the compile pipeline, [`driver`] what a
 //! device is, [`weights`] the weight files, [`models`] the model families, [`train`]
 //! training.
 //! This crate itself holds no code.
 #![forbid(unsafe_code)]
 
+pub use rlx_autodiff as autodiff;
 pub use rlx_driver as driver;
 pub use rlx_ir as ir;
 pub use rlx_models as models;

@@ -1,7 +1,6 @@
 //! Rows brought together in front of a bounded extent: what ops share whose results are as long as data says.
 
 use crate::dim::Dim;
-use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::ops::ScatterKind;
 
@@ -15,7 +14,8 @@ pub(crate) fn pack_rows(
     limit: &Dim,
     fill: f64,
 ) -> Value {
-    let (ty, positions): (_, DType) = (g.ty(rows).clone(), g.ty(place).dtype);
+    let types = (g.try_ty(rows).cloned(), g.try_ty(place).map(|ty| ty.dtype));
+    let (Some(ty), Some(positions)) = types else { return Value::POISON };
     let end = g.extent(positions, limit);
     let inside = g.compare_lt(place, end);
     let inside = g.and(inside, keep);

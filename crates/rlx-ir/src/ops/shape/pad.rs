@@ -134,7 +134,9 @@ impl Pad {
 
     /// The `count` elements that stand on one side of `x` along `axis`.
     fn border(&self, g: &mut Graph, x: Value, value: Value, axis: usize, count: &Dim, side: Side) -> Value {
-        let mut dims = g.ty(x).shape.dims().to_vec();
+        // Padding along an earlier axis may have gone beyond what extents can be.
+        let Some(ty) = g.try_ty(x) else { return Value::POISON };
+        let mut dims = ty.shape.dims().to_vec();
         let extent = std::mem::replace(&mut dims[axis], count.clone());
         match self.mode {
             PadMode::Constant => g.expand(value, dims),

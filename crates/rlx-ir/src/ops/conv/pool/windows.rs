@@ -8,7 +8,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
-use crate::number::Number;
+use crate::number::{Number, decode};
 use crate::op::{Backward, Derivatives};
 use crate::ops::{ArgReduceKind, PadMode, ReduceKind};
 use crate::shape::TensorType;
@@ -75,7 +75,7 @@ impl Pool {
         let is_max = self.kind == PoolKind::Max;
         let number = match dtype.int_range() {
             Some((low, high)) => Number::Int(if is_max { low } else { high }),
-            None => Number::Float(if is_max { f64::NEG_INFINITY } else { f64::INFINITY }),
+            None => Number::Float(if is_max { -greatest(dtype) } else { greatest(dtype) }),
         };
         let literal = Literal::from_numbers(dtype, &[], [number]).expect("one number is a literal of rank 0");
         g.constant(literal)
@@ -203,4 +203,14 @@ fn zero(g: &mut Graph, like: Value) -> Value {
 fn one(g: &mut Graph, like: Value) -> Value {
     let dtype = g.try_ty(like).map_or(DType::F32, |ty| ty.dtype);
     g.scalar(dtype, 1.0)
+}
+
+/// Infinity, or the largest number of a float dtype that has no infinity.
+fn greatest(dtype: DType) -> f64 {
+    let infinity = Number::Float(f64::INFINITY);
+    if infinity.cast(dtype) == infinity {
+        return f64::INFINITY;
+    }
+    let numbers = (0..=u8::MAX).filter_map(|code| decode(dtype, &[code]).as_f64());
+    numbers.filter(|number| number.is_finite()).fold(0.0, f64::max)
 }
