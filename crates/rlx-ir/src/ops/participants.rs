@@ -37,7 +37,8 @@ pub(crate) fn with_extent(x: &TensorType, axis: usize, extent: Dim) -> Inferred 
 
 /// `x` with `axis` split in two: `parts`, and what is left for each.
 pub(crate) fn split_axis(g: &mut Graph, x: Value, axis: usize, parts: &Dim) -> Value {
-    let mut dims = g.ty(x).shape.dims().to_vec();
+    let Some(ty) = g.try_ty(x) else { return Value::POISON };
+    let mut dims = ty.shape.dims().to_vec();
     let each = dims[axis].floor_div(parts);
     dims.splice(axis..=axis, [parts.clone(), each]);
     g.reshape(x, dims)
@@ -45,7 +46,8 @@ pub(crate) fn split_axis(g: &mut Graph, x: Value, axis: usize, parts: &Dim) -> V
 
 /// `x` with `axis` and the one behind it as one.
 pub(crate) fn merge_axes(g: &mut Graph, x: Value, axis: usize) -> Value {
-    let mut dims = g.ty(x).shape.dims().to_vec();
+    let Some(ty) = g.try_ty(x) else { return Value::POISON };
+    let mut dims = ty.shape.dims().to_vec();
     let inner = dims.remove(axis + 1);
     dims[axis] = dims[axis].clone() * inner;
     g.reshape(x, dims)

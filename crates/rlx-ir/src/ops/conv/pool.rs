@@ -205,8 +205,8 @@ impl Pool {
         };
         let norm = self.norm.map_or(1.0, |norm| norm.0);
         Number::Float(match self.kind {
-            PoolKind::Max => values.fold(f64::NEG_INFINITY, or_nan(f64::max)),
-            PoolKind::Min => values.fold(f64::INFINITY, or_nan(f64::min)),
+            PoolKind::Max => values.fold(-windows::greatest(dtype), or_nan(f64::max)),
+            PoolKind::Min => values.fold(windows::greatest(dtype), or_nan(f64::min)),
             PoolKind::Prod => values.product(),
             PoolKind::Sum => values.sum(),
             PoolKind::Mean => values.sum::<f64>() / divisor,

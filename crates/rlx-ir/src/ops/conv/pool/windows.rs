@@ -206,7 +206,7 @@ fn one(g: &mut Graph, like: Value) -> Value {
 }
 
 /// Infinity, or the largest number of a float dtype that has no infinity.
-fn greatest(dtype: DType) -> f64 {
+pub(super) fn greatest(dtype: DType) -> f64 {
     let infinity = Number::Float(f64::INFINITY);
     if infinity.cast(dtype) == infinity {
         return f64::INFINITY;
