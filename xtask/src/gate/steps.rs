@@ -1,6 +1,7 @@
 //! The steps of the gate, in the order in which they run: one table, one function each.
 //!
-//! Invariants: cheap steps come first; every step runs the command that a developer would type.
+//! Invariants: cheap steps come first; steps run the commands that a developer would type; examples
+//! are run as the workspace builds them.
 //!
 //! Steps do not count tests; `suites` does.
 

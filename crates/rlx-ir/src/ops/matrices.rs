@@ -214,3 +214,18 @@ pub(crate) fn inverse_adjoint(g: &mut Graph, a: Value) -> Value {
     let across = g.adjoint(a);
     g.dense_solve(across, ones)
 }
+
+/// Samples of a factorisation of matrices of any extents.
+pub(crate) fn factor_samples<O: Clone>(op: O) -> Vec<Sample<O>> {
+    let cases: [(DType, &[usize]); 8] = [
+        (DType::F32, &[4, 3]),
+        (DType::F64, &[2, 3, 3]),
+        (DType::F64, &[2, 4]),
+        (DType::C64, &[3, 2]),
+        (DType::C128, &[2, 3]),
+        (DType::F32, &[0, 2]),
+        (DType::F64, &[2, 3, 0]),
+        (DType::F64, &[1, 1]),
+    ];
+    cases.map(|(dtype, dims)| Sample::new(op.clone(), [TensorType::new(dtype, dims)])).into()
+}

@@ -1,11 +1,10 @@
 //! `qr`: orthogonal factors of matrices.
 
 use crate::accuracy::Accuracy;
-use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op;
 use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::matrices::{RESIDUAL, batch_of, eval_matrices, halved_lower, matrices};
+use crate::ops::matrices::{RESIDUAL, batch_of, eval_matrices, factor_samples, halved_lower, matrices};
 use crate::shape::TensorType;
 
 op! {
@@ -36,17 +35,7 @@ impl OpSpec for Qr {
     }
 
     fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, dims: &[usize]| Sample::new(Qr {}, [TensorType::new(dtype, dims)]);
-        vec![
-            sample(DType::F32, &[4, 3]),
-            sample(DType::F64, &[2, 3, 3]),
-            sample(DType::F64, &[2, 4]),
-            sample(DType::C64, &[3, 2]),
-            sample(DType::C128, &[2, 3]),
-            sample(DType::F32, &[0, 2]),
-            sample(DType::F64, &[2, 3, 0]),
-            sample(DType::F64, &[1, 1]),
-        ]
+        factor_samples(Qr {})
     }
 }
 

@@ -1,13 +1,12 @@
 //! `svd`: singular values and vectors of matrices.
 
 use crate::accuracy::Accuracy;
-use crate::dtype::DType;
 use crate::graph::{Graph, Value};
 use crate::op;
 use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{
-    RESIDUAL, batch_of, beside, eval_matrices, imaginary, inverse_gaps, matrices, on_diagonal, turning,
-    unturned,
+    RESIDUAL, batch_of, beside, eval_matrices, factor_samples, imaginary, inverse_gaps, matrices,
+    on_diagonal, turning, unturned,
 };
 use crate::shape::TensorType;
 
@@ -41,17 +40,7 @@ impl OpSpec for Svd {
     }
 
     fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, dims: &[usize]| Sample::new(Svd {}, [TensorType::new(dtype, dims)]);
-        vec![
-            sample(DType::F32, &[4, 3]),
-            sample(DType::F64, &[2, 3, 3]),
-            sample(DType::F64, &[2, 4]),
-            sample(DType::C64, &[3, 2]),
-            sample(DType::C128, &[2, 3]),
-            sample(DType::F32, &[0, 2]),
-            sample(DType::F64, &[2, 3, 0]),
-            sample(DType::F64, &[1, 1]),
-        ]
+        factor_samples(Svd {})
     }
 }
 
