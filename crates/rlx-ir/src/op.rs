@@ -96,6 +96,8 @@ pub type DecomposeRule<O> = fn(&O, &mut Graph, &[Value]) -> Vec<Value>;
 
 /// The values that the op takes, from its operand types, which have passed inference.
 pub type RangeRule<O> = fn(&O, &[&TensorType]) -> Vec<ValueRange>;
+/// How far a kernel's result may be from the reference, for these attributes.
+pub type AccuracyRule<O> = fn(&O) -> Accuracy;
 
 /// Where an op's meaning comes from. Exactly one of the constructors below
 /// applies; a composite may add its own evaluation, which generic tests then
@@ -201,13 +203,13 @@ pub trait OpSpec: Sized + Clone + Into<crate::ops::Op> {
     const JVP: Jvp<Self>;
     /// The op on a batch.
     const BATCH: Batch<Self>;
+    /// How far a kernel's result may be from the reference.
+    const ACCURACY: AccuracyRule<Self>;
     /// Result types from operand types. Arity has been checked by then.
     ///
     /// # Errors
     /// The first violated constraint, by its label.
     fn infer(&self, operands: &[&TensorType]) -> Inferred;
-    /// How far a kernel's result may be from the reference.
-    fn accuracy(&self) -> Accuracy;
     /// Uses of the op that cover its attribute corners.
     fn samples() -> Vec<Sample<Self>>;
 }

@@ -5,14 +5,7 @@
 //! for every binding of the symbols (which are never negative); what symbols
 //! leave open is decided when they are bound, by inferring the op again.
 
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::{Literal, element_count};
-use crate::op::{Evaluated, Fault, Violation};
-use crate::ops::{broadcast_position, check_axis, check_index_dtype, for_each_index};
-use crate::require;
-use crate::shape::{Shape, TensorType};
+use crate::ops::prelude::*;
 
 /// Is `dim` negative for every binding?
 fn always_negative(dim: &Dim) -> bool {

@@ -1,14 +1,6 @@
 //! Constraints and small computations that ops with bodies share, and a builder of scans.
 
-use crate::accuracy::Accuracy;
-use crate::body::Body;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Fault, Violation};
-use crate::ops::{Checkpoint, Op, Scan};
-use crate::require;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 /// Most iterations that the reference evaluates, so that no graph of a few bytes runs for ever.
 pub const MOST_ITERATIONS: i64 = 1 << 20;

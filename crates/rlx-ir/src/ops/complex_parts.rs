@@ -1,9 +1,6 @@
 //! What the ops on complex numbers share: their checks and their samples.
 
-use crate::dtype::DType;
-use crate::op::{Inferred, Sample, Violation};
-use crate::require;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 /// `z` has a complex dtype.
 pub(crate) fn check_complex(label: &'static str, z: &TensorType) -> Result<(), Violation> {

@@ -1,12 +1,7 @@
 //! What the cumulative ops share: which one it is, its parameters, and naive evaluation.
 
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::number::{Number, wrap};
-use crate::op::{Evaluated, Sample};
-use crate::ops::Op;
 use crate::ops::ordering::map_rows;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 /// The running combination of a cumulative op.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

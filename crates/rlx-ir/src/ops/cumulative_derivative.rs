@@ -4,10 +4,7 @@
 //! equal extremes the first keeps its place. A running log-sum-exp stays in
 //! logarithms, the positive and negative parts of the cotangent apart.
 
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Backward, Derivatives, Forward};
-use crate::ops::{CumMax, Cumulative, CumulativeKind, ScatterKind};
+use crate::ops::prelude::*;
 
 impl Cumulative {
     /// The sum over the results that an element takes part in.

@@ -1,8 +1,6 @@
 //! What the fusions of whole layers share: types found by building the parts.
 
-use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Violation};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 /// Result types of what `build` makes of operands of the given types; the
 /// first constraint that a part finds violated becomes a violation of `label`.

@@ -2,13 +2,8 @@
 //!
 //! Operands are `x`, `residual`, then `bias` if given, then the parameters of the norm.
 
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Violation};
-use crate::ops::check_axes;
 use crate::ops::normalise::{check_parameters, reshape_along};
-use crate::require;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 /// Types of the normalised value and of the sum; `norm` infers the former
 /// from the type of the sum and its parameters.

@@ -1,16 +1,7 @@
 //! What the ops of dense linear algebra share: their checks, their evaluation, and graph code on matrices.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
 use crate::linear_algebra::{Complex, Field, Problem};
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{Evaluated, Fault, Sample, Violation};
-use crate::ops::{CompareKind, Op, ReduceKind};
-use crate::require;
-use crate::shape::{Shape, TensorType};
+use crate::ops::prelude::*;
 
 /// Solvers and factorisations: what LAPACK is known for.
 pub(crate) const RESIDUAL: Accuracy = Accuracy::Residual { factor: 64.0 };

@@ -29,6 +29,7 @@ mod ordering;
 mod packing;
 mod participants;
 pub mod philox;
+mod prelude;
 mod quantisation;
 mod recurrence;
 mod shared;
@@ -102,7 +103,7 @@ macro_rules! ops {
             /// The op with every symbolic dim in its attributes replaced.
             pub fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> Op { match self { $($(Op::$ty(op) => Op::$ty(op.map_dims(map))),*),* } }
             /// Accuracy class.
-            pub fn accuracy(&self) -> Accuracy { match self { $($(Op::$ty(op) => op.accuracy()),*),* } }
+            pub fn accuracy(&self) -> Accuracy { match self { $($(Op::$ty(op) => $ty::ACCURACY(op)),*),* } }
             fn infer_results(&self, operands: &[&TensorType]) -> Inferred { match self { $($(Op::$ty(op) => op.infer(operands)),*),* } }
             /// Where the meaning comes from, bound to this op.
             pub fn meaning(&self) -> BoundMeaning<'_> { match self { $($(Op::$ty(op) => BoundMeaning::of(op)),*),* } }

@@ -4,13 +4,7 @@
 //! The variance is the mean of squared deviations from the computed mean (two
 //! passes). Graph code expects operands in their accumulation dtype already.
 
-use crate::dim::Dim;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Evaluated, Fault, Inferred, Violation};
-use crate::ops::{ReduceKind, broadcast_position, check_axes, float_like, for_each_index, reduced_shape};
-use crate::require;
-use crate::shape::{Shape, TensorType};
+use crate::ops::prelude::*;
 
 /// What the squares are taken about.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -192,7 +186,7 @@ pub(crate) fn affine_eval(
 
 /// `values` as the one result, rounded to the type of `like`.
 pub(crate) fn result_like(like: &Literal, values: &[f64]) -> Evaluated {
-    let numbers = values.iter().map(|&value| crate::number::Number::Float(value));
+    let numbers = values.iter().map(|&value| Number::Float(value));
     Literal::from_numbers(like.dtype(), like.dims(), numbers)
         .map(|literal| vec![literal])
         .map_err(|error| Fault(error.to_string()))

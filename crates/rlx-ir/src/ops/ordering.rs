@@ -1,12 +1,6 @@
 //! What the ops that order elements share: the order itself and walks along one axis.
 
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{Fault, Violation};
-use crate::ops::for_each_index;
-use crate::require;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 use std::cmp::Ordering;
 
 /// The order of elements: numbers by value (`-0 = +0`), every NaN above every

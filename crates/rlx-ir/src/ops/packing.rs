@@ -1,8 +1,6 @@
 //! Rows brought together in front of a bounded extent: what ops share whose results are as long as data says.
 
-use crate::dim::Dim;
-use crate::graph::{Graph, Value};
-use crate::ops::ScatterKind;
+use crate::ops::prelude::*;
 
 /// The rows [n, w] that `keep` [n] marks, each at its `place` [n] (an index dtype) of a result [limit, w] that holds
 /// `fill` elsewhere; those whose place is beyond it are left out.

@@ -1,13 +1,7 @@
 //! What the collectives share. Axis 0 counts participants: element `p` along it is what participant `p` holds, so
 //! that one process runs all of them, and with an extent of 1 each collective gives its operand.
 
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Inferred, Sample, Violation};
-use crate::ops::check_addressable;
-use crate::require;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 /// `x` has participants and, behind them, `axes`.
 pub(crate) fn check_participants(x: &TensorType, axes: &[usize]) -> Result<Dim, Violation> {

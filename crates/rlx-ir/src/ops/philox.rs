@@ -3,15 +3,7 @@
 //! Block `i` of stream `s` of a key is the generator at counter `(i, 0, 0, s)`; numbers are 32-bit words of
 //! consecutive blocks. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
 
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::Violation;
-use crate::ops::ElementwiseRegion;
-use crate::require;
-use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
-use crate::shape::{Shape, TensorType};
-use std::sync::Arc;
+use crate::ops::prelude::*;
 
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const INCREMENTS: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];

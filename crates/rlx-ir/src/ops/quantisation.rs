@@ -1,13 +1,7 @@
 //! What the quantisation ops share: how scales and zero points lie over a tensor, whole rows of storage-only dtypes,
 //! and the way from integer sums back to a small integer type.
 
-use crate::dim::Dim;
-use crate::dtype::{DType, DTypeClass};
-use crate::graph::{Graph, Value};
-use crate::op::{OpSpec, Violation};
-use crate::ops::Dequantize;
-use crate::require;
-use crate::shape::{Shape, TensorType};
+use crate::ops::prelude::*;
 
 /// The last extent of a storage-only `ty` is made of whole blocks (or bytes).
 pub fn check_whole_units(label: &'static str, ty: &TensorType) -> Result<(), Violation> {
@@ -191,7 +185,7 @@ pub(crate) fn requantize(
     let Some(mult) = mult else { return sum };
     let sum = g.cast(sum, DType::F32);
     let scaled = g.mul(sum, mult);
-    let mut y = g.push(crate::ops::Activation::of(crate::ops::ActivationKind::Round), &[scaled]);
+    let mut y = g.push(Activation::of(ActivationKind::Round), &[scaled]);
     if let Some(zero_point) = zero_point {
         let zero_point = g.cast(zero_point, DType::F32);
         y = g.add(y, zero_point);

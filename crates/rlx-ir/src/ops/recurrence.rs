@@ -2,14 +2,7 @@
 //!
 //! A cell sees a whole batch at one position. Half precision computes in f32 from the first product to the results.
 
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Inferred, OpSpec, Sample, Violation};
-use crate::ops::{Activation, ActivationKind, check_index_dtype, check_type, float_like};
-use crate::shape::TensorType;
-use crate::{attr_enum, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// Which way a recurrent layer goes along its sequence.

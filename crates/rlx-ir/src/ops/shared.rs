@@ -1,10 +1,6 @@
 //! Constraints and small computations that several ops share.
 
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::op::{Inferred, Violation};
-use crate::require;
-use crate::shape::{Shape, TensorType};
+use crate::ops::prelude::*;
 
 /// All operands have one dtype.
 pub fn same_dtype(label: &'static str, operands: &[&TensorType]) -> Result<(), Violation> {

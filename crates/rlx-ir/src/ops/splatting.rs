@@ -2,15 +2,7 @@
 //!
 //! Source of the method: Kerbl et al., "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (2023).
 
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Fill, Violation};
-use crate::ops::{Activation, ActivationKind, ReduceKind, same_dtype};
-use crate::require;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 /// Added to the variances of a projected splat, in square pixels, so that none falls between pixels.
 const BLUR: f64 = 0.3;

@@ -1,9 +1,7 @@
 //! Sliding windows, shared by convolution and pooling: how many fit along an
 //! axis, and which input elements each of them covers.
 
-use crate::dim::Dim;
-use crate::op::Violation;
-use crate::require;
+use crate::ops::prelude::*;
 
 /// Largest stride, padding, dilation or window, so that positions never overflow.
 const LARGEST: usize = i32::MAX as usize;

@@ -4,16 +4,8 @@
 //! The constraints and extents are here; `eval` and `decompose` hold the two
 //! meanings, which generic tests compare.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::check_index_dtype;
-use crate::shape::{Shape, TensorType};
-use crate::value_range::{UsedPart, ValueRange};
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
+use crate::value_range::UsedPart;
 
 mod backward;
 mod decompose;
@@ -374,6 +366,7 @@ impl OpSpec for Attention {
     const VJP: Vjp<Self> = Vjp::Saving(|op| Attention { with_lse: true, ..op.clone() }, backward::vjp);
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let dtype = operands[0].dtype;
@@ -402,10 +395,6 @@ impl OpSpec for Attention {
             results.push(TensorType::new(lse_dtype(dtype), vec![batch, heads, extents.queries]));
         }
         Ok(results)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

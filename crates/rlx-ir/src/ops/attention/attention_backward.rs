@@ -1,15 +1,7 @@
 //! `attention_backward`: all derivatives of `attention` in one pass.
 
 use super::attention::{SampleExtents, backward, lse_dtype, sample_operands};
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::{Alignment, Attention, AttentionLayout, AttentionOperands, MaskKind};
-use crate::shape::TensorType;
-use crate::value_range::ValueRange;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// The derivatives of `attention` by its operands, from its result `y`, its log-sum-exp `lse`, and the
@@ -51,6 +43,7 @@ impl OpSpec for AttentionBackward {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let given = |name| self.operand_index(name).map(|index| operands[index]);
@@ -72,10 +65,6 @@ impl OpSpec for AttentionBackward {
         }
         derivatives.extend(given("sinks").cloned());
         Ok(derivatives)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 512 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

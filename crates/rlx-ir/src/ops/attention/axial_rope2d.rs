@@ -1,15 +1,7 @@
 //! `axial_rope2d`: rotary embedding of image tokens by row and column.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::RopeStyle;
+use crate::ops::prelude::*;
 use crate::rope_tables::{RopeScaling, rope_tables};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
 
 op! {
     /// Rotates `x[.., S, num_heads head_dim]`, the tokens of an image in rows of `end_x`, `end_y` rows,
@@ -46,6 +38,7 @@ impl OpSpec for AxialRope2d {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 2 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -74,10 +67,6 @@ impl OpSpec for AxialRope2d {
         let fits = x.shape.dims().ends_with(&expected);
         require!("C2", fits, "the last two extents must be {} and {}, found {x}", expected[0], expected[1]);
         Ok(vec![x.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 2 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,16 +1,6 @@
 //! `rope`: rotary position embedding.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_index_dtype, for_each_index};
-use crate::shape::TensorType;
-use crate::value_range::{ValueRange, read_values};
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// Which elements of a head form a pair.
@@ -71,6 +61,7 @@ impl OpSpec for Rope {
         false => Err("the tables are differentiated"),
     });
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 2 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, cos, sin) = (operands[0], operands[1], operands[2]);
@@ -114,10 +105,6 @@ impl OpSpec for Rope {
         let expected = TensorType::new(positions.dtype, steps);
         require!("C5", fits, "positions must be {expected}, found {positions}");
         Ok(vec![x.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 2 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

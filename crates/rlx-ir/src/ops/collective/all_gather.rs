@@ -1,11 +1,7 @@
 //! `all_gather`: the parts of all participants, one after the other, for all of them.
 
-use crate::accuracy::Accuracy;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::participants::{check_participants, collective_samples, merge_axes, with_extent};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y[p]` is all `x[q]`, one after the other along `axis`, for each participant `p`.
@@ -23,14 +19,11 @@ impl OpSpec for AllGather {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let participants = check_participants(operands[0], &[self.axis])?;
         with_extent(operands[0], self.axis, operands[0].shape[self.axis].clone() * participants)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,12 +1,7 @@
 //! `all_reduce`: what all participants hold, combined, for all of them.
 
-use crate::accuracy::Accuracy;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::participants::{check_participants, collective_samples};
-use crate::ops::{Reduce, ReduceKind};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y[p] = kind of x[q] over all q`, for each participant `p`.
@@ -23,15 +18,12 @@ impl OpSpec for AllReduce {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |op| Reduce::ACCURACY(&op.reduce());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_participants(operands[0], &[])?;
         self.reduce().infer(operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        self.reduce().accuracy()
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,9 @@
 //! `all_to_all`: a part of each participant for each other one.
 
-use crate::accuracy::Accuracy;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::participants::{
     check_participants, collective_samples, merge_axes, parted, split_axis, with_extent,
 };
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y[p]` is part `p` along `split_axis` of every `x[q]`, one after the other along `concat_axis`.
@@ -28,15 +24,12 @@ impl OpSpec for AllToAll {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let participants = check_participants(operands[0], &[self.split_axis, self.concat_axis])?;
         let part = parted(operands[0], self.split_axis)?;
         with_extent(&part, self.concat_axis, part.shape[self.concat_axis].clone() * participants)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

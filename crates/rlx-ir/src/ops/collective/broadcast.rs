@@ -1,11 +1,7 @@
 //! `broadcast`: what one participant holds, for all of them.
 
-use crate::accuracy::Accuracy;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::participants::{check_participants, collective_samples};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y[p] = x[root]` for each participant `p`.
@@ -23,16 +19,13 @@ impl OpSpec for Broadcast {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let participants = check_participants(operands[0], &[])?;
         let legal = participants.as_static().is_none_or(|count| (self.root as i64) < count);
         require!("C2", legal, "there is no participant {} of {participants}", self.root);
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

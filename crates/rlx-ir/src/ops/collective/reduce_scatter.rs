@@ -1,12 +1,7 @@
 //! `reduce_scatter`: what all participants hold, combined, a part for each of them.
 
-use crate::accuracy::Accuracy;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::participants::{check_participants, collective_samples, parted, split_axis};
-use crate::ops::{Reduce, ReduceKind};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y[p]` is part `p` along `axis` of `kind of x[q] over all q`, for each participant `p`.
@@ -27,15 +22,12 @@ impl OpSpec for ReduceScatter {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |op| Reduce::ACCURACY(&op.reduce());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_participants(operands[0], &[self.axis])?;
         self.reduce().infer(operands)?;
         Ok(vec![parted(operands[0], self.axis)?])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        self.reduce().accuracy()
     }
 
     fn samples() -> Vec<Sample<Self>> {

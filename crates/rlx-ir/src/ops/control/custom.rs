@@ -1,14 +1,7 @@
 //! `custom`: a user op, called by handle.
 
-use crate::accuracy::Accuracy;
 use crate::custom::{CustomHandle, CustomOp, CustomRegistry};
-use crate::derive::{Backward, Batch, Batched, Derivatives, Forward, Jvp, Vjp};
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// What the user op computes from its operands. A text names it with its version, `function = custom "name" 1`, and is
@@ -37,13 +30,10 @@ impl OpSpec for Custom {
     const VJP: Vjp<Self> = Vjp::Rule(|op, graph, given| op.function.vjp(graph, given));
     const JVP: Jvp<Self> = Jvp::Rule(|op, graph, given| op.function.jvp(graph, given));
     const BATCH: Batch<Self> = Batch::Rule(|op, graph, given| op.function.batch(graph, given));
+    const ACCURACY: AccuracyRule<Self> = |op| op.function.accuracy();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         self.function.infer(operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        self.function.accuracy()
     }
 
     fn samples() -> Vec<Sample<Self>> {

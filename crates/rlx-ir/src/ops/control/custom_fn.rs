@@ -1,14 +1,7 @@
 //! `custom_fn`: a user's function, given as a graph.
 
-use crate::accuracy::Accuracy;
-use crate::body::Body;
-use crate::derive::{Batch, Jvp, Vjp};
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
 use crate::ops::bodies::body_accuracy;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// The results of `body` on the operands; compiling puts the body in its place. A function may bring its own
@@ -54,6 +47,7 @@ impl OpSpec for CustomFn {
         Ok(tangents.into_iter().map(Some).collect())
     });
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |op| body_accuracy([&op.body], 1);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let operands: Vec<TensorType> = operands.iter().map(|ty| (*ty).clone()).collect();
@@ -68,10 +62,6 @@ impl OpSpec for CustomFn {
             jvp.check_function("C3", "jvp", &[&operands, &floats], &results)?;
         }
         Ok(results)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        body_accuracy([&self.body], 1)
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `if`: one of two bodies.
 
-use crate::accuracy::Accuracy;
-use crate::body::Body;
-use crate::derive::{Batch, Jvp, Vjp};
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::op::{Inferred, Meaning, OpSpec, Sample};
 use crate::ops::bodies::{body_accuracy, check_predicate, within};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// The results of `then` on the captures where `predicate` holds, else those of `otherwise`. Only that body is
@@ -38,6 +31,7 @@ impl OpSpec for If {
     const VJP: Vjp<Self> = Vjp::Bodies(Clone::clone);
     const JVP: Jvp<Self> = Jvp::Bodies;
     const BATCH: Batch<Self> = Batch::Bodies;
+    const ACCURACY: AccuracyRule<Self> = |op| body_accuracy([&op.then, &op.otherwise], 1);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_predicate("C1", "the predicate", operands[0])?;
@@ -49,10 +43,6 @@ impl OpSpec for If {
         Ok(then)
     }
 
-    fn accuracy(&self) -> Accuracy {
-        body_accuracy([&self.then, &self.otherwise], 1)
-    }
-
     fn samples() -> Vec<Sample<Self>> {
         [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect()
     }
@@ -60,7 +50,7 @@ impl OpSpec for If {
 
 fn samples_of(dtype: DType) -> [Sample<If>; 2] {
     let ty = TensorType::new(dtype, [3usize, 2]);
-    let body = |name: &str, build: fn(&mut Graph, [crate::Value; 2]) -> [crate::Value; 2]| {
+    let body = |name: &str, build: fn(&mut Graph, [Value; 2]) -> [Value; 2]| {
         let mut graph = Graph::new(name);
         let inputs = [graph.input("a", ty.clone()), graph.input("b", ty.clone())];
         let [y, z] = build(&mut graph, inputs);

@@ -1,17 +1,7 @@
 //! `scan`: a body once per step, over carries, with a slice of some operands and results for each.
 
-use crate::accuracy::Accuracy;
-use crate::body::Body;
-use crate::derive::{Batch, Jvp, Vjp};
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::literal::Literal;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
 use crate::ops::bodies::{MOST_ITERATIONS, body_accuracy, split_carries, within};
-use crate::ops::{check_addressable, check_not_negative};
-use crate::shape::{Shape, TensorType};
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// What the derivative of a loop keeps of its forward sweep; the rest is computed again.
@@ -58,6 +48,8 @@ impl OpSpec for Scan {
     const VJP: Vjp<Self> = Vjp::Bodies(Self::saving);
     const JVP: Jvp<Self> = Jvp::Bodies;
     const BATCH: Batch<Self> = Batch::Bodies;
+    const ACCURACY: AccuracyRule<Self> =
+        |op| body_accuracy([&op.body], op.length.as_static().map_or(64, |length| length.max(1) as usize));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (carries, rest) = split_carries("C1", self.carries, operands)?;
@@ -100,10 +92,6 @@ impl OpSpec for Scan {
             ty.shape = Shape::from(dims.collect::<Vec<_>>());
         }
         Ok(results)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        body_accuracy([&self.body], self.length.as_static().map_or(64, |length| length.max(1) as usize))
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,17 +1,7 @@
 //! `while`: a body as long as a condition holds.
 
-use crate::accuracy::Accuracy;
-use crate::body::Body;
-use crate::derive::{Batch, Jvp, Vjp};
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::literal::Literal;
-use crate::op::{Evaluated, Fault, Inferred, Meaning, OpSpec, Sample};
-use crate::ops::CompareKind;
 use crate::ops::bodies::{MOST_ITERATIONS, body_accuracy, check_predicate, split_carries, within};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// While `condition` of the carries and captures holds, `body` of them gives the next carries. The results are
@@ -40,6 +30,10 @@ impl OpSpec for While {
     const VJP: Vjp<Self> = Vjp::Bodies(Clone::clone);
     const JVP: Jvp<Self> = Jvp::Bodies;
     const BATCH: Batch<Self> = Batch::Bodies;
+    const ACCURACY: AccuracyRule<Self> = |op| {
+        let most = op.max_iterations.as_ref().and_then(Dim::as_static);
+        body_accuracy([&op.condition, &op.body], most.map_or(64, |most| most.max(1) as usize))
+    };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (carries, _) = split_carries("C1", self.carries, operands)?;
@@ -51,14 +45,9 @@ impl OpSpec for While {
         }
         self.body.check_function("C3", "body", &[&operands], &carries)?;
         if let Some(limit) = &self.max_iterations {
-            crate::ops::check_not_negative("C4", "max_iterations", limit)?;
+            check_not_negative("C4", "max_iterations", limit)?;
         }
         Ok(carries)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        let most = self.max_iterations.as_ref().and_then(Dim::as_static);
-        body_accuracy([&self.condition, &self.body], most.map_or(64, |most| most.max(1) as usize))
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,19 +1,7 @@
 //! `conv`: convolution (cross-correlation) over one, two or three spatial axes.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{
-    Backward, Batch, Batched, Derivatives, Evaluated, Fault, Forward, Inferred, Jvp, Meaning, OpSpec, Sample,
-    Vjp,
-};
+use crate::ops::prelude::*;
 use crate::ops::window::{WindowAttributes, WindowAxis};
-use crate::ops::{ConvTranspose2d, ReduceKind, for_each_index, row_major, same_dtype};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
 
 op! {
     /// `y[n, o, p..] = bias[o] + sum over c, t.. of x[n, c', p stride - padding_low + t dilation ..] w[o, c, t..]`,
@@ -81,6 +69,7 @@ impl OpSpec for Conv {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::Rule(Self::jvp);
     const BATCH: Batch<Self> = Batch::Rule(Self::batch);
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w) = (operands[0], operands[1]);
@@ -106,10 +95,6 @@ impl OpSpec for Conv {
             dims.push(windows.count("C5", &x.shape[axis + 2], &w.shape[axis + 2], false)?);
         }
         Ok(vec![TensorType::new(x.dtype, dims)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

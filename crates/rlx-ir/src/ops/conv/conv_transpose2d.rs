@@ -1,16 +1,7 @@
 //! `conv_transpose2d`: transposed convolution over one, two or three spatial axes.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::window::WindowAttributes;
-use crate::ops::{Conv, PadMode, for_each_index, row_major, same_dtype};
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// The adjoint of `conv` plus a bias: each element of `x` adds its multiple of the window to `y`, at
@@ -74,6 +65,7 @@ impl OpSpec for ConvTranspose2d {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w) = (operands[0], operands[1]);
@@ -111,10 +103,6 @@ impl OpSpec for ConvTranspose2d {
             dims.push(out);
         }
         Ok(vec![TensorType::new(x.dtype, dims)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,6 @@
 //! `grid_sample`: an image read at given places.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{Activation, ActivationKind, same_dtype};
-use crate::shape::{Shape, TensorType};
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// How elements between places are read.
@@ -59,6 +52,7 @@ impl OpSpec for GridSample {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, grid) = (operands[0], operands[1]);
@@ -72,10 +66,6 @@ impl OpSpec for GridSample {
         require!("C3", fits, "`x` is {x} and `grid` is {grid}");
         let dims = [&x.shape.dims()[..2], &grid.shape.dims()[1..last]].concat();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,16 +1,7 @@
 //! `pool`: a reduction of every window.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::number::{Number, wrap};
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::window::{WindowAttributes, WindowAxis};
-use crate::ops::{for_each_index, row_major};
-use crate::shape::TensorType;
-use crate::{attr_enum, op, require};
 
 mod windows;
 
@@ -109,6 +100,10 @@ impl OpSpec for Pool {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |op| match op.kind {
+        PoolKind::Max | PoolKind::Min => Accuracy::Exact,
+        _ => Accuracy::Accumulated { terms: 64 },
+    };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -134,13 +129,6 @@ impl OpSpec for Pool {
             dims[first + axis] = windows.count("C4", extent, &Dim::from(window), self.ceil_mode)?;
         }
         Ok(vec![TensorType::new(x.dtype, dims)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        match self.kind {
-            PoolKind::Max | PoolKind::Min => Accuracy::Exact,
-            _ => Accuracy::Accumulated { terms: 64 },
-        }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,15 +1,6 @@
 //! `resize`: interpolation along some axes (ONNX `Resize`).
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_axes, check_not_negative, for_each_index, row_major};
-use crate::shape::{Shape, TensorType};
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 mod decompose;
 mod taps;
@@ -130,6 +121,10 @@ impl OpSpec for Resize {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |op| match op.mode {
+        ResizeMode::Nearest => Accuracy::Exact,
+        _ => Accuracy::Accumulated { terms: 16 },
+    };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -166,13 +161,6 @@ impl OpSpec for Resize {
             dims[axis] = size.clone();
         }
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        match self.mode {
-            ResizeMode::Nearest => Accuracy::Exact,
-            _ => Accuracy::Accumulated { terms: 16 },
-        }
     }
 
     fn samples() -> Vec<Sample<Self>> {

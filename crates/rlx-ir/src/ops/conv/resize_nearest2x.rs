@@ -1,13 +1,6 @@
 //! `resize_nearest2x`: an image with every pixel doubled both ways.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::check_addressable;
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y[.., i, j] = x[.., i / 2, j / 2]`: the last two axes at twice their extents.
@@ -22,6 +15,7 @@ impl OpSpec for ResizeNearest2x {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -32,10 +26,6 @@ impl OpSpec for ResizeNearest2x {
             *dim = dim.clone() * Dim::from(2);
         }
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,6 @@
 //! `activation`: the unary elementwise functions.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::ActivationBackward;
-use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
-use crate::shape::TensorType;
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 attr_enum! {
@@ -124,6 +116,16 @@ impl OpSpec for Activation {
         Ok(vec![given.tangents[0].map(|tangent| op.slope(g, given.operands[0], tangent))])
     });
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |op| {
+        use ActivationKind as K;
+        match op.kind {
+            K::Neg | K::Abs | K::Sign | K::Not | K::Relu | K::Floor | K::Ceil | K::Trunc | K::Round => {
+                Accuracy::Exact
+            }
+            K::Sqrt | K::Recip | K::LeakyRelu => Accuracy::Rounding,
+            _ => Accuracy::Approx { ulp: 8.0 },
+        }
+    };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         use ActivationKind as K;
@@ -145,17 +147,6 @@ impl OpSpec for Activation {
             if takes { "one" } else { "no" }
         );
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        use ActivationKind as K;
-        match self.kind {
-            K::Neg | K::Abs | K::Sign | K::Not | K::Relu | K::Floor | K::Ceil | K::Trunc | K::Round => {
-                Accuracy::Exact
-            }
-            K::Sqrt | K::Recip | K::LeakyRelu => Accuracy::Rounding,
-            _ => Accuracy::Approx { ulp: 8.0 },
-        }
     }
 
     fn samples() -> Vec<Sample<Self>> {

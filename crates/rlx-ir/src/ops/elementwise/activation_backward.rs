@@ -1,12 +1,6 @@
 //! `activation_backward`: the derivative of an activation times a change.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{Activation, ActivationKind};
-use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `dx = kind'(x) dy`, elementwise. At kinks: `relu` has the slope 0 at 0, `abs` 0, `leaky_relu` 1; where
@@ -28,6 +22,7 @@ impl OpSpec for ActivationBackward {
     const VJP: Vjp<Self> = Vjp::Scalar;
     const JVP: Jvp<Self> = Jvp::Scalar;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, dy) = (operands[0], operands[1]);
@@ -35,10 +30,6 @@ impl OpSpec for ActivationBackward {
         let results = self.forward().infer(&operands[..1])?;
         require!("C2", x == dy, "dy is {dy}, expected {x}");
         Ok(results)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {
@@ -89,7 +80,7 @@ impl ActivationBackward {
 
     fn slope_of_program(&self, p: &mut ScalarProgram, x: ScalarValue, dy: ScalarValue) -> ScalarValue {
         let zero = p.constant(p.dtype(x), 0.0);
-        let forward = crate::ops::Op::from(self.forward()).scalar_program(&[p.dtype(x)]);
+        let forward = Op::from(self.forward()).scalar_program(&[p.dtype(x)]);
         let tangents = forward.map(|forward| p.push_forward(&forward, &[x], &[Some(dy)])).unwrap_or_default();
         tangents.first().copied().flatten().unwrap_or(zero)
     }

@@ -1,12 +1,6 @@
 //! `binary`: the elementwise functions of two operands.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{broadcast_shapes, same_dtype};
-use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
-use crate::shape::TensorType;
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// Which function a [`Binary`] applies.
@@ -69,6 +63,11 @@ impl OpSpec for Binary {
     const VJP: Vjp<Self> = Vjp::Scalar;
     const JVP: Jvp<Self> = Jvp::Scalar;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |op| match op.kind {
+        BinaryKind::Pow | BinaryKind::Atan2 | BinaryKind::Mod => Accuracy::Approx { ulp: 8.0 },
+        BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul | BinaryKind::Div => Accuracy::Rounding,
+        _ => Accuracy::Exact,
+    };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         use BinaryKind as K;
@@ -85,14 +84,6 @@ impl OpSpec for Binary {
         };
         require!("C2", legal && !dtype.is_storage_only(), "{} does not take {dtype}", self.kind);
         Ok(vec![TensorType::new(dtype, broadcast_shapes("C3", operands)?)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        match self.kind {
-            BinaryKind::Pow | BinaryKind::Atan2 | BinaryKind::Mod => Accuracy::Approx { ulp: 8.0 },
-            BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul | BinaryKind::Div => Accuracy::Rounding,
-            _ => Accuracy::Exact,
-        }
     }
 
     fn samples() -> Vec<Sample<Self>> {

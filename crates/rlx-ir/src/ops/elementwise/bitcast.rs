@@ -1,11 +1,7 @@
 //! `bitcast`: the same bits under another dtype.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::scalar::{ScalarKind, ScalarOp};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
+use crate::scalar::ScalarKind;
 
 op! {
     /// The bits of every element of `x` read as dtype `to`. A NaN that passes through may come out quiet.
@@ -23,6 +19,7 @@ impl OpSpec for Bitcast {
     const VJP: Vjp<Self> = Vjp::None("bits are not numbers");
     const JVP: Jvp<Self> = Jvp::None("bits are not numbers");
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let from = operands[0].dtype;
@@ -32,10 +29,6 @@ impl OpSpec for Bitcast {
         let legal = plain && from.block_bits() == self.to.block_bits();
         require!("C1", legal, "cannot read the bits of {from} as {}", self.to);
         Ok(vec![TensorType::new(self.to, operands[0].shape.clone())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

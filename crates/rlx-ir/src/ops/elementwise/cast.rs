@@ -1,11 +1,6 @@
 //! `cast`: conversion between dtypes.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `x` converted to dtype `to`. Float to integer truncates and saturates, with NaN to 0; integer to
@@ -24,6 +19,7 @@ impl OpSpec for Cast {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let from = operands[0].dtype;
@@ -35,10 +31,6 @@ impl OpSpec for Cast {
             self.to
         );
         Ok(vec![TensorType::new(self.to, operands[0].shape.clone())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

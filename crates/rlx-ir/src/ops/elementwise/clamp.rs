@@ -1,12 +1,6 @@
 //! `clamp`: values limited to a range.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{broadcast_shapes, same_dtype};
-use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = min(max(x, low), high)`; a bound that is not given does not limit. NaN stays NaN, and a NaN
@@ -29,6 +23,7 @@ impl OpSpec for Clamp {
         }
         Ok(g.push_all(op.clone(), &aligned))
     });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -43,10 +38,6 @@ impl OpSpec for Clamp {
             x.shape
         );
         Ok(vec![x.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,12 +1,6 @@
 //! `compare`: the six comparisons, to `bool`.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{broadcast_shapes, same_dtype};
-use crate::scalar::ScalarOp;
-use crate::shape::TensorType;
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// Which comparison a [`Compare`] makes.
@@ -45,6 +39,7 @@ impl OpSpec for Compare {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -53,10 +48,6 @@ impl OpSpec for Compare {
         let illegal = dtype.is_storage_only() || (dtype.is_complex() && ordered);
         require!("C2", !illegal, "{} does not take {dtype}", self.kind);
         Ok(vec![TensorType::new(DType::Bool, broadcast_shapes("C3", operands)?)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `elementwise_region`: a straight-line program over elements, as one op.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{CompareKind, check_addressable, check_not_negative};
-use crate::scalar::{ScalarKind, ScalarOp, ScalarProgram, ScalarValue};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
-use std::sync::Arc;
+use crate::ops::prelude::*;
+use crate::scalar::ScalarKind;
 
 op! {
     /// Runs `program` at every coordinate of `shape`, on the operands broadcast to it; one result per
@@ -31,6 +24,11 @@ impl OpSpec for ElementwiseRegion {
     const VJP: Vjp<Self> = Vjp::Scalar;
     const JVP: Jvp<Self> = Jvp::Scalar;
     const BATCH: Batch<Self> = Batch::Broadcast(Self::batched);
+    const ACCURACY: AccuracyRule<Self> =
+        |op| match op.program.instrs.iter().filter(|instr| !is_exact(instr.kind, instr.dtype)).count() {
+            0 => Accuracy::Exact,
+            terms => Accuracy::Accumulated { terms: terms.saturating_mul(8) },
+        };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let program = &*self.program;
@@ -65,13 +63,6 @@ impl OpSpec for ElementwiseRegion {
             .into_iter()
             .map(|dtype| TensorType::new(dtype, self.shape.clone()))
             .collect())
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        match self.program.instrs.iter().filter(|instr| !is_exact(instr.kind, instr.dtype)).count() {
-            0 => Accuracy::Exact,
-            terms => Accuracy::Accumulated { terms: terms.saturating_mul(8) },
-        }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,11 +1,6 @@
 //! `where`: elementwise choice between two values.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{broadcast_shapes, check_addressable, same_dtype};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = condition ? on_true : on_false`, elementwise over the NumPy broadcast of all three. The value
@@ -22,6 +17,7 @@ impl OpSpec for Where {
     const VJP: Vjp<Self> = Vjp::Scalar;
     const JVP: Jvp<Self> = Jvp::Scalar;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let condition = operands[0].dtype;
@@ -29,10 +25,6 @@ impl OpSpec for Where {
         same_dtype("C2", &operands[1..])?;
         check_addressable("C2", &operands[1..])?;
         Ok(vec![TensorType::new(operands[1].dtype, broadcast_shapes("C3", operands)?)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `dequant_grouped_matmul`: each row times the quantised matrix of its expert.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::quantisation::{dequantized, weight_samples};
-use crate::ops::{DequantMoEWeights, Dequantize, GroupedMatMul};
-use crate::shape::TensorType;
-use crate::value_range::ValueRange;
 
 op! {
     /// `grouped_matmul(x, dequant_moe_weights(w), expert)`, the weights in the dtype of `x`.
@@ -30,6 +23,7 @@ impl OpSpec for DequantGroupedMatMul {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let DequantMoEWeights { block, to, scale, zero_point } = self.weights(operands[0].dtype);
@@ -37,10 +31,6 @@ impl OpSpec for DequantGroupedMatMul {
         let weights = dequantized("C1", &op, &[&operands[1..2], &operands[3..]].concat())?;
         let relabel = |violation: Violation| Violation { constraint: "C2", ..violation };
         self.product().infer(&[operands[0], &weights, operands[2]]).map_err(relabel)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

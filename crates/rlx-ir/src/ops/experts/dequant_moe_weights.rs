@@ -1,13 +1,7 @@
 //! `dequant_moe_weights`: a bank of quantised expert matrices as floats.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::Dequantize;
+use crate::ops::prelude::*;
 use crate::ops::quantisation::{dequantized, weight_samples};
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// `dequantize(w)` for a bank `w` of shape [E, K, N] or [E, N, K], in the dtype `to`.
@@ -27,15 +21,12 @@ impl OpSpec for DequantMoEWeights {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 2.0 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let weights = dequantized("C1", &self.dequantize(), operands)?;
         require!("C2", weights.rank() == 3, "expected a matrix per expert, found {}", operands[0]);
         Ok(vec![weights])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Approx { ulp: 2.0 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,18 +1,6 @@
 //! `grouped_matmul`: each row times the matrix of its expert.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{
-    Backward, Batch, Batched, Derivatives, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp,
-};
-use crate::ops::{check_index_dtype, float_like, row_major, same_dtype};
-use crate::shape::TensorType;
-use crate::value_range::{ValueRange, read_values};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y[i, n] = sum_k x[i, k] w[expert[i], k, n]`: `x` is [M, K], `w` is [E, K, N], or [E, N, K] with `transpose_w`,
@@ -43,6 +31,7 @@ impl OpSpec for GroupedMatMul {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::Multilinear;
     const BATCH: Batch<Self> = Batch::Rule(Self::batch);
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w, expert) = (operands[0], operands[1], operands[2]);
@@ -57,10 +46,6 @@ impl OpSpec for GroupedMatMul {
         require!("C3", rows == found, "{found} experts for {rows} rows");
         check_index_dtype("C4", "expert", expert)?;
         Ok(vec![TensorType::new(x.dtype, vec![rows.clone(), n])])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

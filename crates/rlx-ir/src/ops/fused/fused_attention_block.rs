@@ -1,17 +1,7 @@
 //! `fused_attention_block`: projections, rotary embedding, attention and output projection.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::fused_layers::infer_by_building;
-use crate::ops::{
-    Attention, AttentionLayout, AttentionOperands, FusedMatMulBiasAct, MaskKind, Rope, RopeStyle,
-};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = attention(q, k, v) out_weight + out_bias` with `[q | k | v] = hidden qkv_weight + qkv_bias`.
@@ -48,6 +38,7 @@ impl OpSpec for FusedAttentionBlock {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (hidden, weight) = (operands[0], operands[1]);
@@ -75,10 +66,6 @@ impl OpSpec for FusedAttentionBlock {
             require!("C3", head.as_static().is_some(), "the head extent {head} must be static to be rotated");
         }
         infer_by_building("C4", operands, |g, operands| self.decompose(g, operands))
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 512 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,6 @@
 //! `fused_matmul_bias_act`: a linear layer with its activation.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::{Activation, ActivationKind, MatMul};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = kind(x w + bias)`; `x` is [.., M, K], `w` is [.., K, N], `bias` is [N].
@@ -32,6 +25,7 @@ impl OpSpec for FusedMatMulBiasAct {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let relabel = |constraint| move |violation: Violation| Violation { constraint, ..violation };
@@ -48,10 +42,6 @@ impl OpSpec for FusedMatMulBiasAct {
                 Ok(product)
             }
         }
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

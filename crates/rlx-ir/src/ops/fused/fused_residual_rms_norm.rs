@@ -1,14 +1,7 @@
 //! `fused_residual_rms_norm`: a residual sum and the RMS norm of it.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::RmsNorm;
 use crate::ops::fused_residual::{infer_residual, residual_sum, sample_operands};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `sum = x + residual + bias` and `normalised = rms_norm(sum)` over `axes`.
@@ -33,13 +26,10 @@ impl OpSpec for FusedResidualRmsNorm {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         infer_residual(operands, &self.axes, self.bias, |operands| self.norm().infer(operands))
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,6 @@
 //! `fused_swiglu`: a gated linear unit over two halves of the last axis.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::{Activation, ActivationKind, float_like};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = kind(gate) up` for `x` of [.., 2N], whose last axis holds `gate` and `up`, N elements each.
@@ -34,6 +27,7 @@ impl OpSpec for FusedSwiGLU {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 16.0 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -49,10 +43,6 @@ impl OpSpec for FusedSwiGLU {
             .map_err(|violation| Violation { constraint: "C3", ..violation })?;
         let result = TensorType::new(self.cast.unwrap_or(x.dtype), half.shape);
         float_like("C4", &[&result])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Approx { ulp: 16.0 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

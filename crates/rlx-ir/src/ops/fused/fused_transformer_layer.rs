@@ -1,16 +1,7 @@
 //! `fused_transformer_layer`: a whole encoder layer.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::fused_layers::infer_by_building;
-use crate::ops::{
-    ActivationKind, FusedAttentionBlock, FusedMatMulBiasAct, FusedResidualLN, LayerNorm, MaskKind, RopeStyle,
-};
-use crate::shape::TensorType;
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// Where the norms of a [`FusedTransformerLayer`] stand.
@@ -63,16 +54,13 @@ impl OpSpec for FusedTransformerLayer {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 2048 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let hidden = operands[0];
         let float = hidden.dtype.is_float() && !hidden.dtype.is_storage_only();
         require!("C1", float && hidden.rank() == 3, "expected [B, S, E] of a float dtype, found {hidden}");
         infer_by_building("C2", operands, |g, operands| self.decompose(g, operands))
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 2048 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

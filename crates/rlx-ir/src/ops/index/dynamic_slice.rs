@@ -1,18 +1,6 @@
 //! `dynamic_slice`: a window that begins where the data says.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{
-    check_addressable, check_at_most, check_axes, check_not_negative, check_starts, row_major,
-    select_elements, shift_axes, wide_index,
-};
-use crate::shape::{Shape, TensorType};
-use crate::value_range::{ValueRange, read_values};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// Along `axes[i]`, the `sizes[i]` elements of `x` from `starts[i]` on; other axes are whole.
@@ -49,6 +37,7 @@ impl OpSpec for DynamicSlice {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(1, |op, _| DynamicSlice { axes: shift_axes(&op.axes), ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, starts) = (operands[0], operands[1]);
@@ -64,10 +53,6 @@ impl OpSpec for DynamicSlice {
         check_starts("C3", starts, count)?;
         check_addressable("C4", &[x])?;
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,17 +1,6 @@
 //! `dynamic_update_slice`: a window overwritten where the data says.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{
-    ScatterKind, check_addressable, check_at_most, check_axes, check_starts, overwrite_elements, row_major,
-    same_dtype, shift_axes, window_vectors,
-};
-use crate::shape::TensorType;
-use crate::value_range::{ValueRange, read_values};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `base`, with the window that begins at `starts[i]` along `axes[i]` (and at 0 elsewhere) replaced by
@@ -46,6 +35,7 @@ impl OpSpec for DynamicUpdateSlice {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(2, |op, _| DynamicUpdateSlice { axes: shift_axes(&op.axes) });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, update, starts) = (operands[0], operands[1], operands[2]);
@@ -64,10 +54,6 @@ impl OpSpec for DynamicUpdateSlice {
         check_starts("C3", starts, self.axes.len())?;
         check_addressable("C4", &[base])?;
         Ok(vec![base.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `gather`: rows of a table, chosen by integers.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::{Literal, LiteralError};
-use crate::op::{Batch, Batched, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_axis, check_index_dtype, check_whole_units, row_major, select_elements};
-use crate::shape::{Shape, TensorType};
-use crate::value_range::{ValueRange, read_values};
-use crate::{op, require};
+use crate::literal::LiteralError;
+use crate::ops::prelude::*;
 
 op! {
     /// Slices of `table` along `axis`: the result's shape is `table[:axis] ++ indices ++ table[axis + 1:]`,
@@ -34,6 +27,7 @@ impl OpSpec for Gather {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Rule(Self::batch);
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
@@ -46,10 +40,6 @@ impl OpSpec for Gather {
         let dims = table.shape.dims();
         let dims = [&dims[..self.axis], indices.shape.dims(), &dims[self.axis + 1..]].concat();
         Ok(vec![TensorType::new(table.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

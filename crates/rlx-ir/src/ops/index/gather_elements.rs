@@ -1,16 +1,6 @@
 //! `gather_elements`: one index per element of the result.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{
-    ScatterKind, check_addressable, check_element_indices, element_vectors, row_major, select_elements,
-};
-use crate::shape::TensorType;
-use crate::value_range::{ValueRange, read_values};
+use crate::ops::prelude::*;
 
 op! {
     /// `y[..i..] = table[..indices[..i..]..]`: each result element replaces its coordinate along `axis` by
@@ -38,16 +28,13 @@ impl OpSpec for GatherElements {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| GatherElements { axis: op.axis + 1 });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
         check_element_indices(["C1", "C2", "C3"], self.axis, table, indices)?;
         check_addressable("C4", &[table])?;
         Ok(vec![TensorType::new(table.dtype, indices.shape.clone())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,15 +1,6 @@
 //! `gather_nd`: slices named by coordinate vectors.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{
-    ScatterKind, check_addressable, check_vectors, row_major, select_elements, vector_range, whole_vectors,
-};
-use crate::shape::{Shape, TensorType};
-use crate::value_range::read_values;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y[b.., i..] = table[b.., indices[b.., i.., :]]`: the first `batch_dims` axes are shared, and the
@@ -37,6 +28,7 @@ impl OpSpec for GatherNd {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| GatherNd { batch_dims: op.batch_dims + 1 });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
@@ -48,10 +40,6 @@ impl OpSpec for GatherNd {
         let lead = &indices.shape.dims()[..indices.rank() - 1];
         let rest = &table.shape.dims()[self.batch_dims + depth..];
         Ok(vec![TensorType::new(table.dtype, Shape::from([lead, rest].concat()))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,17 +1,6 @@
 //! `kv_append`: new rows written into a cache, each batch row at its own position.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{
-    ScatterKind, axes_to_front, check_addressable, check_at_most, check_axis, check_starts,
-    overwrite_elements, row_major, same_dtype, wide_index,
-};
-use crate::shape::{Shape, TensorType};
-use crate::value_range::{ValueRange, read_values};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// The new state of a cache: `state`, with `update[b]` written into row `b` at positions
@@ -39,6 +28,7 @@ impl OpSpec for KvAppend {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (state, update, positions) = (operands[0], operands[1], operands[2]);
@@ -57,10 +47,6 @@ impl OpSpec for KvAppend {
         check_starts("C3", positions, state.shape[0].clone())?;
         check_addressable("C4", &[state])?;
         Ok(vec![state.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

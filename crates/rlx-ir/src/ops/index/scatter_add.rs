@@ -1,14 +1,6 @@
 //! `scatter_add`: rows added to a table, the adjoint of `gather`.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{ScatterKind, axes_to_front, check_axis, check_index_dtype, row_major};
-use crate::shape::{Shape, TensorType};
-use crate::value_range::{ValueRange, read_values};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `base`, with `updates[a.., i.., b..]` added to `base[a.., indices[i..], b..]`. Updates of one element
@@ -36,6 +28,7 @@ impl OpSpec for ScatterAdd {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| ScatterKind::Add.accuracy();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -52,10 +45,6 @@ impl OpSpec for ScatterAdd {
         );
         ScatterKind::Add.check("C4", "C5", base, updates)?;
         Ok(vec![base.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        ScatterKind::Add.accuracy()
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,6 @@
 //! `scatter_elements`: one index per element of the updates.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{ScatterKind, check_element_indices, element_vectors, row_major};
-use crate::shape::TensorType;
-use crate::value_range::{ValueRange, read_values};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `base`, in which each element of `updates` is combined with the element at its coordinate, the one
@@ -38,6 +30,7 @@ impl OpSpec for ScatterElements {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ScatterElements { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |op| op.kind.accuracy();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -46,10 +39,6 @@ impl OpSpec for ScatterElements {
         require!("C4", fits, "updates have shape {}, expected {}", updates.shape, indices.shape);
         self.kind.check("C5", "C6", base, updates)?;
         Ok(vec![base.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        self.kind.accuracy()
     }
 
     fn samples() -> Vec<Sample<Self>> {

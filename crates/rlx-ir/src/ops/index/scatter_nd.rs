@@ -1,21 +1,6 @@
 //! `scatter_nd`: updates of slices named by coordinate vectors.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::{Literal, element_count};
-use crate::number::{Number, wrap};
-use crate::op::{
-    Backward, Batch, Derivatives, Evaluated, Fault, Forward, Inferred, Jvp, Meaning, OpSpec, Sample,
-    Violation, Vjp,
-};
-use crate::ops::{
-    check_addressable, check_index_dtype, for_each_index, overwrite_elements, row_major, same_dtype,
-};
-use crate::shape::{Shape, TensorType};
-use crate::value_range::{ValueRange, read_values};
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// What a scatter does with an update.
@@ -60,6 +45,7 @@ impl OpSpec for ScatterNd {
         let vectors = whole_vectors(g, all[1], 1);
         Ok(vec![g.scatter_nd(all[0], vectors, all[2], op.kind)])
     });
+    const ACCURACY: AccuracyRule<Self> = |op| op.kind.accuracy();
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -74,10 +60,6 @@ impl OpSpec for ScatterNd {
         );
         self.kind.check("C3", "C4", base, updates)?;
         Ok(vec![base.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        self.kind.accuracy()
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,11 +1,6 @@
 //! `constant`: a value known when the graph is built.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::op;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// A value known when the graph is built. Its byte count was checked when the literal was made.
@@ -20,11 +15,10 @@ impl OpSpec for Constant {
     const VJP: Vjp<Self> = Vjp::None("it has no operands");
     const JVP: Jvp<Self> = Jvp::None("it has no operands");
     const BATCH: Batch<Self> = Batch::None("it has no operands");
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+
     fn infer(&self, _: &[&TensorType]) -> Inferred {
         Ok(vec![self.value.ty()])
-    }
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
     fn samples() -> Vec<Sample<Self>> {
         let literals = [

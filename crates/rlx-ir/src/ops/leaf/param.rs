@@ -1,9 +1,6 @@
 //! `param`: a weight, bound once and constant over runs.
 
-use crate::accuracy::Accuracy;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// A weight, bound by name before the first run and constant over runs. No operands; the result has type `result`.
@@ -20,11 +17,10 @@ impl OpSpec for Param {
     const VJP: Vjp<Self> = Vjp::None("it has no operands");
     const JVP: Jvp<Self> = Jvp::None("it has no operands");
     const BATCH: Batch<Self> = Batch::None("it has no operands");
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+
     fn infer(&self, _: &[&TensorType]) -> Inferred {
         Ok(vec![self.result.clone()])
-    }
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
     fn samples() -> Vec<Sample<Self>> {
         vec![]

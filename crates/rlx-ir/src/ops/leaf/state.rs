@@ -1,9 +1,6 @@
 //! `state`: a tensor that lives on the device between runs.
 
-use crate::accuracy::Accuracy;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// The content, at the start of a run, of a tensor that lives between runs. Its shape is its capacity; a new content is declared with `update`. No operands; the result has type `result`.
@@ -20,11 +17,10 @@ impl OpSpec for State {
     const VJP: Vjp<Self> = Vjp::None("it has no operands");
     const JVP: Jvp<Self> = Jvp::None("it has no operands");
     const BATCH: Batch<Self> = Batch::None("it has no operands");
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+
     fn infer(&self, _: &[&TensorType]) -> Inferred {
         Ok(vec![self.result.clone()])
-    }
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
     fn samples() -> Vec<Sample<Self>> {
         vec![]

@@ -1,13 +1,9 @@
 //! `cholesky`: the triangular root of positive definite matrices.
 
-use crate::accuracy::Accuracy;
-use crate::graph::Graph;
-use crate::op;
-use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{
     RESIDUAL, by_lower_triangle, definite_samples, eval_matrices, halved_lower, square,
 };
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// The lower triangular `l` with `a = l l^H`, its diagonal positive, for each Hermitian matrix of `a`, of
@@ -24,14 +20,11 @@ impl OpSpec for Cholesky {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         square("C1", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        RESIDUAL
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,12 +1,7 @@
 //! `dense_solve`: systems of linear equations.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{RESIDUAL, eval_matrices, matrices, square};
-use crate::ops::same_dtype;
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `x` with `a x = b` for each matrix of `a`; `b` is [.., N] or [.., N, K] behind the same leading extents.
@@ -33,6 +28,7 @@ impl OpSpec for DenseSolve {
     });
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (a, b) = (operands[0], operands[1]);
@@ -47,10 +43,6 @@ impl OpSpec for DenseSolve {
             && b.shape[leading - 1] == rows;
         require!("C3", fits, "`a` is {a} and `b` is {b}");
         Ok(vec![b.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        RESIDUAL
     }
 
     fn samples() -> Vec<Sample<Self>> {
@@ -71,14 +63,10 @@ impl OpSpec for DenseSolve {
     }
 }
 
-impl crate::graph::Graph {
+impl Graph {
     /// [`DenseSolve`] under the name for batches, which it takes by shape.
     #[track_caller]
-    pub fn batched_dense_solve(
-        &mut self,
-        a: crate::graph::Value,
-        b: crate::graph::Value,
-    ) -> crate::graph::Value {
+    pub fn batched_dense_solve(&mut self, a: Value, b: Value) -> Value {
         self.dense_solve(a, b)
     }
 }

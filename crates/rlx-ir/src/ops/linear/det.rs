@@ -1,10 +1,7 @@
 //! `det`: determinants.
 
-use crate::accuracy::Accuracy;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{RESIDUAL, batch_of, definite_samples, eval_matrices, inverse_adjoint, square};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// The determinant of each matrix of `a`; that of a matrix without rows is 1.
@@ -27,14 +24,11 @@ impl OpSpec for Det {
     });
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (lead, _) = square("C1", operands[0])?;
         Ok(vec![batch_of(operands[0].dtype, &lead, &[])])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        RESIDUAL
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,15 +1,7 @@
 //! `dot_general`: products summed over any axes, with any axes in common.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
 use crate::ops::linear::matmul::{multiply_add, zero};
-use crate::ops::{for_each_index, same_dtype};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y[b, m, n] = sum_k lhs[b, m, k] rhs[b, k, n]` with each of `b`, `m`, `n`, `k` any list of axes.
@@ -70,6 +62,7 @@ impl OpSpec for DotGeneral {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::Multilinear;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -90,10 +83,6 @@ impl OpSpec for DotGeneral {
         let left = lhs.iter().map(|&axis| operands[0].shape[axis].clone());
         let right = rhs.iter().map(|&axis| operands[1].shape[axis].clone());
         Ok(vec![TensorType::new(dtype, left.chain(right).collect::<Vec<_>>())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,10 @@
 //! `eigh`: eigenvalues and eigenvectors of Hermitian matrices.
 
-use crate::accuracy::Accuracy;
-use crate::graph::Graph;
-use crate::op;
-use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{
     RESIDUAL, batch_of, beside, by_lower_triangle, definite_samples, eval_matrices, inverse_gaps,
     on_diagonal, square, turning, unturned,
 };
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `a v = v diag(w)` for each Hermitian matrix of `a`, of which the lower triangle is read: `w` holds the
@@ -26,14 +22,11 @@ impl OpSpec for Eigh {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (lead, rows) = square("C1", operands[0])?;
         Ok(vec![batch_of(operands[0].dtype.real(), &lead, &[&rows]), operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        RESIDUAL
     }
 
     fn samples() -> Vec<Sample<Self>> {

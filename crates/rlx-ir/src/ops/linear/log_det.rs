@@ -1,12 +1,9 @@
 //! `log_det`: logarithms of determinants.
 
-use crate::accuracy::Accuracy;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{
     RESIDUAL, batch_of, beside, definite_samples, eval_matrices, imaginary, inverse_adjoint, square,
 };
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// The sign of the determinant of each matrix of `a` (a complex number of magnitude 1, or 0), and the
@@ -39,15 +36,12 @@ impl OpSpec for LogDet {
     });
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (lead, _) = square("C1", operands[0])?;
         let dtype = operands[0].dtype;
         Ok(vec![batch_of(dtype, &lead, &[]), batch_of(dtype.real(), &lead, &[])])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        RESIDUAL
     }
 
     fn samples() -> Vec<Sample<Self>> {

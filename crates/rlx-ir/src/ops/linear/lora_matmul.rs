@@ -1,13 +1,6 @@
 //! `lora_matmul`: a matrix product with a low-rank correction of its weight.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::{GroupedMatMul, MatMul};
-use crate::shape::TensorType;
-use crate::value_range::ValueRange;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = x w + scale (x a) b`; `x` is [.., M, K], `w` is [K, N], `a` is [K, R], `b` is [R, N] and
@@ -37,6 +30,7 @@ impl OpSpec for LoraMatMul {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w, a, b, scale) = (operands[0], operands[1], operands[2], operands[3], operands[4]);
@@ -60,10 +54,6 @@ impl OpSpec for LoraMatMul {
         let number = TensorType::new(x.dtype, adapters.to_vec());
         require!("C4", *scale == number, "expected a scale of type {number}, found {scale}");
         Ok(y)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,17 +1,6 @@
 //! `matmul`: batched matrix product.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::literal::Literal;
-use crate::number::{Number, wrap};
-use crate::op::{
-    Backward, Batch, Derivatives, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp,
-};
-use crate::ops::{broadcast_position, for_each_index, same_dtype};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y[.., m, n] = sum_k a[.., m, k] b[.., k, n]`; leading dims broadcast.
@@ -43,6 +32,7 @@ impl OpSpec for MatMul {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::Multilinear;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -59,10 +49,6 @@ impl OpSpec for MatMul {
         let mut dims = lead.into_dims();
         dims.extend([m, n]);
         Ok(vec![TensorType::new(dtype, dims)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

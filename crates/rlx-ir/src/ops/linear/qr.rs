@@ -1,11 +1,7 @@
 //! `qr`: orthogonal factors of matrices.
 
-use crate::accuracy::Accuracy;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{RESIDUAL, batch_of, eval_matrices, factor_samples, halved_lower, matrices};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `a = q r` for each matrix [M, N] of `a`: `q` is [M, K] with orthonormal columns, `r` is [K, N], zero below
@@ -22,16 +18,13 @@ impl OpSpec for Qr {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let a = operands[0];
         let (lead, [rows, columns]) = matrices("C1", "a", a)?;
         let least = rows.minimum(&columns);
         Ok(vec![batch_of(a.dtype, &lead, &[&rows, &least]), batch_of(a.dtype, &lead, &[&least, &columns])])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        RESIDUAL
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,10 @@
 //! `svd`: singular values and vectors of matrices.
 
-use crate::accuracy::Accuracy;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{
     RESIDUAL, batch_of, beside, eval_matrices, factor_samples, imaginary, inverse_gaps, matrices,
     on_diagonal, turning, unturned,
 };
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `a = u diag(s) vh` for each matrix [M, N] of `a`: `u` [M, K] and `vh` [K, N] have orthonormal columns and
@@ -26,6 +22,7 @@ impl OpSpec for Svd {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let a = operands[0];
@@ -33,10 +30,6 @@ impl OpSpec for Svd {
         let least = rows.minimum(&columns);
         let s = batch_of(a.dtype.real(), &lead, &[&least]);
         Ok(vec![batch_of(a.dtype, &lead, &[&rows, &least]), s, batch_of(a.dtype, &lead, &[&least, &columns])])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        RESIDUAL
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,7 @@
 //! `triangular_solve`: systems of linear equations that are solved one by one.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::matrices::{RESIDUAL, eval_matrices, matrices, square};
-use crate::ops::same_dtype;
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `x` with `a x = b` (or `a^H x = b`) for each matrix of `a`, of which one triangle is read; `b` is
@@ -33,6 +27,7 @@ impl OpSpec for TriangularSolve {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (a, b) = (operands[0], operands[1]);
@@ -41,10 +36,6 @@ impl OpSpec for TriangularSolve {
         let (lead_b, [rows_b, _]) = matrices("C3", "b", b)?;
         require!("C3", lead == lead_b && rows == rows_b, "`a` is {a} and `b` is {b}");
         Ok(vec![b.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        RESIDUAL
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,7 @@
 //! `softmax_cross_entropy_backward`: the derivative of the loss by the logits.
 
 use super::softmax_cross_entropy_with_logits::{counted, ignored, label_range, samples, share};
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{ReduceKind, ScatterKind, SoftmaxCrossEntropyWithLogits};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `dlogits = (softmax(logits) sum(target) - target) dloss` along `axis`, the targets as
@@ -34,6 +28,7 @@ impl OpSpec for SoftmaxCrossEntropyBackward {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> =
         Batch::Shift(|op, _| SoftmaxCrossEntropyBackward { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let Self { axis, ignore_index, label_smoothing } = self.clone();
@@ -41,10 +36,6 @@ impl OpSpec for SoftmaxCrossEntropyBackward {
         let loss = forward.infer(&operands[..2])?;
         require!("C6", loss[0] == *operands[2], "dloss is {}, expected {}", operands[2], loss[0]);
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,18 +1,6 @@
 //! `softmax_cross_entropy_with_logits`: the usual loss of a classifier.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{
-    ReduceKind, SoftmaxCrossEntropyBackward, check_axis, check_index_dtype, float_like, reduced_shape,
-};
-use crate::shape::TensorType;
-use crate::value_range::ValueRange;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `loss = -sum over c of target[c] log softmax(logits)[c]` along `axis`, one per row.
@@ -52,6 +40,7 @@ impl OpSpec for SoftmaxCrossEntropyWithLogits {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> =
         Batch::Shift(|op, _| SoftmaxCrossEntropyWithLogits { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (logits, labels) = (operands[0], operands[1]);
@@ -69,10 +58,6 @@ impl OpSpec for SoftmaxCrossEntropyWithLogits {
         let share = self.label_smoothing.0;
         require!("C5", (0.0..=1.0).contains(&share), "label_smoothing must be in 0 ..= 1, found {share}");
         Ok(vec![TensorType::new(logits.dtype, rows)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {
@@ -135,7 +120,7 @@ pub(super) fn ignored(g: &mut Graph, labels: Value, ignore_index: Option<i64>) -
     // A label that the dtype cannot hold stands nowhere.
     let (low, high) = dtype.int_range()?;
     (low..=high).contains(&i128::from(label)).then_some(())?;
-    let literal = Literal::from_numbers(dtype, &[], [crate::number::Number::Int(i128::from(label))]);
+    let literal = Literal::from_numbers(dtype, &[], [Number::Int(i128::from(label))]);
     let label = g.constant(literal.expect("one number is a literal of rank 0"));
     Some(g.compare_eq(labels, label))
 }

@@ -1,14 +1,7 @@
 //! `batch_norm`: standardising by the statistics of the batch, and keeping running ones.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{Centre, Standard, affine, check_eps, check_parameters};
-use crate::ops::{ReduceKind, check_axis, float_like};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// The training form: `y = (x - m) / sqrt(v + eps) gamma + beta`, with the mean `m` and the mean squared deviation
@@ -35,6 +28,7 @@ impl OpSpec for BatchNorm {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, momentum) = (operands[0], self.momentum.0);
@@ -44,10 +38,6 @@ impl OpSpec for BatchNorm {
         require!("C4", (0.0..=1.0).contains(&momentum), "momentum must be in 0 ..= 1, found {momentum}");
         let y = float_like("C1", operands)?;
         Ok(y.into_iter().chain(operands[1..3].iter().map(|&ty| ty.clone())).collect())
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

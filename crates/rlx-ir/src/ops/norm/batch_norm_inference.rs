@@ -1,18 +1,10 @@
 //! `batch_norm_inference`: standardising by statistics that are given.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{
     affine, affine_eval, along_axes, check_eps, check_parameters, for_each_parameter, inverse_root,
     result_like,
 };
-use crate::ops::{check_axis, float_like};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y = (x - mean) / sqrt(variance + eps) gamma + beta`; every parameter has one element per
@@ -36,6 +28,7 @@ impl OpSpec for BatchNormInference {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 16 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -43,10 +36,6 @@ impl OpSpec for BatchNormInference {
         check_parameters("C3", x, &[self.axis], &operands[1..])?;
         check_eps("C4", self.eps.0)?;
         float_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 16 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

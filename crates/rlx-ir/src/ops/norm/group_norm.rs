@@ -1,18 +1,9 @@
 //! `group_norm`: zero mean and unit variance over groups of channels.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::float_like;
 use crate::ops::normalise::{
     Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
 };
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = (x - mean) / sqrt(variance + eps) gamma + beta` for `x` of [N, C, ..]; mean and variance
@@ -38,6 +29,7 @@ impl OpSpec for GroupNorm {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -52,10 +44,6 @@ impl OpSpec for GroupNorm {
             "{groups} groups do not divide {channels} channels"
         );
         float_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,17 +1,9 @@
 //! `instance_norm`: zero mean and unit variance of each channel of each instance.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::float_like;
 use crate::ops::normalise::{
     Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
 };
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = (x - mean) / sqrt(variance + eps) gamma + beta` for `x` of [N, C, spatial..]; mean and
@@ -33,6 +25,7 @@ impl OpSpec for InstanceNorm {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -40,10 +33,6 @@ impl OpSpec for InstanceNorm {
         check_parameters("C3", x, &[1], &operands[1..])?;
         check_eps("C4", self.eps.0)?;
         float_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

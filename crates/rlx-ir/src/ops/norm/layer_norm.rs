@@ -1,17 +1,9 @@
 //! `layer_norm`: zero mean and unit variance over a set of axes.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{
     Centre, Standard, affine, affine_eval, check_eps, check_parameters, result_like,
 };
-use crate::ops::{LayerNormBackward, check_axes, float_like, shift_axes};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = (x - mean) / sqrt(variance + eps) gamma + beta`, mean and variance over `axes`.
@@ -49,6 +41,7 @@ impl OpSpec for LayerNorm {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(1, |op, _| LayerNorm { axes: shift_axes(&op.axes), ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -57,10 +50,6 @@ impl OpSpec for LayerNorm {
         check_parameters("C3", x, &self.axes, &operands[1..])?;
         check_eps("C4", self.eps.0)?;
         float_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

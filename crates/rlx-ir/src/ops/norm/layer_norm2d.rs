@@ -1,15 +1,7 @@
 //! `layer_norm2d`: layer norm of images over their channels, at each pixel.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::float_like;
 use crate::ops::normalise::{Centre, Standard, affine_eval, check_eps, check_parameters, result_like};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = (x - mean) / sqrt(variance + eps) gamma + beta` for `x` of [N, C, H, W], mean and
@@ -31,6 +23,7 @@ impl OpSpec for LayerNorm2d {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -38,10 +31,6 @@ impl OpSpec for LayerNorm2d {
         check_parameters("C3", x, &[1], &operands[1..])?;
         check_eps("C4", self.eps.0)?;
         float_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,17 +1,9 @@
 //! `rms_norm`: unit root mean square over a set of axes.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{
     Centre, Standard, affine, affine_eval, check_eps, check_parameters, offset, result_like,
 };
-use crate::ops::{RmsNormBackward, check_axes, float_like, shift_axes};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `y = x / sqrt(mean(x x) + eps) gamma + beta`, the mean over `axes`.
@@ -57,6 +49,7 @@ impl OpSpec for RmsNorm {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(1, |op, _| RmsNorm { axes: shift_axes(&op.axes), ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -66,10 +59,6 @@ impl OpSpec for RmsNorm {
         check_eps("C4", self.eps.0)?;
         require!("C5", self.gamma || !self.unit_offset, "unit_offset is set, but gamma is not given");
         float_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

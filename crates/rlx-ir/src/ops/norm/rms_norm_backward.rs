@@ -1,13 +1,7 @@
 //! `rms_norm_backward`: the derivatives of [`RmsNorm`](crate::ops::RmsNorm), in one pass.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::normalise::{Centre, Standard, check_backward, offset};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// The derivatives by `x`, `gamma` and `beta` of `rms_norm` whose result has the derivative `dy`. With `n` the
@@ -35,13 +29,10 @@ impl OpSpec for RmsNormBackward {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_backward(["C1", "C2", "C3", "C4"], &self.axes, self.eps.0, operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

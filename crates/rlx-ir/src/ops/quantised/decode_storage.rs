@@ -1,14 +1,8 @@
 //! `decode_storage`: the numbers of a storage-only tensor in a dtype that arithmetic takes.
 
-use crate::accuracy::Accuracy;
 use crate::block_format::BlockFormat;
-use crate::dtype::{DType, DTypeClass};
-use crate::literal::{Literal, LiteralError};
-use crate::number::Number;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::check_whole_units;
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::literal::LiteralError;
+use crate::ops::prelude::*;
 
 op! {
     /// The elements of `x` one by one: `i4` and `i2` as `i8`, `u4` and `u2` as `u8`, `f4e2m1` and the block formats
@@ -36,6 +30,7 @@ impl OpSpec for DecodeStorage {
     const VJP: Vjp<Self> = Vjp::None("it computes with codes");
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -44,10 +39,6 @@ impl OpSpec for DecodeStorage {
             check_whole_units("C2", x)?;
         }
         Ok(vec![TensorType::new(Self::result(x.dtype), x.shape.clone())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

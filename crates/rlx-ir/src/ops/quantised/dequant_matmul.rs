@@ -1,13 +1,7 @@
 //! `dequant_matmul`: a product with a quantised weight.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::quantisation::{dequantized, weight_samples};
-use crate::ops::{Dequantize, MatMul};
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// `y = x dequantize(w)`; `x` is [.., M, K], `w` is [K, N], or [N, K] with `transpose_w`, as GGUF files store it.
@@ -30,16 +24,13 @@ impl OpSpec for DequantMatMul {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let weight = dequantized("C1", &self.weight(operands[0].dtype), &operands[1..])?;
         require!("C2", weight.rank() == 2, "expected a matrix, found {}", operands[1]);
         let relabel = |violation: Violation| Violation { constraint: "C3", ..violation };
         self.product().infer(&[operands[0], &weight]).map_err(relabel)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,7 @@
 //! `dequantize`: codes with scales and zero points as floats.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::{DType, DTypeClass};
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::check_whole_units;
+use crate::ops::prelude::*;
 use crate::ops::quantisation::{Blocked, check_scales, numbers, weight_samples, wide};
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// `y = (x - zero_point) scale`, computed in f32 (f64 for a result of f64), rounded to `to` at the end.
@@ -37,6 +31,7 @@ impl OpSpec for Dequantize {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 2.0 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -55,10 +50,6 @@ impl OpSpec for Dequantize {
             check_scales(["C4", "C5", "C6"], (x, x.dtype), operands[1], zero_point, &self.block)?;
         }
         Ok(vec![TensorType::new(self.to, x.shape.clone())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Approx { ulp: 2.0 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

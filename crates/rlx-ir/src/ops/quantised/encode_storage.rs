@@ -1,13 +1,7 @@
 //! `encode_storage`: numbers brought into a storage-only dtype.
 
-use crate::accuracy::Accuracy;
 use crate::block_format::BlockFormat;
-use crate::dtype::{DType, DTypeClass};
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{DecodeStorage, check_whole_units};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `x` in the storage-only dtype `to`; what `decode_storage` gives is near it.
@@ -34,6 +28,7 @@ impl OpSpec for EncodeStorage {
     const VJP: Vjp<Self> = Vjp::None("it computes with codes");
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -45,10 +40,6 @@ impl OpSpec for EncodeStorage {
             check_whole_units("C3", &y)?;
         }
         Ok(vec![y])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

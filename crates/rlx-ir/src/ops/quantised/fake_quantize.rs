@@ -1,15 +1,7 @@
 //! `fake_quantize`: rounding to the grid of a quantised dtype, in floats, for training through it.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::quantisation::wide;
-use crate::ops::{Activation, ActivationKind, ReduceKind, check_axis, float_like};
-use crate::shape::{Shape, TensorType};
-use crate::{attr_enum, op, require};
 
 attr_enum! {
     /// Where the scale of a [`FakeQuantize`] comes from.
@@ -109,6 +101,7 @@ impl OpSpec for FakeQuantize {
     });
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 4.0 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let scale = check_grid(self.bits, self.axis, operands[0])?;
@@ -130,10 +123,6 @@ impl OpSpec for FakeQuantize {
             require!("C4", **found == scale, "expected a scale of type {scale}, found {found}");
         }
         Ok(vec![operands[0].clone(), scale])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Approx { ulp: 4.0 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,15 +1,8 @@
 //! `fake_quantize_backward`: what training takes for the derivatives of `fake_quantize`.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::quantisation::wide;
 use crate::ops::quantised::fake_quantize::{along, check_grid, largest_code, other_axes};
-use crate::ops::{Activation, ActivationKind, ReduceKind, StraightThrough};
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// `dx = dy p` with `p` by `ste`; and the derivative by the scale: `g` times the sum of `dy (round(r) - r)` where
@@ -36,16 +29,13 @@ impl OpSpec for FakeQuantizeBackward {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let scale = check_grid(self.bits, self.axis, operands[0])?;
         require!("C1", operands[0] == operands[2], "`dy` is {}, expected {}", operands[2], operands[0]);
         require!("C4", *operands[1] == scale, "expected a scale of type {scale}, found {}", operands[1]);
         Ok(vec![operands[0].clone(), scale])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

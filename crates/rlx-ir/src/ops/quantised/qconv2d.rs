@@ -1,14 +1,7 @@
 //! `qconv2d`: a convolution of 8-bit integers, summed in `i32`, over one to three spatial axes.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::quantisation::{centred, check_codes, check_requantize, requantize};
-use crate::ops::{Conv, Slice, for_each_index};
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// `y = saturate(round(mult sum) + y_zero_point)` with `sum = conv(x - x_zero_point, w - w_zero_point) + bias` in
@@ -42,6 +35,7 @@ impl OpSpec for QConv2d {
     const VJP: Vjp<Self> = Vjp::None("it computes with codes");
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let given = |name| self.operand_index(name).map(|index| operands[index]);
@@ -56,10 +50,6 @@ impl OpSpec for QConv2d {
         let rest = [given("bias"), given("mult"), given("y_zero_point")];
         check_requantize(["C3", "C4"], &channels, rest, self.to)?;
         Ok(vec![TensorType::new(self.to, y.shape)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

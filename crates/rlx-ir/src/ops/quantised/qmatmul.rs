@@ -1,13 +1,7 @@
 //! `qmatmul`: a product of 8-bit integers, summed in `i32`.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::MatMul;
+use crate::ops::prelude::*;
 use crate::ops::quantisation::{centred, check_codes, check_requantize, requantize};
-use crate::shape::TensorType;
 
 op! {
     /// `y = saturate(round(mult sum) + y_zero_point)` with `sum = (a - a_zero_point)(b - b_zero_point) + bias` in i32,
@@ -33,6 +27,7 @@ impl OpSpec for QMatMul {
     const VJP: Vjp<Self> = Vjp::None("it computes with codes");
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let given = |name| self.operand_index(name).map(|index| operands[index]);
@@ -43,10 +38,6 @@ impl OpSpec for QMatMul {
         let rest = [given("bias"), given("mult"), given("y_zero_point")];
         check_requantize(["C3", "C4"], &sum, rest, self.to)?;
         Ok(vec![TensorType::new(self.to, sum.shape)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

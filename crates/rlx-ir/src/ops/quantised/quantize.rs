@@ -1,15 +1,9 @@
 //! `quantize`: floats as codes under given scales and zero points.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::{DType, DTypeClass};
-use crate::graph::{Graph, Value};
 use crate::number::{decode, mini_float};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::quantisation::{Blocked, check_scales, numbers, wide};
 use crate::ops::quantised::encode_storage::encodes;
-use crate::ops::{Activation, ActivationKind, DecodeStorage, check_whole_units};
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// `y = saturate(round(x / scale) + zero_point)` for integers, rounding half to even; `saturate(x / scale)` for
@@ -38,6 +32,7 @@ impl OpSpec for Quantize {
     const VJP: Vjp<Self> = Vjp::None("it computes with codes");
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -56,10 +51,6 @@ impl OpSpec for Quantize {
             check_scales(["C4", "C5", "C6"], (x, self.to), operands[1], zero_point, &self.block)?;
         }
         Ok(vec![y])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

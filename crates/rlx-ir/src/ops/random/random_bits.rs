@@ -1,14 +1,7 @@
 //! `random_bits`: uniform integers.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::philox::{Stream, check_key, check_words, words};
-use crate::ops::{Binary, BinaryKind, check_not_negative};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// Integers each of whose bits is 0 or 1 with equal chance: `[.., shape]`, for each of the keys `[.., 2]`.
@@ -32,6 +25,7 @@ impl OpSpec for RandomBits {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let lead = check_key("C1", operands[0])?;
@@ -43,10 +37,6 @@ impl OpSpec for RandomBits {
         check_words("C3", &self.words())?;
         let dims = [&lead[..], self.shape.dims()].concat();
         Ok(vec![TensorType::new(self.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Random
     }
 
     fn samples() -> Vec<Sample<Self>> {

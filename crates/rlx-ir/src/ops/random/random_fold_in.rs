@@ -1,13 +1,7 @@
 //! `random_fold_in`: a key for a number.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::check_index_dtype;
 use crate::ops::philox::{Stream, block_words, check_key};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// A key for each key of `key` `[.., 2]` and number of `data` `[..]`, such as the number of a step: two words
@@ -23,6 +17,7 @@ impl OpSpec for RandomFoldIn {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (key, data) = (operands[0], operands[1]);
@@ -30,10 +25,6 @@ impl OpSpec for RandomFoldIn {
         check_index_dtype("C2", "`data`", data)?;
         require!("C2", data.shape.dims() == lead, "`key` is {key} and `data` is {data}");
         Ok(vec![key.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Random
     }
 
     fn samples() -> Vec<Sample<Self>> {

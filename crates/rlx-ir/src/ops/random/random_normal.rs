@@ -1,14 +1,6 @@
 //! `random_normal`: numbers of the standard normal distribution.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{Activation, ActivationKind, RandomUniform};
-use crate::shape::{Shape, TensorType};
+use crate::ops::prelude::*;
 use std::f64::consts::TAU;
 
 op! {
@@ -33,13 +25,10 @@ impl OpSpec for RandomNormal {
     const VJP: Vjp<Self> = Vjp::None("its operands are integers");
     const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 16 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         RandomUniform { dtype: self.dtype, shape: self.shape.clone() }.infer(operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 16 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `random_split`: independent keys from one.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::check_not_negative;
 use crate::ops::philox::{Stream, check_key, check_words, words};
-use crate::shape::{Shape, TensorType};
+use crate::ops::prelude::*;
 
 op! {
     /// `count` keys `[.., count, 2]` from each of the keys `[.., 2]`: the words of a stream of Philox 4x32-10 that
@@ -27,6 +20,7 @@ impl OpSpec for RandomSplit {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let lead = check_key("C1", operands[0])?;
@@ -34,10 +28,6 @@ impl OpSpec for RandomSplit {
         check_words("C2", &(self.count.clone() * Dim::from(2)))?;
         let dims = [&lead[..], &[self.count.clone(), Dim::from(2)]].concat();
         Ok(vec![TensorType::new(DType::U32, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Random
     }
 
     fn samples() -> Vec<Sample<Self>> {

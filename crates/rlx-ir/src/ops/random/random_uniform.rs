@@ -1,13 +1,7 @@
 //! `random_uniform`: uniform numbers.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::philox::check_key;
-use crate::ops::{Binary, BinaryKind, RandomBits, check_not_negative};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// Multiples of `2^-p` in [0, 1), all with equal chance: `[.., shape]`, for each of the keys `[.., 2]`; `p`
@@ -41,6 +35,7 @@ impl OpSpec for RandomUniform {
     const VJP: Vjp<Self> = Vjp::None("its operands are integers");
     const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_key("C1", operands[0])?;
@@ -55,10 +50,6 @@ impl OpSpec for RandomUniform {
         }
         let bits = self.bits().infer(operands)?;
         Ok(vec![TensorType::new(self.dtype, bits[0].shape.clone())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Random
     }
 
     fn samples() -> Vec<Sample<Self>> {

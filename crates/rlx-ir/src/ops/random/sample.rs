@@ -1,13 +1,7 @@
 //! `sample`: a token of each row of logits.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Vjp};
 use crate::ops::philox::check_key;
-use crate::ops::{ReduceKind, check_index_dtype};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// A position along the last axis of `logits` [.., V], drawn with the chances that the softmax of
@@ -37,6 +31,7 @@ impl OpSpec for Sample {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let is_float = |ty: &TensorType| ty.dtype.is_float() && !ty.dtype.is_storage_only();
@@ -58,10 +53,6 @@ impl OpSpec for Sample {
         let token = TensorType::new(self.dtype, Shape::from(lead.to_vec()));
         check_index_dtype("C4", "dtype", &token)?;
         Ok(vec![token])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Random
     }
 
     fn samples() -> Vec<op::Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `arg_reduce`: where the largest or smallest element of each row stands.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::ordering::{compare_numbers, map_rows};
-use crate::ops::{check_axis, check_index_dtype, reduced_shape};
-use crate::shape::TensorType;
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 use std::cmp::Ordering;
 
 attr_enum! {
@@ -50,6 +43,7 @@ impl OpSpec for ArgReduce {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgReduce { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -60,10 +54,6 @@ impl OpSpec for ArgReduce {
         let result = TensorType::new(self.dtype, reduced_shape(&x.shape, &[self.axis], self.keep_dims));
         check_index_dtype("C4", "dtype", &result)?;
         Ok(vec![result])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `arg_sort`: the positions that put each row in order.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::ordering::{check_ordered, index_numbers, map_rows, sorted_positions};
-use crate::ops::{check_axis, check_index_dtype};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// Positions along `axis` that put each row of `x` in ascending (`descending`) order.
@@ -34,6 +27,7 @@ impl OpSpec for ArgSort {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgSort { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
@@ -41,10 +35,6 @@ impl OpSpec for ArgSort {
         let result = TensorType::new(self.dtype, operands[0].shape.clone());
         check_index_dtype("C3", "dtype", &result)?;
         Ok(vec![result])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,12 +1,7 @@
 //! `cum_log_sum_exp`: running logarithms of sums of exponentials along one axis.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::cumulative::{Cumulative, CumulativeKind, cumulative_samples};
-use crate::ops::{check_axis, float_like};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y[i]` is log of the sum of exp(x[j]) over `j <= i` along `axis`; `j < i` with `exclusive`; from the end
@@ -30,14 +25,11 @@ impl OpSpec for CumLogSumExp {
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| op.cumulative().log_sum_exp_vjp(g, given));
     const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| op.cumulative().log_sum_exp_jvp(g, given));
     const BATCH: Batch<Self> = Batch::Shift(|op, _| CumLogSumExp { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
         float_like("C2", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,8 @@
 //! `cum_prod`: running products along one axis.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::check_axis;
 use crate::ops::cumulative::{Cumulative, CumulativeKind, cumulative_samples};
 use crate::ops::ordering::check_ordered;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y[i]` is the product of x[j] over `j <= i` along `axis`; `j < i` with `exclusive`; from the end
@@ -31,15 +26,12 @@ impl OpSpec for CumProd {
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| op.cumulative().product_vjp(g, given));
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| CumProd { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
         check_ordered("C2", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

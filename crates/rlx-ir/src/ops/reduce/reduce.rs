@@ -1,17 +1,6 @@
 //! `reduce`: sums, products, extremes and truth over a set of axes.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::literal::Literal;
-use crate::number::{Number, wrap};
-use crate::op::{
-    Backward, Batch, Derivatives, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp,
-};
-use crate::ops::{broadcast_position, check_axes, for_each_index, reduced_shape, shift_axes};
-use crate::shape::TensorType;
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// Which reduction a [`Reduce`] computes.
@@ -57,6 +46,10 @@ impl OpSpec for Reduce {
         _ => Err("it is not linear"),
     });
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Reduce { axes: shift_axes(&op.axes), ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |op| match op.kind {
+        ReduceKind::Sum | ReduceKind::Mean | ReduceKind::Prod => Accuracy::Accumulated { terms: 64 },
+        _ => Accuracy::Exact,
+    };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -69,13 +62,6 @@ impl OpSpec for Reduce {
         };
         require!("C2", legal && !x.dtype.is_storage_only(), "{} does not take {}", self.kind, x.dtype);
         Ok(vec![TensorType::new(x.dtype, reduced_shape(&x.shape, &self.axes, self.keep_dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        match self.kind {
-            ReduceKind::Sum | ReduceKind::Mean | ReduceKind::Prod => Accuracy::Accumulated { terms: 64 },
-            _ => Accuracy::Exact,
-        }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,12 +1,6 @@
 //! `softmax`: normalised exponential along one axis.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{ReduceKind, check_axis, float_like};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y[i] = exp(x[i] - m) / sum_j exp(x[j] - m)` along `axis`, with `m` the maximum.
@@ -28,14 +22,11 @@ impl OpSpec for Softmax {
         Ok(vec![given.tangents[0].map(|tangent| op.slope(g, given.results[0], tangent))])
     });
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Softmax { axis: op.axis + 1 });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C2", self.axis, operands[0])?;
         float_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

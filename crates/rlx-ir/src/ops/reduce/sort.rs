@@ -1,14 +1,7 @@
 //! `sort`: the elements of each row in order.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::op;
-use crate::op::{Batch, Evaluated, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::check_axis;
 use crate::ops::ordering::{check_ordered, map_rows, sorted_positions};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// The elements of each row of `x` along `axis` in ascending (`descending`) order.
@@ -31,15 +24,12 @@ impl OpSpec for Sort {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Sort { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
         check_ordered("C2", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `top_k`: the largest or smallest elements of each row, and where they stand.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::ordering::{check_ordered, index_numbers, map_rows, sorted_positions};
-use crate::ops::{ScatterKind, check_axis, check_index_dtype};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// The `k` largest (smallest) elements of each row of `x` along `axis`, and their positions.
@@ -47,6 +40,7 @@ impl OpSpec for TopK {
         Ok(vec![values, None])
     });
     const BATCH: Batch<Self> = Batch::Shift(|op, _| TopK { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -68,10 +62,6 @@ impl OpSpec for TopK {
         let indices = TensorType::new(self.dtype, shape.clone());
         check_index_dtype("C4", "dtype", &indices)?;
         Ok(vec![TensorType::new(x.dtype, shape), indices])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,6 @@
 //! `non_max_suppression`: the best of boxes that overlap.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_not_negative, same_dtype};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// Boxes are taken by descending score (of equal ones, the first), for each of B images and C classes, at most
@@ -38,6 +30,7 @@ impl OpSpec for NonMaxSuppression {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::None("it packs the boxes of all images");
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (boxes, scores) = (operands[0], operands[1]);
@@ -57,10 +50,6 @@ impl OpSpec for NonMaxSuppression {
         let rows = scores.shape[0].clone() * scores.shape[1].clone() * each;
         let indices = TensorType::new(self.dtype, vec![rows, Dim::from(3)]);
         Ok(vec![indices, TensorType::new(self.dtype, Shape::scalar())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,6 @@
 //! `non_zero`: where elements are not zero.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{ReduceKind, check_addressable, check_not_negative, pack_rows};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// Coordinates of the elements of `x` that are not zero, in row-major order: `indices` [limit, rank], and how
@@ -30,6 +23,7 @@ impl OpSpec for NonZero {
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -40,10 +34,6 @@ impl OpSpec for NonZero {
         check_not_negative("C3", "limit", &self.limit)?;
         let indices = TensorType::new(self.dtype, vec![self.limit.clone(), Dim::from(x.rank())]);
         Ok(vec![indices, TensorType::new(self.dtype, Shape::scalar())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,7 @@
 //! `unique`: the distinct elements.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::ordering::check_ordered;
-use crate::ops::{ReduceKind, ScatterKind, pack_rows};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// The distinct ones of the N elements of `x` in ascending order.
@@ -30,6 +23,7 @@ impl OpSpec for Unique {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -40,10 +34,6 @@ impl OpSpec for Unique {
         let positions = row(self.dtype);
         let count = TensorType::new(self.dtype, Shape::scalar());
         Ok(vec![row(x.dtype), positions.clone(), positions.clone(), positions, count])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,6 @@
 //! `gated_delta_net`: linear attention whose state forgets and is corrected.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_type, float_like};
-use crate::require;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// Along axis 1: the state `S` becomes `e^gate S`, then `S + k d^T` with `d = beta (v - S^T k)`; `y = S^T q / sqrt(N)`.
@@ -27,6 +19,7 @@ impl OpSpec for GatedDeltaNet {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let [q, k, v, gate, beta, state] = operands[..] else { return Ok(vec![]) };
@@ -45,10 +38,6 @@ impl OpSpec for GatedDeltaNet {
             "the extent of the keys is {n}, expected a number above 0"
         );
         Ok(vec![v.clone(), state.clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 512 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,7 @@
 //! `gru`: a recurrent layer with an update gate and a reset gate.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::recurrence::{Cell, Recurrence, samples_of};
-use crate::ops::{ActivationKind, RecurrentDirection};
-use crate::shape::TensorType;
 
 op! {
     /// `h = (1 - z) c + z h` along a sequence, with `z` and `r'` the `gate` function of their parts of
@@ -42,13 +36,10 @@ impl OpSpec for Gru {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         self.layer(operands).infer(&[self.gate, self.candidate])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 512 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,7 @@
 //! `lstm`: a recurrent layer with input, output and forget gates and a cell state.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::recurrence::{Cell, Recurrence, samples_of};
-use crate::ops::{ActivationKind, RecurrentDirection};
-use crate::shape::TensorType;
 
 op! {
     /// `c = f c + i c'` and `h = o output(c)` along a sequence, with `i`, `o` and `f` the `gate` function of their parts
@@ -45,13 +39,10 @@ impl OpSpec for Lstm {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         self.layer(operands).infer(&[self.gate, self.candidate, self.output])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 512 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

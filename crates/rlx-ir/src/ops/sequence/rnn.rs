@@ -1,12 +1,7 @@
 //! `rnn`: a recurrent layer with one gate.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::recurrence::{Recurrence, samples_of};
-use crate::ops::{ActivationKind, RecurrentDirection};
-use crate::shape::TensorType;
 
 op! {
     /// `h = activation(x w^T + h r^T + b)` along a sequence: `x` is [S, B, I], `w` [D, H, I], `r` [D, H, H], `b`
@@ -42,13 +37,10 @@ impl OpSpec for Rnn {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         self.layer(operands).infer(&[self.activation])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 512 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

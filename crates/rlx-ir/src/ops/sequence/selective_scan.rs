@@ -1,13 +1,6 @@
 //! `selective_scan`: the state-space recurrence of Mamba.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{ReduceKind, check_type, float_like};
-use crate::require;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `h = exp(delta a) h + delta b x` and `y = c h` along axis 1 of `x`: `x` and `delta` are [B, S, H], `a` is [H, N],
@@ -26,6 +19,7 @@ impl OpSpec for SelectiveScan {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, a) = (operands[0], operands[2]);
@@ -48,10 +42,6 @@ impl OpSpec for SelectiveScan {
             check_type("C2", name, ty, x.dtype, [batch, width, n])?;
         }
         Ok(y.into_iter().chain([state]).collect())
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 512 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

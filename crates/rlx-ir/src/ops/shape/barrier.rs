@@ -1,11 +1,6 @@
 //! `barrier`: a value that is not there before another.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::check_addressable;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `x`, which what uses the result cannot have before `after` is computed; the values of `after` do not
@@ -20,14 +15,11 @@ impl OpSpec for Barrier {
     const VJP: Vjp<Self> = Vjp::Rule(|_, _, given| Ok(vec![Some(given.cotangent()), None]));
     const JVP: Jvp<Self> = Jvp::Rule(|_, _, given| Ok(vec![given.tangents[0]]));
     const BATCH: Batch<Self> = Batch::Shift(|_, _| Barrier {});
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_addressable("C1", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

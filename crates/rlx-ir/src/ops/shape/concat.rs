@@ -1,13 +1,6 @@
 //! `concat`: tensors one after the other along an axis.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::literal::Literal;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::{check_addressable, check_axis, same_dtype};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// The operands one after the other along `axis`.
@@ -30,6 +23,7 @@ impl OpSpec for Concat {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Concat { axis: op.axis + 1 });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let Some(&first) = operands.first() else {
@@ -48,10 +42,6 @@ impl OpSpec for Concat {
         let mut dims = first.shape.clone().into_dims();
         dims[self.axis] = total;
         Ok(vec![TensorType::new(first.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

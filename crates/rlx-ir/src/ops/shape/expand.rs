@@ -1,11 +1,6 @@
 //! `expand`: NumPy broadcast to a given shape.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_not_negative};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `x` repeated along new leading axes and along axes of extent 1, to shape `shape`.
@@ -27,6 +22,7 @@ impl OpSpec for Expand {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Broadcast(|op, size| Expand { shape: op.shape.with_front(size) });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -37,10 +33,6 @@ impl OpSpec for Expand {
         }
         check_addressable("C3", operands)?;
         Ok(vec![TensorType::new(x.dtype, self.shape.clone())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,11 +1,6 @@
 //! `iota`: the coordinate along an axis.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_axis, check_not_negative};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// Every element is its own coordinate along `axis`, converted to `dtype` as by `cast`.
@@ -31,6 +26,7 @@ impl OpSpec for Iota {
     const VJP: Vjp<Self> = Vjp::None("it has no operands");
     const JVP: Jvp<Self> = Jvp::None("it has no operands");
     const BATCH: Batch<Self> = Batch::None("it has no operands");
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, _: &[&TensorType]) -> Inferred {
         let ty = TensorType::new(self.dtype, self.shape.clone());
@@ -41,10 +37,6 @@ impl OpSpec for Iota {
             check_not_negative("C3", "extent", dim)?;
         }
         Ok(vec![ty])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

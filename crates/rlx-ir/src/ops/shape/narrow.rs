@@ -1,13 +1,6 @@
 //! `narrow`: a contiguous range along one axis.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::op;
-use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_at_most, check_axis, check_not_negative};
-use crate::shape::{Shape, TensorType};
+use crate::ops::prelude::*;
 
 op! {
     /// Elements `start .. start + len` of `x` along `axis`. For steps see `slice`; for a start that only
@@ -33,6 +26,7 @@ impl OpSpec for Narrow {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Narrow { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -45,10 +39,6 @@ impl OpSpec for Narrow {
         let mut dims = x.shape.clone().into_dims();
         dims[self.axis] = self.len.clone();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

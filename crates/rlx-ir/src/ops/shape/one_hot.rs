@@ -1,13 +1,6 @@
 //! `one_hot`: indices as unit vectors.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{CompareKind, check_index_dtype, check_not_negative};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// A new axis of extent `depth` at `axis`, along which the element at the index is 1 and the rest are
@@ -32,6 +25,7 @@ impl OpSpec for OneHot {
     const VJP: Vjp<Self> = Vjp::None("its operands are integers");
     const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| OneHot { axis: op.axis + 1, ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let indices = operands[0];
@@ -49,10 +43,6 @@ impl OpSpec for OneHot {
         let mut dims = indices.shape.dims().to_vec();
         dims.insert(self.axis, self.depth.clone());
         Ok(vec![TensorType::new(self.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,6 @@
 //! `pad`: elements added at the borders.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_at_most, check_not_negative};
-use crate::shape::{Shape, TensorType};
-use crate::{attr_enum, op, require};
+use crate::ops::prelude::*;
 
 attr_enum! {
     /// What a [`Pad`] adds.
@@ -50,6 +43,7 @@ impl OpSpec for Pad {
         let shifted = |ends: &[Dim]| [&[Dim::from(0)], ends].concat();
         Pad { low: shifted(&op.low), high: shifted(&op.high), ..op.clone() }
     });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -86,10 +80,6 @@ impl OpSpec for Pad {
             dims.push(self.low[axis].clone() + extent.clone() + self.high[axis].clone());
         }
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

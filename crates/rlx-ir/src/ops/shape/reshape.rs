@@ -1,10 +1,6 @@
 //! `reshape`: the same elements in row-major order under another shape.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// The elements of `x`, in row-major order, under shape `shape`.
@@ -24,6 +20,7 @@ impl OpSpec for Reshape {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, size| Reshape { shape: op.shape.with_front(size) });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (old, new) = (operands[0].shape.num_elements(), self.shape.num_elements());
@@ -31,10 +28,6 @@ impl OpSpec for Reshape {
         let negative = self.shape.dims().iter().find(|dim| dim.as_static().is_some_and(|d| d < 0));
         require!("C1", negative.is_none(), "shape {} has a negative extent", self.shape);
         Ok(vec![TensorType::new(operands[0].dtype, self.shape.clone())])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,6 @@
 //! `reverse`: axes read backwards.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::layout::Layout;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_axes, shift_axes};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `x` with the order of its elements along `axes` reversed.
@@ -25,15 +18,12 @@ impl OpSpec for Reverse {
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| Ok(vec![Some(g.push(op.clone(), &[given.cotangent()]))]));
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Reverse { axes: shift_axes(&op.axes) });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axes("C1", &self.axes, operands[0])?;
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

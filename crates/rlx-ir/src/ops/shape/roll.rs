@@ -1,13 +1,6 @@
 //! `roll`: elements shifted around the end of an axis.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_axes, shift_axes};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `x` with every element moved `shifts[i]` positions up along `axes[i]`; what leaves at the end
@@ -31,6 +24,7 @@ impl OpSpec for Roll {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Roll { axes: shift_axes(&op.axes), ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axes("C1", &self.axes, operands[0])?;
@@ -38,10 +32,6 @@ impl OpSpec for Roll {
         require!("C1", axes == shifts, "shifts has {shifts} entries, expected {axes}, one per axis");
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,14 +1,6 @@
 //! `slice`: strided ranges along several axes.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::Graph;
-use crate::layout::Layout;
-use crate::op::{Backward, Batch, Derivatives, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::{check_addressable, check_at_most, check_axes, check_not_negative, shift_axes};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// Along axis `axes[i]` of `x`, the `lens[i]` elements `starts[i], starts[i] + steps[i], ..`. Steps may
@@ -36,6 +28,7 @@ impl OpSpec for Slice {
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Slice { axes: shift_axes(&op.axes), ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -50,10 +43,6 @@ impl OpSpec for Slice {
             dims[axis] = self.lens[position].clone();
         }
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,13 +1,6 @@
 //! `tile`: whole repetitions along every axis.
 
-use crate::accuracy::Accuracy;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_not_negative};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `x` repeated `repeats[i]` times along axis `i`: the result's extent is the product.
@@ -26,6 +19,7 @@ impl OpSpec for Tile {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> =
         Batch::Shift(|op, _| Tile { repeats: [&[Dim::from(1)], &op.repeats[..]].concat() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -41,10 +35,6 @@ impl OpSpec for Tile {
         check_addressable("C2", operands)?;
         let dims = self.repeats.iter().zip(x.shape.dims()).map(|(repeat, dim)| repeat.clone() * dim.clone());
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims.collect::<Vec<_>>()))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

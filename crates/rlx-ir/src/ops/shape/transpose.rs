@@ -1,11 +1,6 @@
 //! `transpose`: axes in another order.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, shift_axes};
-use crate::shape::{Shape, TensorType};
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// Axis `i` of the result is axis `permutation[i]` of `x`.
@@ -28,6 +23,7 @@ impl OpSpec for Transpose {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> =
         Batch::Shift(|op, _| Transpose { permutation: [vec![0], shift_axes(&op.permutation)].concat() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -43,10 +39,6 @@ impl OpSpec for Transpose {
         check_addressable("C2", operands)?;
         let dims = self.permutation.iter().map(|&axis| x.shape[axis].clone()).collect::<Vec<_>>();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

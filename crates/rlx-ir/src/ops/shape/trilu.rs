@@ -1,12 +1,6 @@
 //! `trilu`: the part of a matrix on one side of a diagonal.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::{check_addressable, check_axis};
-use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `x` where `column - row >= diagonal` (with `upper`) or `column - row <= diagonal` (without), and
@@ -36,6 +30,7 @@ impl OpSpec for Trilu {
         column_axis: op.column_axis + 1,
         ..op.clone()
     });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.row_axis, operands[0])?;
@@ -43,10 +38,6 @@ impl OpSpec for Trilu {
         require!("C1", self.row_axis != self.column_axis, "rows and columns are both axis {}", self.row_axis);
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,11 +1,6 @@
 //! `complex`: complex numbers of their parts.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Violation, Vjp};
-use crate::ops::{broadcast_shapes, same_dtype};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `z = re + i im`; the operands broadcast.
@@ -32,6 +27,7 @@ impl OpSpec for Complex {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -39,10 +35,6 @@ impl OpSpec for Complex {
         let message = || format!("expected parts of f32 or f64, found {dtype}");
         let complex = dtype.complex().ok_or_else(|| Violation { constraint: "C2", message: message() })?;
         Ok(vec![TensorType::new(complex, broadcast_shapes("C3", operands)?)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

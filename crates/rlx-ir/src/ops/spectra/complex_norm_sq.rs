@@ -1,11 +1,7 @@
 //! `complex_norm_sq`: squared magnitudes.
 
-use crate::accuracy::Accuracy;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::complex_parts::{complex_samples, real_like};
-use crate::scalar::ScalarOp;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// `y = z conj(z)`: the sum of the squares of the parts, a real number.
@@ -25,13 +21,10 @@ impl OpSpec for ComplexNormSq {
     });
     const JVP: Jvp<Self> = Jvp::Scalar;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 2.0 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         real_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Approx { ulp: 2.0 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

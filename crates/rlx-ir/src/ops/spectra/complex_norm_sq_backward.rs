@@ -1,13 +1,7 @@
 //! `complex_norm_sq_backward`: the gradient of squared magnitudes.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::broadcast_shapes;
 use crate::ops::complex_parts::check_complex;
-use crate::shape::TensorType;
-use crate::{op, require};
+use crate::ops::prelude::*;
 
 op! {
     /// `dz = dy z`: Wirtinger's gradient `dL / d conj(z)` of a real `L` that depends on `|z|^2`, whose
@@ -23,16 +17,13 @@ impl OpSpec for ComplexNormSqBackward {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 2.0 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (z, dy) = (operands[0], operands[1]);
         check_complex("C1", z)?;
         require!("C2", dy.dtype == z.dtype.real(), "`dy` is {dy} and `z` is {z}");
         Ok(vec![TensorType::new(z.dtype, broadcast_shapes("C2", operands)?)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Approx { ulp: 2.0 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,11 +1,7 @@
 //! `conjugate`: complex conjugates.
 
-use crate::accuracy::Accuracy;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::complex_parts::{check_complex, complex_samples};
-use crate::scalar::ScalarOp;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// Every element of `z` with its imaginary part negated.
@@ -23,14 +19,11 @@ impl OpSpec for Conjugate {
     const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| Ok(vec![Some(g.conjugate(given.cotangent()))]));
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_complex("C1", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

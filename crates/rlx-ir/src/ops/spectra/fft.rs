@@ -1,16 +1,8 @@
 //! `fft`: discrete Fourier transforms.
 
-use crate::accuracy::Accuracy;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::number::Number;
-use crate::op::{Batch, Evaluated, Fault, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::complex_parts::check_complex;
 use crate::ops::ordering::map_rows;
-use crate::ops::{check_axes, shift_axes};
-use crate::shape::TensorType;
-use crate::{attr_enum, op};
+use crate::ops::prelude::*;
 use std::f64::consts::TAU;
 
 attr_enum! {
@@ -60,15 +52,12 @@ impl OpSpec for Fft {
         Vjp::Rule(|op, g, given| Ok(vec![Some(g.push(op.adjoint(), &[given.cotangent()]))]));
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Fft { axes: shift_axes(&op.axes), ..op.clone() });
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 32 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_complex("C1", operands[0])?;
         check_axes("C2", &self.axes, operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 32 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

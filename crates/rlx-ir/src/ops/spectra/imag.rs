@@ -1,11 +1,7 @@
 //! `imag`: imaginary parts.
 
-use crate::accuracy::Accuracy;
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
 use crate::ops::complex_parts::{complex_samples, real_like};
-use crate::scalar::ScalarOp;
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 op! {
     /// The imaginary part of every element of `z`.
@@ -24,13 +20,10 @@ impl OpSpec for Imag {
     });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::elementwise();
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         real_like("C1", operands)
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Exact
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -1,15 +1,7 @@
 //! `gaussian_splat_prepare`: Gaussian splats on the screen, and which of them each tile sees.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::ReduceKind;
+use crate::ops::prelude::*;
 use crate::ops::splatting::{COLUMNS, Projected, Scene, Screen, sample_scene};
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// Projects N splats to the screen and lists, for each tile, those that reach it, the nearest first.
@@ -51,6 +43,7 @@ impl OpSpec for GaussianSplatPrepare {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let count = Scene::of(operands, 0, self.colours, self.harmonics).check()?;
@@ -64,10 +57,6 @@ impl OpSpec for GaussianSplatPrepare {
             TensorType::new(DType::I32, vec![tiles.clone(), count]),
             TensorType::new(DType::I32, vec![tiles]),
         ])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

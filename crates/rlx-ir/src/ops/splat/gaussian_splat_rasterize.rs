@@ -1,15 +1,7 @@
 //! `gaussian_splat_rasterize`: an image of prepared splats.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::splatting::{COLUMNS, Screen, check_thresholds};
-use crate::shape::TensorType;
-use crate::value_range::ValueRange;
-use crate::{op, require};
 
 /// No splat hides all that is behind it.
 const MOST_OPAQUE: f64 = 0.99;
@@ -48,6 +40,7 @@ impl OpSpec for GaussianSplatRasterize {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (splats, lists, counts) = (operands[0], operands[1], operands[2]);
@@ -65,10 +58,6 @@ impl OpSpec for GaussianSplatRasterize {
         check_thresholds("C4", self.alpha_cutoff, self.transmittance_threshold)?;
         let dims = [self.height, self.width, 4];
         Ok(vec![TensorType::new(splats.dtype, dims)])
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 64 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

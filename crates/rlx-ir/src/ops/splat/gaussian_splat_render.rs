@@ -1,14 +1,7 @@
 //! `gaussian_splat_render`: an image of Gaussian splats.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::op;
-use crate::op::{Batch, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
+use crate::ops::prelude::*;
 use crate::ops::splatting::sample_scene;
-use crate::ops::{GaussianSplatPrepare, GaussianSplatRasterize, GaussianSplatRenderBackward};
-use crate::shape::TensorType;
 
 op! {
     /// `gaussian_splat_rasterize` of what `gaussian_splat_prepare` gives.
@@ -39,14 +32,11 @@ impl OpSpec for GaussianSplatRender {
     });
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let prepared = self.prepare().infer(operands)?;
         self.rasterize().infer(&prepared.iter().collect::<Vec<_>>())
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 256 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

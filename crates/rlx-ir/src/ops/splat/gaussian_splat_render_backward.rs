@@ -1,15 +1,9 @@
 //! `gaussian_splat_render_backward`: the derivatives of an image of Gaussian splats.
 
-use crate::accuracy::Accuracy;
-use crate::attr::Real;
-use crate::graph::{Graph, Value};
-use crate::op::{Batch, Fill, Inferred, Jvp, Meaning, OpSpec, Sample, Vjp};
-use crate::ops::GaussianSplatRender;
+use crate::ops::prelude::*;
 use crate::ops::splat::gaussian_splat_render::scene_samples;
 use crate::ops::splatting::sample_scene;
 use crate::reverse::pulled_back;
-use crate::shape::TensorType;
-use crate::{op, require};
 
 op! {
     /// The derivatives of `gaussian_splat_render` by every operand, from `dimage`, that by its image: of the scene, and of
@@ -38,16 +32,13 @@ impl OpSpec for GaussianSplatRenderBackward {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 1024 };
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let scene = without_image(operands);
         let image = self.render().infer(&scene)?;
         require!("C5", *operands[6] == image[0], "`dimage` is {}, expected {}", operands[6], image[0]);
         Ok(scene.into_iter().cloned().collect())
-    }
-
-    fn accuracy(&self) -> Accuracy {
-        Accuracy::Accumulated { terms: 1024 }
     }
 
     fn samples() -> Vec<Sample<Self>> {

@@ -3,10 +3,7 @@
 
 use super::decompose::Build;
 use super::{Attention, AttentionExtents};
-use crate::dim::Dim;
-use crate::graph::{Graph, Value};
-use crate::op::{Backward, Derivatives};
-use crate::ops::{AttentionBackward, AttentionOperands, ReduceKind};
+use crate::ops::prelude::*;
 
 /// The rule of [`struct@Attention`]; paged keys go the way of the definition.
 pub(super) fn vjp(op: &Attention, g: &mut Graph, given: Backward<'_>) -> Derivatives {

@@ -5,11 +5,7 @@
 //! an extent being static but the head counts and the block size.
 
 use super::{Alignment, Attention, AttentionExtents, AttentionLayout, MaskKind};
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::ops::{CompareKind, ReduceKind};
+use crate::ops::prelude::*;
 
 pub(super) fn decompose(op: &Attention, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
     let types: Vec<_> = operands.iter().map(|&operand| g.ty(operand).clone()).collect();

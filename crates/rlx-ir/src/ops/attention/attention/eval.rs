@@ -1,12 +1,7 @@
 //! Direct evaluation of `attention`: one row at a time, in f64.
 
 use super::{Alignment, Attention, AttentionLayout, MaskKind};
-use crate::dtype::DType;
-use crate::literal::{Literal, element_count};
-use crate::number::Number;
-use crate::op::{Evaluated, Fault};
-use crate::ops::broadcast_position;
-use crate::value_range::read_values;
+use crate::ops::prelude::*;
 
 /// `q`, `k` or `v` as numbers, read by batch (or block), head, row and column.
 struct Heads {
@@ -74,9 +69,9 @@ struct Run<'a> {
 pub(super) fn eval(op: &Attention, operands: &[&Literal]) -> Evaluated {
     let types: Vec<_> = operands.iter().map(|literal| literal.ty()).collect();
     let types: Vec<_> = types.iter().collect();
-    let inferred = super::OpSpec::infer(op, &types).map_err(|violation| Fault(violation.to_string()))?;
+    let inferred = OpSpec::infer(op, &types).map_err(|violation| Fault(violation.to_string()))?;
     let extents = op.extents(&types).map_err(|violation| Fault(violation.to_string()))?;
-    let fixed = |dim: &crate::dim::Dim| dim.as_static().and_then(|extent| usize::try_from(extent).ok());
+    let fixed = |dim: &Dim| dim.as_static().and_then(|extent| usize::try_from(extent).ok());
     let (Some(batch), Some(queries), Some(keys)) =
         (fixed(&extents.batch), fixed(&extents.queries), fixed(&extents.keys))
     else {

@@ -4,14 +4,8 @@
 //! Nothing here depends on an extent being static.
 
 use super::{Pool, PoolKind};
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::number::{Number, decode};
-use crate::op::{Backward, Derivatives};
-use crate::ops::{ArgReduceKind, PadMode, ReduceKind};
-use crate::shape::TensorType;
+use crate::number::decode;
+use crate::ops::prelude::*;
 
 /// One window axis laid out: its axis in what it is cut from, the positions of its elements, `[windows, window]`,
 /// and how far that is padded.

@@ -3,12 +3,7 @@
 //! computed in i32 from exact fractions.
 
 use super::{CoordinateMode, NearestRounding, Resize, ResizeMode, taps};
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::graph::{Graph, Value};
-use crate::literal::Literal;
-use crate::ops::{Binary, BinaryKind, CompareKind};
-use crate::shape::TensorType;
+use crate::ops::prelude::*;
 
 /// Element numbers (i32) and weights of one tap, one per element of the result axis.
 type Tap = (Value, Option<Value>);
