@@ -8,11 +8,13 @@ pub use crate::derive::{Backward, Batch, Batched, Derivatives, Forward, Judgemen
 
 use crate::accuracy::Accuracy;
 use crate::attr::Attr;
+use crate::diagnostic::{Diagnostic, IrError};
 use crate::graph::{Graph, Value};
 use crate::layout::Layout;
 use crate::literal::Literal;
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
+use crate::text::parse_sample;
 use crate::value_range::ValueRange;
 use std::fmt;
 
@@ -193,6 +195,44 @@ impl<O> Sample<O> {
     }
 }
 
+/// The samples of an op.
+pub enum Samples<O> {
+    /// One sample a line: operand types and attributes as in the text form, `f32[3, 5], i64[4] in [0, 3) {axis = 1}`.
+    /// `in [low, high)` and `definite` say how an operand is filled. An attribute that a line leaves out is as in
+    /// the first line.
+    Listed(&'static [&'static str]),
+    /// Made by code: loops over the cases of an attribute, samples that sisters share.
+    Made(fn() -> Vec<Sample<O>>),
+}
+
+impl<O> Samples<O> {
+    /// The samples, of an op that `from_attrs` reads.
+    ///
+    /// # Errors
+    /// A line that is no sample of the op.
+    pub fn read(self, from_attrs: FromAttrs<O>) -> Result<Vec<Sample<O>>, IrError> {
+        let lines = match self {
+            Samples::Listed(lines) => lines,
+            Samples::Made(make) => return Ok(make()),
+        };
+        let mut first = None;
+        let read = |line: &&str| {
+            let (operands, mut attrs) = parse_sample(line)?;
+            for (name, attr) in first.get_or_insert_with(|| attrs.clone()) {
+                if !attrs.iter().any(|(given, _)| given == name) {
+                    attrs.push((name.clone(), attr.clone()));
+                }
+            }
+            let wrong = |problem: AttrProblem| IrError::Syntax(Diagnostic::new(*line, problem.to_string()));
+            Ok(Sample { op: from_attrs(&attrs).map_err(wrong)?, operands })
+        };
+        lines.iter().map(read).collect()
+    }
+}
+
+/// Makes an op of its text attributes.
+pub type FromAttrs<O> = fn(&[(String, Attr)]) -> Result<O, AttrProblem>;
+
 /// The one trait an op implements, next to its struct.
 pub trait OpSpec: Sized + Clone + Into<crate::ops::Op> {
     /// Where the op's meaning comes from.
@@ -205,13 +245,13 @@ pub trait OpSpec: Sized + Clone + Into<crate::ops::Op> {
     const BATCH: Batch<Self>;
     /// How far a kernel's result may be from the reference.
     const ACCURACY: AccuracyRule<Self>;
+    /// Uses of the op that cover its attribute corners.
+    const SAMPLES: Samples<Self>;
     /// Result types from operand types. Arity has been checked by then.
     ///
     /// # Errors
     /// The first violated constraint, by its label.
     fn infer(&self, operands: &[&TensorType]) -> Inferred;
-    /// Uses of the op that cover its attribute corners.
-    fn samples() -> Vec<Sample<Self>>;
 }
 
 /// Why text attributes do not make an op.

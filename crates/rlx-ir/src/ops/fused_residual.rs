@@ -39,17 +39,3 @@ pub(crate) fn residual_sum<'a>(
     }
     (sum, parameters)
 }
-
-/// Operand types of a sample: `x`, `residual` and one parameter per flag.
-pub(crate) fn sample_operands(
-    dims: &[usize],
-    axes: &[usize],
-    given: [bool; 3],
-    dtype: DType,
-) -> Vec<TensorType> {
-    let parameter: Vec<usize> = axes.iter().map(|&axis| dims[axis]).collect();
-    let mut operands = vec![TensorType::new(dtype, dims); 2];
-    let count = given.into_iter().filter(|&given| given).count();
-    operands.extend(vec![TensorType::new(dtype, parameter.as_slice()); count]);
-    operands
-}

@@ -81,7 +81,8 @@ macro_rules! ops {
             pub const fn def(self) -> &'static OpDef { match self { $($(OpKind::$ty => &$ty::DEF),*),* } }
             /// Uses that cover the attribute corners.
             pub fn samples(self) -> Vec<crate::op::Sample<Op>> {
-                match self { $($(OpKind::$ty => $ty::samples().into_iter().map(|sample| sample.map(Op::$ty)).collect()),*),* }
+                let read = match self { $($(OpKind::$ty => $ty::SAMPLES.read($ty::from_attrs).map(|all| all.into_iter().map(|sample| sample.map(Op::$ty)).collect())),*),* };
+                read.expect("every generic test reads the samples")
             }
             /// How it is differentiated and batched, in words.
             pub const fn judgements(self) -> Judgements { match self { $($(OpKind::$ty => Judgements::of::<$ty>()),*),* } }

@@ -11,8 +11,8 @@ pub(super) use crate::layout::Layout;
 pub(super) use crate::literal::{Literal, element_count};
 pub(super) use crate::number::{Number, wrap};
 pub(super) use crate::op::{
-    AccuracyRule, Backward, Batch, Batched, Derivatives, Evaluated, Fault, Fill, Forward, Inferred, Jvp,
-    Meaning, OpSpec, Sample, Violation, Vjp,
+    AccuracyRule, Backward, Batch, Batched, Derivatives, Evaluated, Fault, Forward, Inferred, Jvp, Meaning,
+    OpSpec, Sample, Samples, Violation, Vjp,
 };
 pub(super) use crate::scalar::{ScalarOp, ScalarProgram, ScalarValue};
 pub(super) use crate::shape::{Shape, TensorType};

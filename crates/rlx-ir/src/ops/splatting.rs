@@ -137,27 +137,6 @@ impl Scene<&TensorType> {
     }
 }
 
-/// The types and fills of a scene of `count` splats, optional operands last, that a camera sees for the most part.
-pub(crate) fn sample_scene(
-    dtype: DType,
-    count: usize,
-    colours: bool,
-    bands: Option<usize>,
-) -> Vec<(TensorType, Fill)> {
-    let of = |dims: &[usize], low, high| (TensorType::new(dtype, dims), Fill::Range(low, high));
-    let mut operands = vec![
-        of(&[count, 3], -0.1, 0.3),
-        of(&[count, 3], -2.0, -0.5),
-        of(&[count, 4], -1.0, 1.0),
-        of(&[count], -2.0, 2.0),
-        of(&[4, 4], 0.5, 1.0),
-        of(&[4], 2.0, 3.0),
-    ];
-    operands.extend(colours.then(|| of(&[count, 3], 0.0, 1.0)));
-    operands.extend(bands.map(|bands| of(&[count, bands, 3], -0.5, 0.5)));
-    operands
-}
-
 /// Splats on the screen.
 pub(crate) struct Projected {
     /// [N, 9], in the order of [`COLUMNS`].

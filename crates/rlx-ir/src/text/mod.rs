@@ -20,6 +20,7 @@ mod parse;
 mod print;
 
 pub(crate) use lexer::quote;
+pub(crate) use parse::parse_sample;
 pub use parse::{ConstantSource, parse_any, parse_graph, parse_graph_using, parse_graph_with, parse_module};
 pub use print::{constant_key, print_attr, print_graph, print_graph_with, print_module, print_program};
 
@@ -29,6 +30,9 @@ pub const VERSION: u32 = 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::{Fill, Samples};
+    use crate::ops::Iota;
+    use crate::{DType, Shape, TensorType};
 
     #[test]
     fn hand_written_text_parses_and_prints_in_normal_form() {
@@ -77,6 +81,20 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parse_graph(text).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn lines_of_samples_follow_the_first_and_name_what_is_wrong() {
+        let read = |lines: &'static [&'static str]| Samples::Listed(lines).read(Iota::from_attrs);
+        let lines = &["f32[2] {dtype = i32, shape = [2, 3], axis = 0}", "f16[0, 3] in [-2, 0.5) {axis = 1}"];
+        let samples = read(lines).expect("both lines are samples");
+        assert_eq!(samples[1].op, Iota { dtype: DType::I32, shape: Shape::from([2usize, 3]), axis: 1 });
+        let f16 = TensorType::new(DType::F16, [0usize, 3]);
+        assert_eq!(samples[1].operands, [(f16, Fill::Range(-2.0, 0.5))]);
+        let why = |lines| read(lines).expect_err("the line is wrong").to_string();
+        assert_eq!(why(&["f32[2] {axis = 0}"]), "f32[2] {axis = 0}: attribute dtype is missing");
+        assert_eq!(why(&["f32[2], f33[2]"]), "line 1: f33: is not a dtype");
+        assert_eq!(why(&["f32[2] in [1, 2]"]), "line 1: text: expected `)`, found `]`");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::hir::{HirBlock, HirModule, HirValue};
 use crate::literal::{Literal, element_count};
 use crate::mir::GraphModule;
 use crate::number::Number;
-use crate::op::AttrProblem;
+use crate::op::{AttrProblem, Fill};
 use crate::ops::OpKind;
 use crate::scalar::{ScalarInstr, ScalarKind, ScalarOp, ScalarProgram};
 use crate::shape::{Shape, TensorType};
@@ -87,6 +87,21 @@ pub fn parse_any(text: &str) -> Result<GraphModule, IrError> {
     } else {
         parser.lexer.expected("`graph` or `module`")
     }
+}
+
+/// Reads a line of [`Samples::Listed`](crate::op::Samples): the operands of a sample and its attributes.
+pub(crate) fn parse_sample(line: &str) -> Parsed<(Vec<(TensorType, Fill)>, Vec<(String, Attr)>)> {
+    let mut parser = Parser::new(line);
+    let mut operands = vec![];
+    while !matches!(parser.lexer.peek(), None | Some(b'{')) {
+        operands.push((parser.tensor_type()?, parser.fill()?));
+        if !parser.lexer.eat(",") {
+            break;
+        }
+    }
+    let attrs = parser.attrs()?;
+    parser.end()?;
+    Ok((operands, attrs))
 }
 
 struct Parser<'a> {
@@ -336,6 +351,21 @@ impl<'a> Parser<'a> {
             return Err(self.lexer.error(word, "is not a dtype"));
         };
         Ok(TensorType::new(dtype, self.shape()?))
+    }
+
+    fn fill(&mut self) -> Parsed<Fill> {
+        if self.lexer.eat_word("definite") {
+            return Ok(Fill::Definite);
+        }
+        if !self.lexer.eat_word("in") {
+            return Ok(Fill::Any);
+        }
+        self.lexer.expect("[")?;
+        let low = self.real()?;
+        self.lexer.expect(",")?;
+        let high = self.real()?;
+        self.lexer.expect(")")?;
+        Ok(Fill::Range(low, high))
     }
 
     fn shape(&mut self) -> Parsed<Shape> {

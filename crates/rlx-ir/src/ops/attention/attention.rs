@@ -367,6 +367,7 @@ impl OpSpec for Attention {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Made(samples);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let dtype = operands[0].dtype;
@@ -395,10 +396,6 @@ impl OpSpec for Attention {
             results.push(TensorType::new(lse_dtype(dtype), vec![batch, heads, extents.queries]));
         }
         Ok(results)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples()
     }
 }
 

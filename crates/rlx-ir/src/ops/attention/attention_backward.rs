@@ -1,6 +1,6 @@
 //! `attention_backward`: all derivatives of `attention` in one pass.
 
-use super::attention::{SampleExtents, backward, lse_dtype, sample_operands};
+use super::attention::backward;
 use crate::ops::prelude::*;
 
 op! {
@@ -44,6 +44,31 @@ impl OpSpec for AttentionBackward {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
+    // The log-sum-exp is filled so that the weights stay below one.
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 2, 3, 4], f32[2, 2, 5, 4], f32[2, 2, 5, 2], f32[2, 2, 3, 2], f32[2, 2, 3] in [3, 5), f32[2, \
+         2, 3, 2] {layout = bhsd, num_heads = 2, num_kv_heads = 2, scale = none, softcap = none, \
+         mask_kind = none, window = 0, alignment = end, mask_gradient = false}",
+        "f32[2, 4, 3, 4], f32[2, 2, 5, 4], f32[2, 2, 5, 2], f32[2, 4, 3, 2], f32[2, 4, 3] in [3, 5), f32[2, \
+         4, 3, 2] {num_heads = 4, mask_kind = causal}",
+        "bf16[2, 3, 4, 4], bf16[2, 5, 2, 4], bf16[2, 5, 2, 2], bf16[2, 3, 4, 2], f32[2, 4, 3] in [3, 5), \
+         bf16[2, 3, 4, 2] {layout = bshd, num_heads = 4, mask_kind = causal}",
+        "f64[2, 3, 8], f64[2, 5, 8], f64[2, 5, 4], f64[2, 3, 4], f64[2, 2, 3] in [3, 5), f64[2, 3, 4], \
+         f64[2, 2, 3] {layout = packed, scale = 0.7, softcap = 1.5, dlse = true}",
+        "f32[2, 2, 3, 4], f32[2, 2, 5, 4], f32[2, 2, 5, 2], f32[2, 2, 3, 2], f32[2, 2, 3] in [3, 5), f32[2, \
+         2, 3, 2], f32[2, 1, 3, 5] {mask_kind = bias, mask_gradient = true, mask = true}",
+        "f16[2, 2, 3, 4], f16[2, 2, 5, 4], f16[2, 2, 5, 2], f16[2, 2, 3, 2], f32[2, 2, 3] in [3, 5), f16[2, \
+         2, 3, 2], f16[5] {mask_kind = bias, mask_gradient = true, mask = true}",
+        "f32[2, 2, 3, 4], f32[2, 2, 5, 4], f32[2, 2, 5, 2], f32[2, 2, 3, 2], f32[2, 2, 3] in [3, 5), f32[2, \
+         2, 3, 2], bool[3, 5] {mask_kind = custom, mask = true}",
+        "f32[2, 3, 16], f32[2, 5, 8], f32[2, 5, 4], f32[2, 3, 8], f32[2, 4, 3] in [3, 5), f32[2, 3, 8], \
+         f32[2, 4, 3], i32[2] in [0, 6), f32[4] {layout = packed, num_heads = 4, mask_kind = causal, \
+         dlse = true, kv_lengths = true, sinks = true}",
+        "f32[0, 2, 3, 4], f32[0, 2, 5, 4], f32[0, 2, 5, 2], f32[0, 2, 3, 2], f32[0, 2, 3] in [3, 5), f32[0, \
+         2, 3, 2]",
+        "f32[2, 2, 3, 4], f32[2, 2, 0, 4], f32[2, 2, 0, 2], f32[2, 2, 3, 2], f32[2, 2, 3] in [3, 5), f32[2, \
+         2, 3, 2]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let given = |name| self.operand_index(name).map(|index| operands[index]);
@@ -65,10 +90,6 @@ impl OpSpec for AttentionBackward {
         }
         derivatives.extend(given("sinks").cloned());
         Ok(derivatives)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples()
     }
 }
 
@@ -116,65 +137,4 @@ impl AttentionBackward {
         let known = [operands[3], operands[4], operands[5]];
         backward(&self.forward(), g, forward, known, (given("dlse"), self.mask_gradient))
     }
-}
-
-fn samples() -> Vec<Sample<AttentionBackward>> {
-    let base = AttentionBackward {
-        layout: AttentionLayout::Bhsd,
-        num_heads: 2,
-        num_kv_heads: 2,
-        scale: None,
-        softcap: None,
-        mask_kind: MaskKind::None,
-        window: 0,
-        alignment: Alignment::End,
-        mask_gradient: false,
-        dlse: false,
-        mask: false,
-        kv_lengths: false,
-        sinks: false,
-    };
-    // The log-sum-exp is filled so that the weights stay below one.
-    let sample = |op: AttentionBackward, dtype, extents: SampleExtents, mask: &[usize]| {
-        let [batch, queries, ..] = extents;
-        let q = sample_operands(&op.forward(), dtype, extents);
-        let given = op.optional_given();
-        let optional = given.iter().map(|name| match *name {
-            "dlse" => TensorType::new(lse_dtype(dtype), [batch, op.num_heads, queries]),
-            "mask" => TensorType::new(if op.mask_gradient { dtype } else { DType::Bool }, mask),
-            "kv_lengths" => TensorType::new(DType::I32, [batch]),
-            _ => TensorType::new(dtype, [op.num_heads]),
-        });
-        let optional: Vec<TensorType> = optional.collect();
-        let forward = [&q[..], &optional[usize::from(op.dlse)..]].concat();
-        let results = op.forward().infer(&forward.iter().collect::<Vec<_>>()).unwrap_or_default();
-        let known = [0, 1, 0].map(|index| results.get(index).cloned().unwrap_or_else(|| q[0].clone()));
-        let keys = extents[2] as f64;
-        let lengths = op.operand_index("kv_lengths");
-        let sample = Sample::new(op, q.into_iter().chain(known).chain(optional)).fill(4, 3.0, 5.0);
-        match lengths {
-            Some(index) => sample.fill(index, 0.0, keys + 1.0),
-            None => sample,
-        }
-    };
-    let extents = [2, 3, 5, 4, 2];
-    let causal = AttentionBackward { mask_kind: MaskKind::Causal, num_heads: 4, ..base.clone() };
-    let packed = AttentionLayout::Packed;
-    let capped = AttentionBackward { softcap: Some(Real(1.5)), scale: Some(Real(0.7)), ..base.clone() };
-    let bias =
-        AttentionBackward { mask: true, mask_gradient: true, mask_kind: MaskKind::Bias, ..base.clone() };
-    let kept = AttentionBackward { mask: true, mask_kind: MaskKind::Custom, ..base.clone() };
-    let ragged = AttentionBackward { kv_lengths: true, sinks: true, dlse: true, ..causal.clone() };
-    vec![
-        sample(base.clone(), DType::F32, extents, &[]),
-        sample(causal.clone(), DType::F32, extents, &[]),
-        sample(AttentionBackward { layout: AttentionLayout::Bshd, ..causal }, DType::BF16, extents, &[]),
-        sample(AttentionBackward { layout: packed, dlse: true, ..capped }, DType::F64, extents, &[]),
-        sample(bias.clone(), DType::F32, extents, &[2, 1, 3, 5]),
-        sample(bias, DType::F16, extents, &[5]),
-        sample(kept, DType::F32, extents, &[3, 5]),
-        sample(AttentionBackward { layout: packed, ..ragged }, DType::F32, extents, &[]),
-        sample(base.clone(), DType::F32, [0, 3, 5, 4, 2], &[]),
-        sample(base, DType::F32, [2, 3, 0, 4, 2], &[]),
-    ]
 }

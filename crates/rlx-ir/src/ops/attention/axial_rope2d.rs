@@ -39,6 +39,13 @@ impl OpSpec for AxialRope2d {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 2 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 6, 8] {end_x = 3, end_y = 2, head_dim = 8, num_heads = 1, theta = 100.0, repeat = 1}",
+        "f32[1, 2, 6, 8] {end_x = 2, end_y = 3, head_dim = 4, num_heads = 2}",
+        "f16[12, 4] {end_x = 2, head_dim = 4, repeat = 3}",
+        "f64[1, 1, 4] {end_x = 1, end_y = 1, head_dim = 4}",
+        "bf16[0, 4, 4] {end_x = 2, head_dim = 4}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -67,21 +74,6 @@ impl OpSpec for AxialRope2d {
         let fits = x.shape.dims().ends_with(&expected);
         require!("C2", fits, "the last two extents must be {} and {}, found {x}", expected[0], expected[1]);
         Ok(vec![x.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |lead: &[usize], [end_x, end_y, head_dim, num_heads, repeat]: [usize; 5], dtype| {
-            let op = AxialRope2d { end_x, end_y, head_dim, num_heads, theta: Real(100.0), repeat };
-            let dims = [lead, &[repeat * end_x * end_y, num_heads * head_dim]].concat();
-            Sample::new(op, [TensorType::new(dtype, dims.as_slice())])
-        };
-        vec![
-            sample(&[2], [3, 2, 8, 1, 1], DType::F32),
-            sample(&[1, 2], [2, 3, 4, 2, 1], DType::F32),
-            sample(&[], [2, 2, 4, 1, 3], DType::F16),
-            sample(&[1], [1, 1, 4, 1, 1], DType::F64),
-            sample(&[0], [2, 2, 4, 1, 1], DType::BF16),
-        ]
     }
 }
 

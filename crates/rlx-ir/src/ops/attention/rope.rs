@@ -62,6 +62,37 @@ impl OpSpec for Rope {
     });
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 2 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 2, 3, 8], f32[3, 4], f32[3, 4] {axis = 2, head_dim = 8, n_rot = 8, style = half_split}",
+        "f32[2, 3, 2, 6], f32[3, 2], f32[3, 2] {axis = 1, head_dim = 6, n_rot = 4}",
+        "bf16[2, 3, 12], f32[3, 1], f32[3, 1] {axis = 1, head_dim = 6, n_rot = 2}",
+        "f16[3, 4], f16[3, 1], f16[3, 1] {axis = 0, head_dim = 2, n_rot = 2}",
+        "f32[3, 5], f32[3, 0], f32[3, 0] {axis = 0, head_dim = 5, n_rot = 0}",
+        "f64[1, 1, 2], f64[1, 1], f64[1, 1] {axis = 1, head_dim = 2, n_rot = 2}",
+        "f32[2, 0, 4], f32[0, 2], f32[0, 2] {axis = 1, head_dim = 4, n_rot = 4}",
+        "f32[0, 3, 4], f32[3, 2], f32[3, 2] {axis = 1, head_dim = 4, n_rot = 4}",
+        "f32[2, 2, 3, 6], f32[2, 3, 2], f32[2, 3, 2] {head_dim = 6, n_rot = 4}",
+        "f32[2, 2, 3, 6], f32[7, 2], f32[7, 2], i32[3] in [0, 7) {head_dim = 6, n_rot = 4, positions = true}",
+        "f32[2, 2, 3, 6], f32[7, 2], f32[7, 2], i64[2, 3] in [0, 7) \
+         {head_dim = 6, n_rot = 4, positions = true}",
+        "f32[2, 2, 3, 6], f32[7, 2], f32[7, 2], u32[2, 3] in [0, 7) \
+         {head_dim = 6, n_rot = 4, positions = true}",
+        "f32[2, 2, 3, 8], f32[3, 4], f32[3, 4] {style = interleaved}",
+        "f32[2, 3, 2, 6], f32[3, 2], f32[3, 2] {axis = 1, head_dim = 6, n_rot = 4, style = interleaved}",
+        "bf16[2, 3, 12], f32[3, 1], f32[3, 1] {axis = 1, head_dim = 6, n_rot = 2, style = interleaved}",
+        "f16[3, 4], f16[3, 1], f16[3, 1] {axis = 0, head_dim = 2, n_rot = 2, style = interleaved}",
+        "f32[3, 5], f32[3, 0], f32[3, 0] {axis = 0, head_dim = 5, n_rot = 0, style = interleaved}",
+        "f64[1, 1, 2], f64[1, 1], f64[1, 1] {axis = 1, head_dim = 2, n_rot = 2, style = interleaved}",
+        "f32[2, 0, 4], f32[0, 2], f32[0, 2] {axis = 1, head_dim = 4, n_rot = 4, style = interleaved}",
+        "f32[0, 3, 4], f32[3, 2], f32[3, 2] {axis = 1, head_dim = 4, n_rot = 4, style = interleaved}",
+        "f32[2, 2, 3, 6], f32[2, 3, 2], f32[2, 3, 2] {head_dim = 6, n_rot = 4, style = interleaved}",
+        "f32[2, 2, 3, 6], f32[7, 2], f32[7, 2], i32[3] in [0, 7) \
+         {head_dim = 6, n_rot = 4, style = interleaved, positions = true}",
+        "f32[2, 2, 3, 6], f32[7, 2], f32[7, 2], i64[2, 3] in [0, 7) \
+         {head_dim = 6, n_rot = 4, style = interleaved, positions = true}",
+        "f32[2, 2, 3, 6], f32[7, 2], f32[7, 2], u32[2, 3] in [0, 7) \
+         {head_dim = 6, n_rot = 4, style = interleaved, positions = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, cos, sin) = (operands[0], operands[1], operands[2]);
@@ -105,10 +136,6 @@ impl OpSpec for Rope {
         let expected = TensorType::new(positions.dtype, steps);
         require!("C5", fits, "positions must be {expected}, found {positions}");
         Ok(vec![x.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples()
     }
 }
 
@@ -251,40 +278,4 @@ impl Rope {
         shape[dims.len() - 1] = Dim::from(self.n_rot / 2);
         g.reshape(table, shape)
     }
-}
-
-fn samples() -> Vec<Sample<Rope>> {
-    let ty = |dtype, dims: &[usize]| TensorType::new(dtype, dims);
-    let plain = |dims: &[usize], axis: usize, head_dim, n_rot, style, dtype, table| {
-        let op = Rope { axis, head_dim, n_rot, style, positions: false };
-        let table = ty(table, &[dims[axis], n_rot / 2]);
-        Sample::new(op, [ty(dtype, dims), table.clone(), table])
-    };
-    let mut samples = vec![];
-    for &style in RopeStyle::ALL {
-        samples.extend([
-            plain(&[2, 2, 3, 8], 2, 8, 8, style, DType::F32, DType::F32),
-            plain(&[2, 3, 2, 6], 1, 6, 4, style, DType::F32, DType::F32),
-            plain(&[2, 3, 12], 1, 6, 2, style, DType::BF16, DType::F32),
-            plain(&[3, 4], 0, 2, 2, style, DType::F16, DType::F16),
-            plain(&[3, 5], 0, 5, 0, style, DType::F32, DType::F32),
-            plain(&[1, 1, 2], 1, 2, 2, style, DType::F64, DType::F64),
-            plain(&[2, 0, 4], 1, 4, 4, style, DType::F32, DType::F32),
-            plain(&[0, 3, 4], 1, 4, 4, style, DType::F32, DType::F32),
-        ]);
-        let op = Rope { axis: 2, head_dim: 6, n_rot: 4, style, positions: false };
-        let operands =
-            [ty(DType::F32, &[2, 2, 3, 6]), ty(DType::F32, &[2, 3, 2]), ty(DType::F32, &[2, 3, 2])];
-        samples.push(Sample::new(op.clone(), operands.clone()));
-        let [x, table, _] = operands;
-        let table = TensorType { shape: [7usize, 2].into(), ..table };
-        for (positions, dtype) in
-            [(vec![3usize], DType::I32), (vec![2, 3], DType::I64), (vec![2, 3], DType::U32)]
-        {
-            let op = Rope { positions: true, ..op.clone() };
-            let operands = [x.clone(), table.clone(), table.clone(), ty(dtype, &positions)];
-            samples.push(Sample::new(op, operands).fill(3, 0.0, 7.0));
-        }
-    }
-    samples
 }

@@ -20,14 +20,11 @@ impl OpSpec for AllGather {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Made(|| collective_samples(|axis| AllGather { axis }));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let participants = check_participants(operands[0], &[self.axis])?;
         with_extent(operands[0], self.axis, operands[0].shape[self.axis].clone() * participants)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        collective_samples(|axis| AllGather { axis })
     }
 }
 

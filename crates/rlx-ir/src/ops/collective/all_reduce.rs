@@ -19,19 +19,18 @@ impl OpSpec for AllReduce {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |op| Reduce::ACCURACY(&op.reduce());
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        check_participants(operands[0], &[])?;
-        self.reduce().infer(operands)?;
-        Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let kinds = ReduceKind::ALL.iter().filter(|kind| !matches!(kind, ReduceKind::Any | ReduceKind::All));
         let samples = kinds.flat_map(|&kind| collective_samples(|_| AllReduce { kind }));
         // A mean of integers is none.
         let is_mean = |sample: &Sample<Self>| sample.op.kind == ReduceKind::Mean;
         samples.filter(|sample| !is_mean(sample) || sample.operands[0].0.dtype.is_float()).collect()
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        check_participants(operands[0], &[])?;
+        self.reduce().infer(operands)?;
+        Ok(vec![operands[0].clone()])
     }
 }
 

@@ -25,16 +25,15 @@ impl OpSpec for AllToAll {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
+        let at = |concat_axis| move |split_axis| AllToAll { split_axis, concat_axis };
+        collective_samples(at(1)).into_iter().chain(collective_samples(|axis| at(axis)(axis))).collect()
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let participants = check_participants(operands[0], &[self.split_axis, self.concat_axis])?;
         let part = parted(operands[0], self.split_axis)?;
         with_extent(&part, self.concat_axis, part.shape[self.concat_axis].clone() * participants)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let at = |concat_axis| move |split_axis| AllToAll { split_axis, concat_axis };
-        collective_samples(at(1)).into_iter().chain(collective_samples(|axis| at(axis)(axis))).collect()
     }
 }
 

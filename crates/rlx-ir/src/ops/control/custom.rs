@@ -31,17 +31,16 @@ impl OpSpec for Custom {
     const JVP: Jvp<Self> = Jvp::Rule(|op, graph, given| op.function.jvp(graph, given));
     const BATCH: Batch<Self> = Batch::Rule(|op, graph, given| op.function.batch(graph, given));
     const ACCURACY: AccuracyRule<Self> = |op| op.function.accuracy();
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        self.function.infer(operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let op = Custom { function: CustomHandle::new(SumAndDifference) };
         vec![Sample::new(
             op,
             [TensorType::new(DType::F32, [3usize, 2]), TensorType::new(DType::F32, [3usize, 2])],
         )]
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        self.function.infer(operands)
     }
 }
 

@@ -48,6 +48,8 @@ impl OpSpec for CustomFn {
     });
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |op| body_accuracy([&op.body], 1);
+    const SAMPLES: Samples<Self> =
+        Samples::Made(|| [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let operands: Vec<TensorType> = operands.iter().map(|ty| (*ty).clone()).collect();
@@ -62,10 +64,6 @@ impl OpSpec for CustomFn {
             jvp.check_function("C3", "jvp", &[&operands, &floats], &results)?;
         }
         Ok(results)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect()
     }
 }
 

@@ -32,6 +32,8 @@ impl OpSpec for If {
     const JVP: Jvp<Self> = Jvp::Bodies;
     const BATCH: Batch<Self> = Batch::Bodies;
     const ACCURACY: AccuracyRule<Self> = |op| body_accuracy([&op.then, &op.otherwise], 1);
+    const SAMPLES: Samples<Self> =
+        Samples::Made(|| [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_predicate("C1", "the predicate", operands[0])?;
@@ -41,10 +43,6 @@ impl OpSpec for If {
         let (then, otherwise) = (self.then.result_types("C3")?, self.otherwise.result_types("C3")?);
         require!("C3", then == otherwise, "then gives {then:?}, otherwise gives {otherwise:?}");
         Ok(then)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect()
     }
 }
 

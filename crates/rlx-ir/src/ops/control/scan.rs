@@ -50,6 +50,8 @@ impl OpSpec for Scan {
     const BATCH: Batch<Self> = Batch::Bodies;
     const ACCURACY: AccuracyRule<Self> =
         |op| body_accuracy([&op.body], op.length.as_static().map_or(64, |length| length.max(1) as usize));
+    const SAMPLES: Samples<Self> =
+        Samples::Made(|| [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (carries, rest) = split_carries("C1", self.carries, operands)?;
@@ -92,10 +94,6 @@ impl OpSpec for Scan {
             ty.shape = Shape::from(dims.collect::<Vec<_>>());
         }
         Ok(results)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect()
     }
 }
 

@@ -34,6 +34,8 @@ impl OpSpec for While {
         let most = op.max_iterations.as_ref().and_then(Dim::as_static);
         body_accuracy([&op.condition, &op.body], most.map_or(64, |most| most.max(1) as usize))
     };
+    const SAMPLES: Samples<Self> =
+        Samples::Made(|| [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect());
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (carries, _) = split_carries("C1", self.carries, operands)?;
@@ -48,10 +50,6 @@ impl OpSpec for While {
             check_not_negative("C4", "max_iterations", limit)?;
         }
         Ok(carries)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        [DType::F32, DType::F64].into_iter().flat_map(samples_of).collect()
     }
 }
 

@@ -70,6 +70,30 @@ impl OpSpec for Conv {
     const JVP: Jvp<Self> = Jvp::Rule(Self::jvp);
     const BATCH: Batch<Self> = Batch::Rule(Self::batch);
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 3, 6], f32[4, 3, 3] {stride = [1], padding_low = [0], padding_high = [0], dilation = [1], \
+         groups = 1}",
+        "f32[1, 2, 4, 5], f32[3, 2, 3, 2] {stride = [1, 1], padding_low = [0, 0], padding_high = [0, 0], \
+         dilation = [1, 1]}",
+        "f32[1, 2, 3, 3, 3], f32[2, 2, 2, 2, 2] {stride = [1, 1, 1], padding_low = [0, 0, 0], \
+         padding_high = [0, 0, 0], dilation = [1, 1, 1]}",
+        "bf16[2, 2, 5], bf16[3, 2, 1], bf16[3] {bias = true}",
+        "f32[2, 3, 5, 6], f32[2, 3, 3, 3], f32[2] \
+         {stride = [2, 1], padding_low = [1, 0], padding_high = [2, 1], dilation = [1, 2], bias = true}",
+        "f32[1, 4, 5, 6], f32[6, 2, 3, 3], f32[6] \
+         {stride = [2, 1], padding_low = [1, 0], padding_high = [2, 1], dilation = [1, 2], groups = 2, \
+         bias = true}",
+        "f16[1, 3, 4, 4], f16[3, 1, 3, 3] {stride = [1, 1], padding_low = [0, 0], padding_high = [0, 0], \
+         dilation = [1, 1], groups = 3}",
+        "f64[1, 1, 2, 3], f64[1, 1, 1, 1], f64[1] \
+         {stride = [2, 1], padding_low = [1, 0], padding_high = [2, 1], dilation = [1, 2], bias = true}",
+        "f32[1, 1, 1, 1], f32[1, 1, 1, 1] {stride = [1, 1], padding_low = [0, 0], padding_high = [0, 0], \
+         dilation = [1, 1]}",
+        "f32[0, 2, 5], f32[3, 2, 3]",
+        "f32[1, 2, 5], f32[0, 2, 3]",
+        "f32[1, 0, 5], f32[2, 0, 3], f32[2] {bias = true}",
+        "f32[1, 1, 0], f32[1, 1, 3] {padding_low = [2], padding_high = [2]}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w) = (operands[0], operands[1]);
@@ -95,10 +119,6 @@ impl OpSpec for Conv {
             dims.push(windows.count("C5", &x.shape[axis + 2], &w.shape[axis + 2], false)?);
         }
         Ok(vec![TensorType::new(x.dtype, dims)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples()
     }
 }
 
@@ -263,39 +283,4 @@ impl Graph {
         }
         self.swap_axes(dw, 0, 1)
     }
-}
-
-fn samples() -> Vec<Sample<Conv>> {
-    let sample = |op: Conv, x: &[usize], w: &[usize], dtype| {
-        let mut operands = vec![TensorType::new(dtype, x), TensorType::new(dtype, w)];
-        if op.bias {
-            operands.push(TensorType::new(dtype, [w[0]]));
-        }
-        Sample::new(op, operands)
-    };
-    let plain = Conv::plain;
-    let f32 = DType::F32;
-    let strided = Conv {
-        stride: vec![2, 1],
-        padding_low: vec![1, 0],
-        padding_high: vec![2, 1],
-        dilation: vec![1, 2],
-        bias: true,
-        ..plain(2)
-    };
-    vec![
-        sample(plain(1), &[2, 3, 6], &[4, 3, 3], f32),
-        sample(plain(2), &[1, 2, 4, 5], &[3, 2, 3, 2], f32),
-        sample(plain(3), &[1, 2, 3, 3, 3], &[2, 2, 2, 2, 2], f32),
-        sample(Conv { bias: true, ..plain(1) }, &[2, 2, 5], &[3, 2, 1], DType::BF16),
-        sample(strided.clone(), &[2, 3, 5, 6], &[2, 3, 3, 3], f32),
-        sample(Conv { groups: 2, ..strided.clone() }, &[1, 4, 5, 6], &[6, 2, 3, 3], f32),
-        sample(Conv { groups: 3, ..plain(2) }, &[1, 3, 4, 4], &[3, 1, 3, 3], DType::F16),
-        sample(strided, &[1, 1, 2, 3], &[1, 1, 1, 1], DType::F64),
-        sample(plain(2), &[1, 1, 1, 1], &[1, 1, 1, 1], f32),
-        sample(plain(1), &[0, 2, 5], &[3, 2, 3], f32),
-        sample(plain(1), &[1, 2, 5], &[0, 2, 3], f32),
-        sample(Conv { bias: true, ..plain(1) }, &[1, 0, 5], &[2, 0, 3], f32),
-        sample(Conv { padding_low: vec![2], padding_high: vec![2], ..plain(1) }, &[1, 1, 0], &[1, 1, 3], f32),
-    ]
 }

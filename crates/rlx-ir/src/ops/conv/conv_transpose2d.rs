@@ -66,6 +66,26 @@ impl OpSpec for ConvTranspose2d {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 3, 4], f32[3, 2, 3] {stride = [1], padding_low = [0], padding_high = [0], \
+         output_padding = [0], dilation = [1], groups = 1}",
+        "f32[1, 2, 3, 2], f32[2, 3, 2, 2] {stride = [1, 1], padding_low = [0, 0], padding_high = [0, 0], \
+         output_padding = [0, 0], dilation = [1, 1]}",
+        "f32[1, 1, 2, 2, 2], f32[1, 2, 2, 1, 2] {stride = [2, 2, 2], padding_low = [0, 0, 0], \
+         padding_high = [0, 0, 0], output_padding = [0, 0, 0], dilation = [1, 1, 1]}",
+        "f32[1, 2, 3, 2], f32[2, 2, 3, 3], f32[2] \
+         {stride = [2, 3], padding_low = [1, 0], padding_high = [0, 2], output_padding = [1, 2], \
+         dilation = [1, 2], bias = true}",
+        "f32[1, 4, 2, 2], f32[4, 1, 2, 2], f32[2] \
+         {stride = [2, 3], padding_low = [1, 0], padding_high = [0, 2], output_padding = [1, 2], \
+         dilation = [1, 2], groups = 2, bias = true}",
+        "bf16[2, 4, 2, 2], bf16[4, 3, 2, 1], bf16[6] \
+         {stride = [2, 3], padding_low = [1, 0], padding_high = [0, 2], output_padding = [1, 2], \
+         dilation = [1, 2], groups = 2, bias = true}",
+        "f64[1, 1, 1], f64[1, 1, 1] {stride = [2]}",
+        "f32[0, 2, 3], f32[2, 1, 2] {stride = [2]}",
+        "f16[1, 0, 3], f16[0, 2, 2], f16[2] {bias = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w) = (operands[0], operands[1]);
@@ -103,10 +123,6 @@ impl OpSpec for ConvTranspose2d {
             dims.push(out);
         }
         Ok(vec![TensorType::new(x.dtype, dims)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples()
     }
 }
 
@@ -228,36 +244,4 @@ impl ConvTranspose2d {
         let w = g.transpose(w, [vec![0, 2, 1], (3..rank + 1).collect()].concat());
         g.reshape(w, [vec![groups * outputs, inputs], spatial].concat())
     }
-}
-
-fn samples() -> Vec<Sample<ConvTranspose2d>> {
-    let sample = |op: ConvTranspose2d, x: &[usize], w: &[usize], dtype| {
-        let mut operands = vec![TensorType::new(dtype, x), TensorType::new(dtype, w)];
-        if op.bias {
-            operands.push(TensorType::new(dtype, [w[1] * op.groups]));
-        }
-        Sample::new(op, operands)
-    };
-    let plain = ConvTranspose2d::plain;
-    let f32 = DType::F32;
-    let strided = ConvTranspose2d {
-        stride: vec![2, 3],
-        padding_low: vec![1, 0],
-        padding_high: vec![0, 2],
-        output_padding: vec![1, 2],
-        dilation: vec![1, 2],
-        bias: true,
-        ..plain(2)
-    };
-    vec![
-        sample(plain(1), &[2, 3, 4], &[3, 2, 3], f32),
-        sample(plain(2), &[1, 2, 3, 2], &[2, 3, 2, 2], f32),
-        sample(ConvTranspose2d { stride: vec![2; 3], ..plain(3) }, &[1, 1, 2, 2, 2], &[1, 2, 2, 1, 2], f32),
-        sample(strided.clone(), &[1, 2, 3, 2], &[2, 2, 3, 3], f32),
-        sample(ConvTranspose2d { groups: 2, ..strided.clone() }, &[1, 4, 2, 2], &[4, 1, 2, 2], f32),
-        sample(ConvTranspose2d { groups: 2, ..strided }, &[2, 4, 2, 2], &[4, 3, 2, 1], DType::BF16),
-        sample(ConvTranspose2d { stride: vec![2], ..plain(1) }, &[1, 1, 1], &[1, 1, 1], DType::F64),
-        sample(ConvTranspose2d { stride: vec![2], ..plain(1) }, &[0, 2, 3], &[2, 1, 2], f32),
-        sample(ConvTranspose2d { bias: true, ..plain(1) }, &[1, 0, 3], &[0, 2, 2], DType::F16),
-    ]
 }

@@ -53,6 +53,18 @@ impl OpSpec for GridSample {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[1, 2, 4, 5], f32[1, 3, 2, 2] in [-1.3, 1.3) \
+         {mode = linear, padding = zeros, align_corners = false}",
+        "f32[2, 1, 3, 3], f32[2, 2, 2, 2] in [-1.3, 1.3) \
+         {mode = nearest, padding = border, align_corners = true}",
+        "f64[1, 1, 4, 3], f64[1, 2, 3, 2] in [-1.3, 1.3) {mode = cubic, padding = reflection}",
+        "f64[1, 2, 5], f64[1, 4, 1] in [-1.3, 1.3) {mode = cubic, align_corners = true}",
+        "f32[1, 1, 2, 3, 2], f32[1, 2, 1, 2, 3] in [-1.3, 1.3) {padding = reflection, align_corners = true}",
+        "f16[1, 2, 3, 3], f16[1, 2, 2, 2] in [-1.3, 1.3) {padding = border}",
+        "f32[0, 2, 3, 3], f32[0, 2, 2, 2] in [-1.3, 1.3) {mode = nearest}",
+        "f32[1, 1, 1, 1], f32[1, 2, 1, 2] in [-1.3, 1.3) {padding = reflection, align_corners = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, grid) = (operands[0], operands[1]);
@@ -66,25 +78,6 @@ impl OpSpec for GridSample {
         require!("C3", fits, "`x` is {x} and `grid` is {grid}");
         let dims = [&x.shape.dims()[..2], &grid.shape.dims()[1..last]].concat();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use {GridMode as M, GridPadding as P};
-        let sample = |dtype, x: &[usize], out: &[usize], mode, padding, align_corners| {
-            let grid = [&x[..1], out, &[out.len()]].concat();
-            let operands = [TensorType::new(dtype, x), TensorType::new(dtype, grid.as_slice())];
-            Sample::new(GridSample { mode, padding, align_corners }, operands).fill(1, -1.3, 1.3)
-        };
-        vec![
-            sample(DType::F32, &[1, 2, 4, 5], &[3, 2], M::Linear, P::Zeros, false),
-            sample(DType::F32, &[2, 1, 3, 3], &[2, 2], M::Nearest, P::Border, true),
-            sample(DType::F64, &[1, 1, 4, 3], &[2, 3], M::Cubic, P::Reflection, false),
-            sample(DType::F64, &[1, 2, 5], &[4], M::Cubic, P::Zeros, true),
-            sample(DType::F32, &[1, 1, 2, 3, 2], &[2, 1, 2], M::Linear, P::Reflection, true),
-            sample(DType::F16, &[1, 2, 3, 3], &[2, 2], M::Linear, P::Border, false),
-            sample(DType::F32, &[0, 2, 3, 3], &[2, 2], M::Nearest, P::Zeros, false),
-            sample(DType::F32, &[1, 1, 1, 1], &[2, 1], M::Linear, P::Reflection, true),
-        ]
     }
 }
 

@@ -104,6 +104,7 @@ impl OpSpec for Pool {
         PoolKind::Max | PoolKind::Min => Accuracy::Exact,
         _ => Accuracy::Accumulated { terms: 64 },
     };
+    const SAMPLES: Samples<Self> = Samples::Made(samples);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -129,10 +130,6 @@ impl OpSpec for Pool {
             dims[first + axis] = windows.count("C4", extent, &Dim::from(window), self.ceil_mode)?;
         }
         Ok(vec![TensorType::new(x.dtype, dims)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples()
     }
 }
 

@@ -125,6 +125,7 @@ impl OpSpec for Resize {
         ResizeMode::Nearest => Accuracy::Exact,
         _ => Accuracy::Accumulated { terms: 16 },
     };
+    const SAMPLES: Samples<Self> = Samples::Made(samples);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -161,10 +162,6 @@ impl OpSpec for Resize {
             dims[axis] = size.clone();
         }
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples()
     }
 }
 

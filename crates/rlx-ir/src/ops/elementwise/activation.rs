@@ -126,30 +126,7 @@ impl OpSpec for Activation {
             _ => Accuracy::Approx { ulp: 8.0 },
         }
     };
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        use ActivationKind as K;
-        let dtype = operands[0].dtype;
-        let (float, int) =
-            (dtype.is_float() && !dtype.is_storage_only(), dtype.is_int() && !dtype.is_storage_only());
-        let legal = match self.kind {
-            K::Not => dtype == DType::Bool || int,
-            K::Neg | K::Abs | K::Sign | K::Relu | K::Floor | K::Ceil | K::Trunc | K::Round => float || int,
-            _ => float,
-        };
-        require!("C1", legal, "{} does not take {dtype}", self.kind);
-        let takes = matches!(self.kind, K::Elu | K::LeakyRelu);
-        require!(
-            "C2",
-            takes == self.parameter.is_some(),
-            "{} takes {} parameter",
-            self.kind,
-            if takes { "one" } else { "no" }
-        );
-        Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         use ActivationKind as K;
         let mut samples = vec![];
         for &kind in K::ALL {
@@ -175,6 +152,28 @@ impl OpSpec for Activation {
         samples.push(Sample::new(plain(K::Gelu), [TensorType::new(DType::BF16, [])]));
         samples.push(Sample::new(plain(K::Silu), [TensorType::new(DType::F64, [2, 1, 3])]));
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        use ActivationKind as K;
+        let dtype = operands[0].dtype;
+        let (float, int) =
+            (dtype.is_float() && !dtype.is_storage_only(), dtype.is_int() && !dtype.is_storage_only());
+        let legal = match self.kind {
+            K::Not => dtype == DType::Bool || int,
+            K::Neg | K::Abs | K::Sign | K::Relu | K::Floor | K::Ceil | K::Trunc | K::Round => float || int,
+            _ => float,
+        };
+        require!("C1", legal, "{} does not take {dtype}", self.kind);
+        let takes = matches!(self.kind, K::Elu | K::LeakyRelu);
+        require!(
+            "C2",
+            takes == self.parameter.is_some(),
+            "{} takes {} parameter",
+            self.kind,
+            if takes { "one" } else { "no" }
+        );
+        Ok(vec![operands[0].clone()])
     }
 }
 

@@ -23,17 +23,9 @@ impl OpSpec for ActivationBackward {
     const JVP: Jvp<Self> = Jvp::Scalar;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let (x, dy) = (operands[0], operands[1]);
-        require!("C1", x.dtype.is_float(), "{} has no derivative in {}", self.kind, x.dtype);
-        let results = self.forward().infer(&operands[..1])?;
-        require!("C2", x == dy, "dy is {dy}, expected {x}");
-        Ok(results)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let floats = Activation::samples().into_iter().filter(|sample| sample.operands[0].0.dtype.is_float());
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
+        let forward = Activation::SAMPLES.read(Activation::from_attrs).unwrap_or_default();
+        let floats = forward.into_iter().filter(|sample| sample.operands[0].0.dtype.is_float());
         floats
             .map(|sample| {
                 let Activation { kind, parameter } = sample.op;
@@ -43,6 +35,14 @@ impl OpSpec for ActivationBackward {
                 made
             })
             .collect()
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (x, dy) = (operands[0], operands[1]);
+        require!("C1", x.dtype.is_float(), "{} has no derivative in {}", self.kind, x.dtype);
+        let results = self.forward().infer(&operands[..1])?;
+        require!("C2", x == dy, "dy is {dy}, expected {x}");
+        Ok(results)
     }
 }
 

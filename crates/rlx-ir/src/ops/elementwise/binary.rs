@@ -68,25 +68,7 @@ impl OpSpec for Binary {
         BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul | BinaryKind::Div => Accuracy::Rounding,
         _ => Accuracy::Exact,
     };
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        use BinaryKind as K;
-        same_dtype("C1", operands)?;
-        let dtype = operands[0].dtype;
-        let (float, int) = (dtype.is_float(), dtype.is_int());
-        let legal = match self.kind {
-            K::BitAnd | K::BitOr | K::BitXor | K::Shl | K::Shr => int,
-            K::And | K::Or | K::Xor => dtype == DType::Bool,
-            K::Atan2 => float,
-            K::Rem | K::Mod | K::Pow => float || int,
-            K::Max | K::Min => float || int || dtype == DType::Bool,
-            K::Add | K::Sub | K::Mul | K::Div => float || int || dtype.is_complex(),
-        };
-        require!("C2", legal && !dtype.is_storage_only(), "{} does not take {dtype}", self.kind);
-        Ok(vec![TensorType::new(dtype, broadcast_shapes("C3", operands)?)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         use BinaryKind as K;
         let mut samples = vec![];
         let f32s = |dims: &[usize]| TensorType::new(DType::F32, dims);
@@ -121,6 +103,23 @@ impl OpSpec for Binary {
             [TensorType::new(DType::C64, [3]), TensorType::new(DType::C64, [3])],
         ));
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        use BinaryKind as K;
+        same_dtype("C1", operands)?;
+        let dtype = operands[0].dtype;
+        let (float, int) = (dtype.is_float(), dtype.is_int());
+        let legal = match self.kind {
+            K::BitAnd | K::BitOr | K::BitXor | K::Shl | K::Shr => int,
+            K::And | K::Or | K::Xor => dtype == DType::Bool,
+            K::Atan2 => float,
+            K::Rem | K::Mod | K::Pow => float || int,
+            K::Max | K::Min => float || int || dtype == DType::Bool,
+            K::Add | K::Sub | K::Mul | K::Div => float || int || dtype.is_complex(),
+        };
+        require!("C2", legal && !dtype.is_storage_only(), "{} does not take {dtype}", self.kind);
+        Ok(vec![TensorType::new(dtype, broadcast_shapes("C3", operands)?)])
     }
 }
 

@@ -20,6 +20,16 @@ impl OpSpec for Cast {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
+        let real: Vec<_> = DType::ALL.iter().copied().filter(|dtype| !dtype.is_storage_only()).collect();
+        let mut samples = vec![];
+        for &from in &real {
+            for &to in &real {
+                samples.push(Sample::new(Cast { to }, [TensorType::new(from, [2, 5])]));
+            }
+        }
+        samples
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let from = operands[0].dtype;
@@ -31,17 +41,6 @@ impl OpSpec for Cast {
             self.to
         );
         Ok(vec![TensorType::new(self.to, operands[0].shape.clone())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let real: Vec<_> = DType::ALL.iter().copied().filter(|dtype| !dtype.is_storage_only()).collect();
-        let mut samples = vec![];
-        for &from in &real {
-            for &to in &real {
-                samples.push(Sample::new(Cast { to }, [TensorType::new(from, [2, 5])]));
-            }
-        }
-        samples
     }
 }
 

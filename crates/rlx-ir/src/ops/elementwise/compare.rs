@@ -40,17 +40,7 @@ impl OpSpec for Compare {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        same_dtype("C1", operands)?;
-        let dtype = operands[0].dtype;
-        let ordered = !matches!(self.kind, CompareKind::Eq | CompareKind::Ne);
-        let illegal = dtype.is_storage_only() || (dtype.is_complex() && ordered);
-        require!("C2", !illegal, "{} does not take {dtype}", self.kind);
-        Ok(vec![TensorType::new(DType::Bool, broadcast_shapes("C3", operands)?)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let mut samples = vec![];
         let mut add = |kind, dtype, a: &[usize], b: &[usize]| {
             samples
@@ -65,6 +55,15 @@ impl OpSpec for Compare {
         add(CompareKind::Eq, DType::C64, &[3], &[3]);
         add(CompareKind::Lt, DType::F64, &[0, 2], &[]);
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        same_dtype("C1", operands)?;
+        let dtype = operands[0].dtype;
+        let ordered = !matches!(self.kind, CompareKind::Eq | CompareKind::Ne);
+        let illegal = dtype.is_storage_only() || (dtype.is_complex() && ordered);
+        require!("C2", !illegal, "{} does not take {dtype}", self.kind);
+        Ok(vec![TensorType::new(DType::Bool, broadcast_shapes("C3", operands)?)])
     }
 }
 

@@ -29,6 +29,18 @@ impl OpSpec for ElementwiseRegion {
             0 => Accuracy::Exact,
             terms => Accuracy::Accumulated { terms: terms.saturating_mul(8) },
         };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 3], f32[3] {program = program(f32, f32) \
+         { 2 = mul 0 1 : f32, 3 = tanh 2 : f32, 4 = lt 0 1 : bool, return 3 4 }, shape = [2, 3]}",
+        "bf16[2, 1], bf16[3] {program = program(bf16, bf16) \
+         { 2 = mul 0 1 : bf16, 3 = tanh 2 : bf16, 4 = lt 0 1 : bool, return 3 4 }}",
+        "f32[3], f32[1, 1] {shape = [0, 3]}",
+        "f64[], f64[] {program = program(f64, f64) \
+         { 2 = mul 0 1 : f64, 3 = tanh 2 : f64, 4 = lt 0 1 : bool, return 3 4 }, shape = []}",
+        "f32[4] {program = program(f32) { 1 = index 0 : i64, 2 = index 1 : i64, 3 = le 2 1 : bool, \
+         4 = real 0.0 : f32, 5 = select 3 0 4 : f32, return 5 }, shape = [3, 4]}",
+        "i64[2, 1] {program = program(i64) { return 0 }, shape = [2, 2]}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let program = &*self.program;
@@ -64,25 +76,6 @@ impl OpSpec for ElementwiseRegion {
             .map(|dtype| TensorType::new(dtype, self.shape.clone()))
             .collect())
     }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |program: ScalarProgram, dims: &[usize], operands: &[&[usize]]| {
-            let types: Vec<_> = operands
-                .iter()
-                .zip(&program.inputs)
-                .map(|(&dims, &dtype)| TensorType::new(dtype, dims))
-                .collect();
-            Sample::new(ElementwiseRegion { program: Arc::new(program), shape: Shape::from(dims) }, types)
-        };
-        vec![
-            sample(scaled_tanh(DType::F32), &[2, 3], &[&[2, 3], &[3]]),
-            sample(scaled_tanh(DType::BF16), &[2, 3], &[&[2, 1], &[3]]),
-            sample(scaled_tanh(DType::F32), &[0, 3], &[&[3], &[1, 1]]),
-            sample(scaled_tanh(DType::F64), &[], &[&[], &[]]),
-            sample(below_diagonal(), &[3, 4], &[&[4]]),
-            sample(ScalarProgram::identity(DType::I64), &[2, 2], &[&[2, 1]]),
-        ]
-    }
 }
 
 /// Can a kernel be asked for the same bits? Integer arithmetic and whatever picks or compares.
@@ -93,28 +86,6 @@ fn is_exact(kind: ScalarKind, dtype: DType) -> bool {
         || matches!(op, S::Floor | S::Ceil | S::Trunc | S::Round | S::Not)
         || matches!(op, S::Real | S::Imag | S::Complex);
     picks || op.is_compare() || !(dtype.is_float() || dtype.is_complex())
-}
-
-/// `tanh(a b)` and `a < b`.
-fn scaled_tanh(dtype: DType) -> ScalarProgram {
-    let mut p = ScalarProgram::new(vec![dtype, dtype]);
-    let (a, b) = (p.input(0), p.input(1));
-    let product = p.binary(ScalarOp::Mul, a, b);
-    let y = p.unary(ScalarOp::Tanh, product);
-    let less = p.binary(CompareKind::Lt.scalar(), a, b);
-    p.outputs = vec![y.0, less.0];
-    p
-}
-
-/// The input where the column is at most the row, else 0.
-fn below_diagonal() -> ScalarProgram {
-    let mut p = ScalarProgram::new(vec![DType::F32]);
-    let (row, column) = (p.index(0), p.index(1));
-    let keep = p.binary(ScalarOp::Le, column, row);
-    let zero = p.constant(DType::F32, 0.0);
-    let ScalarValue(y) = p.select(keep, p.input(0), zero);
-    p.outputs = vec![y];
-    p
 }
 
 impl ElementwiseRegion {

@@ -18,6 +18,19 @@ impl OpSpec for Where {
     const JVP: Jvp<Self> = Jvp::Scalar;
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "bool[4, 1, 3], f32[2, 1], f32[]",
+        "bool[], f32[3], f32[2, 1]",
+        "bool[0, 2], f32[2], f32[1, 1]",
+        "bool[], f32[], f32[]",
+        "bool[5], f16[5], f16[5]",
+        "bool[5], bf16[5], bf16[5]",
+        "bool[5], f64[5], f64[5]",
+        "bool[5], i64[5], i64[5]",
+        "bool[5], u8[5], u8[5]",
+        "bool[5], bool[5], bool[5]",
+        "bool[5], c64[5], c64[5]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let condition = operands[0].dtype;
@@ -25,22 +38,5 @@ impl OpSpec for Where {
         same_dtype("C2", &operands[1..])?;
         check_addressable("C2", &operands[1..])?;
         Ok(vec![TensorType::new(operands[1].dtype, broadcast_shapes("C3", operands)?)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, condition: &[usize], yes: &[usize], no: &[usize]| {
-            let values = [TensorType::new(dtype, yes), TensorType::new(dtype, no)];
-            Sample::new(Where {}, [TensorType::new(DType::Bool, condition)].into_iter().chain(values))
-        };
-        let mut samples = vec![
-            sample(DType::F32, &[4, 1, 3], &[2, 1], &[]),
-            sample(DType::F32, &[], &[3], &[2, 1]),
-            sample(DType::F32, &[0, 2], &[2], &[1, 1]),
-            sample(DType::F32, &[], &[], &[]),
-        ];
-        for dtype in [DType::F16, DType::BF16, DType::F64, DType::I64, DType::U8, DType::Bool, DType::C64] {
-            samples.push(sample(dtype, &[5], &[5], &[5]));
-        }
-        samples
     }
 }

@@ -24,16 +24,7 @@ impl OpSpec for DequantGroupedMatMul {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let DequantMoEWeights { block, to, scale, zero_point } = self.weights(operands[0].dtype);
-        let op = Dequantize { block, to, scale, zero_point };
-        let weights = dequantized("C1", &op, &[&operands[1..2], &operands[3..]].concat())?;
-        let relabel = |violation: Violation| Violation { constraint: "C2", ..violation };
-        self.product().infer(&[operands[0], &weights, operands[2]]).map_err(relabel)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let sample = |rows: usize, dtype, (op, types): (Dequantize, Vec<TensorType>)| {
             let Dequantize { block, scale, zero_point, .. } = op;
             let dims = types[0].shape.as_static().unwrap_or_default();
@@ -49,6 +40,14 @@ impl OpSpec for DequantGroupedMatMul {
         samples.extend(all(&[3, 2, 64]).skip(1).step_by(4).map(|weight| sample(5, DType::BF16, weight)));
         samples.extend(all(&[3, 2, 32]).take(1).map(|weight| sample(0, DType::F32, weight)));
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let DequantMoEWeights { block, to, scale, zero_point } = self.weights(operands[0].dtype);
+        let op = Dequantize { block, to, scale, zero_point };
+        let weights = dequantized("C1", &op, &[&operands[1..2], &operands[3..]].concat())?;
+        let relabel = |violation: Violation| Violation { constraint: "C2", ..violation };
+        self.product().infer(&[operands[0], &weights, operands[2]]).map_err(relabel)
     }
 }
 

@@ -22,14 +22,7 @@ impl OpSpec for DequantMoEWeights {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 2.0 };
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let weights = dequantized("C1", &self.dequantize(), operands)?;
-        require!("C2", weights.rank() == 3, "expected a matrix per expert, found {}", operands[0]);
-        Ok(vec![weights])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let all = [(&[2, 3, 256], DType::F32), (&[3, 2, 64], DType::BF16), (&[0, 2, 32], DType::F32)];
         let weights =
             all.iter().flat_map(|(dims, dtype)| weight_samples(&dims[..], *dtype).into_iter().step_by(3));
@@ -38,6 +31,12 @@ impl OpSpec for DequantMoEWeights {
             Sample::new(DequantMoEWeights { block, to, scale, zero_point }, types)
         };
         weights.map(sample).collect()
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let weights = dequantized("C1", &self.dequantize(), operands)?;
+        require!("C2", weights.rank() == 3, "expected a matrix per expert, found {}", operands[0]);
+        Ok(vec![weights])
     }
 }
 

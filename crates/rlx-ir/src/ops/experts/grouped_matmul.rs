@@ -32,6 +32,17 @@ impl OpSpec for GroupedMatMul {
     const JVP: Jvp<Self> = Jvp::Multilinear;
     const BATCH: Batch<Self> = Batch::Rule(Self::batch);
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[7, 4], f32[3, 4, 5], i64[7] in [0, 3) {transpose_w = false}",
+        "f32[7, 4], f32[3, 5, 4], i32[7] in [0, 3) {transpose_w = true}",
+        "f32[40, 33], f32[4, 18, 33], u32[40] in [0, 4) {transpose_w = true}",
+        "f64[5, 3], f64[8, 3, 2], i32[5] in [0, 8)",
+        "bf16[6, 8], bf16[2, 3, 8], i64[6] in [0, 2) {transpose_w = true}",
+        "f16[3, 2], f16[1, 2, 4], i64[3] in [0, 1)",
+        "f32[0, 3], f32[2, 3, 4], i64[0] in [0, 2)",
+        "f32[2, 0], f32[2, 4, 0], i64[2] in [0, 2) {transpose_w = true}",
+        "f32[2, 3], f32[2, 3, 0], i64[2] in [0, 2)",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w, expert) = (operands[0], operands[1], operands[2]);
@@ -46,26 +57,6 @@ impl OpSpec for GroupedMatMul {
         require!("C3", rows == found, "{found} experts for {rows} rows");
         check_index_dtype("C4", "expert", expert)?;
         Ok(vec![TensorType::new(x.dtype, vec![rows.clone(), n])])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |x: [usize; 2], experts: usize, n: usize, transpose_w, dtype, index| {
-            let w = if transpose_w { [experts, n, x[1]] } else { [experts, x[1], n] };
-            let types =
-                [TensorType::new(dtype, x), TensorType::new(dtype, w), TensorType::new(index, [x[0]])];
-            Sample::new(GroupedMatMul { transpose_w }, types).fill(2, 0.0, experts as f64)
-        };
-        vec![
-            sample([7, 4], 3, 5, false, DType::F32, DType::I64),
-            sample([7, 4], 3, 5, true, DType::F32, DType::I32),
-            sample([40, 33], 4, 18, true, DType::F32, DType::U32),
-            sample([5, 3], 8, 2, false, DType::F64, DType::I32),
-            sample([6, 8], 2, 3, true, DType::BF16, DType::I64),
-            sample([3, 2], 1, 4, false, DType::F16, DType::I64),
-            sample([0, 3], 2, 4, false, DType::F32, DType::I64),
-            sample([2, 0], 2, 4, true, DType::F32, DType::I64),
-            sample([2, 3], 2, 0, false, DType::F32, DType::I64),
-        ]
     }
 }
 

@@ -39,6 +39,19 @@ impl OpSpec for FusedAttentionBlock {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 3, 4], f32[4, 12], f32[4, 4] {num_heads = 2, num_kv_heads = 2, scale = none, \
+         mask_kind = none, window = 0, rope_style = half_split, transpose_w = false}",
+        "f32[1, 4, 4], f32[4, 8], f32[4, 4], f32[8], f32[4] \
+         {num_kv_heads = 1, qkv_bias = true, out_bias = true}",
+        "f64[1, 3, 4], f64[4, 16], f64[8, 4], f64[3, 2], f64[3, 2] \
+         {num_kv_heads = 1, mask_kind = causal, cos = true, sin = true}",
+        "f32[2, 3, 4], f32[9, 4], f32[4, 3], bool[3, 3] \
+         {num_heads = 1, num_kv_heads = 1, mask_kind = custom, transpose_w = true, mask = true}",
+        "f32[1, 5, 3], f32[3, 12], f32[4, 3] {scale = 0.3, mask_kind = sliding_window, window = 2}",
+        "f32[0, 3, 4], f32[4, 12], f32[4, 4]",
+        "f32[1, 1, 1], f32[1, 3], f32[1, 1] {num_heads = 1, num_kv_heads = 1}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (hidden, weight) = (operands[0], operands[1]);
@@ -66,49 +79,6 @@ impl OpSpec for FusedAttentionBlock {
             require!("C3", head.as_static().is_some(), "the head extent {head} must be static to be rotated");
         }
         infer_by_building("C4", operands, |g, operands| self.decompose(g, operands))
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |block: FusedAttentionBlock, [batch, sequence, extent, head]: [usize; 4], dtype| {
-            let operands = block.sample_operands([batch, sequence, extent, head], dtype);
-            Sample::new(block, operands)
-        };
-        let base = FusedAttentionBlock::heads;
-        vec![
-            sample(base(2, 2), [2, 3, 4, 2], DType::F32),
-            sample(
-                FusedAttentionBlock { qkv_bias: true, out_bias: true, ..base(2, 1) },
-                [1, 4, 4, 2],
-                DType::F32,
-            ),
-            sample(
-                FusedAttentionBlock { cos: true, sin: true, mask_kind: MaskKind::Causal, ..base(2, 1) },
-                [1, 3, 4, 4],
-                DType::F64,
-            ),
-            sample(
-                FusedAttentionBlock {
-                    mask: true,
-                    mask_kind: MaskKind::Custom,
-                    transpose_w: true,
-                    ..base(1, 1)
-                },
-                [2, 3, 4, 3],
-                DType::F32,
-            ),
-            sample(
-                FusedAttentionBlock {
-                    scale: Some(Real(0.3)),
-                    mask_kind: MaskKind::SlidingWindow,
-                    window: 2,
-                    ..base(2, 2)
-                },
-                [1, 5, 3, 2],
-                DType::F32,
-            ),
-            sample(base(2, 2), [0, 3, 4, 2], DType::F32),
-            sample(base(1, 1), [1, 1, 1, 1], DType::F32),
-        ]
     }
 }
 
@@ -174,27 +144,6 @@ impl FusedAttentionBlock {
             style: self.rope_style,
             positions: false,
         })
-    }
-
-    /// Operand types for extents B, S, E and D.
-    pub(crate) fn sample_operands(&self, extents: [usize; 4], dtype: DType) -> Vec<TensorType> {
-        let [batch, sequence, extent, head] = extents;
-        let columns = (self.num_heads + 2 * self.num_kv_heads) * head;
-        let weight = |rows: usize, columns: usize| {
-            TensorType::new(dtype, if self.transpose_w { [columns, rows] } else { [rows, columns] })
-        };
-        let mut operands = vec![
-            TensorType::new(dtype, [batch, sequence, extent]),
-            weight(extent, columns),
-            weight(self.num_heads * head, extent),
-        ];
-        operands.extend(self.optional_given().into_iter().map(|name| match name {
-            "qkv_bias" => TensorType::new(dtype, [columns]),
-            "out_bias" => TensorType::new(dtype, [extent]),
-            "mask" => TensorType::new(DType::Bool, [sequence, sequence]),
-            _ => TensorType::new(dtype, [sequence, head / 2]),
-        }));
-        operands
     }
 }
 

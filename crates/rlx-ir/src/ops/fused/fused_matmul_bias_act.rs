@@ -26,6 +26,16 @@ impl OpSpec for FusedMatMulBiasAct {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 4], f32[4, 5], f32[5] {kind = gelu, parameter = none, transpose_w = false, bias = true}",
+        "f32[2, 3, 4], f32[5, 4], f32[5] {kind = relu, transpose_w = true}",
+        "f64[2, 3, 4], f64[2, 4, 1] {kind = silu, bias = false}",
+        "bf16[3, 4], bf16[4, 5], bf16[5] {kind = none}",
+        "f16[1, 4], f16[4, 3], f16[3] {kind = leaky_relu, parameter = 0.1}",
+        "f32[2, 0], f32[0, 3], f32[3] {kind = tanh}",
+        "f32[0, 2], f32[2, 3] {kind = none, bias = false}",
+        "i32[2, 3], i32[3, 4], i32[4] {kind = relu}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let relabel = |constraint| move |violation: Violation| Violation { constraint, ..violation };
@@ -42,26 +52,6 @@ impl OpSpec for FusedMatMulBiasAct {
                 Ok(product)
             }
         }
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use ActivationKind as K;
-        let sample = |x: &[usize], w: &[usize], kind, parameter, transpose_w, bias: bool, dtype| {
-            let mut operands = vec![TensorType::new(dtype, x), TensorType::new(dtype, w)];
-            let columns = w[w.len() - if transpose_w { 2 } else { 1 }];
-            operands.extend(bias.then(|| TensorType::new(dtype, [columns])));
-            Sample::new(FusedMatMulBiasAct { kind, parameter, transpose_w, bias }, operands)
-        };
-        vec![
-            sample(&[3, 4], &[4, 5], Some(K::Gelu), None, false, true, DType::F32),
-            sample(&[2, 3, 4], &[5, 4], Some(K::Relu), None, true, true, DType::F32),
-            sample(&[2, 3, 4], &[2, 4, 1], Some(K::Silu), None, false, false, DType::F64),
-            sample(&[3, 4], &[4, 5], None, None, false, true, DType::BF16),
-            sample(&[1, 4], &[4, 3], Some(K::LeakyRelu), Some(Real(0.1)), false, true, DType::F16),
-            sample(&[2, 0], &[0, 3], Some(K::Tanh), None, false, true, DType::F32),
-            sample(&[0, 2], &[2, 3], None, None, false, false, DType::F32),
-            sample(&[2, 3], &[3, 4], Some(K::Relu), None, false, true, DType::I32),
-        ]
     }
 }
 

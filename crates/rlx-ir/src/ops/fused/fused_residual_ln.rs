@@ -1,6 +1,6 @@
 //! `fused_residual_ln`: a residual sum and the layer norm of it.
 
-use crate::ops::fused_residual::{infer_residual, residual_sum, sample_operands};
+use crate::ops::fused_residual::{infer_residual, residual_sum};
 use crate::ops::prelude::*;
 
 op! {
@@ -25,25 +25,19 @@ impl OpSpec for FusedResidualLN {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 8], f32[3, 8], f32[8], f32[8], f32[8] \
+         {axes = [1], eps = 1e-5, bias = true, gamma = true, beta = true}",
+        "f64[2, 3, 5], f64[2, 3, 5], f64[5], f64[5] {axes = [2], bias = false}",
+        "f32[2, 3, 5], f32[2, 3, 5], f32[3], f32[3] {beta = false}",
+        "f32[2, 7], f32[2, 7], f32[2, 7], f32[2, 7] {axes = [0, 1], gamma = false}",
+        "bf16[2, 7], bf16[2, 7] {bias = false, gamma = false, beta = false}",
+        "f16[1, 6], f16[1, 6], f16[6], f16[6] {bias = false}",
+        "f32[0, 4], f32[0, 4], f32[4], f32[4], f32[4]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         infer_residual(operands, &self.axes, self.bias, |operands| self.norm().infer(operands))
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axes: &[usize], [bias, gamma, beta]: [bool; 3], dtype| {
-            let operands = sample_operands(dims, axes, [bias, gamma, beta], dtype);
-            Sample::new(FusedResidualLN { axes: axes.to_vec(), eps: Real(1e-5), bias, gamma, beta }, operands)
-        };
-        vec![
-            sample(&[3, 8], &[1], [true, true, true], DType::F32),
-            sample(&[2, 3, 5], &[2], [false, true, true], DType::F64),
-            sample(&[2, 3, 5], &[1], [true, true, false], DType::F32),
-            sample(&[2, 7], &[0, 1], [true, false, true], DType::F32),
-            sample(&[2, 7], &[1], [false, false, false], DType::BF16),
-            sample(&[1, 6], &[1], [false, true, true], DType::F16),
-            sample(&[0, 4], &[1], [true, true, true], DType::F32),
-        ]
     }
 }
 

@@ -1,6 +1,6 @@
 //! `fused_residual_rms_norm`: a residual sum and the RMS norm of it.
 
-use crate::ops::fused_residual::{infer_residual, residual_sum, sample_operands};
+use crate::ops::fused_residual::{infer_residual, residual_sum};
 use crate::ops::prelude::*;
 
 op! {
@@ -27,26 +27,19 @@ impl OpSpec for FusedResidualRmsNorm {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 8], f32[3, 8], f32[8] {axes = [1], eps = 1e-6, unit_offset = false, gamma = true}",
+        "f64[2, 3, 5], f64[2, 3, 5], f64[5], f64[5], f64[5] \
+         {axes = [2], unit_offset = true, bias = true, beta = true}",
+        "f32[2, 3, 5], f32[2, 3, 5], f32[3], f32[3] {bias = true}",
+        "f32[2, 7], f32[2, 7], f32[2, 7] {axes = [0, 1], gamma = false, beta = true}",
+        "bf16[2, 7], bf16[2, 7], bf16[7] {unit_offset = true}",
+        "f16[1, 6], f16[1, 6] {gamma = false}",
+        "f32[0, 4], f32[0, 4], f32[4]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         infer_residual(operands, &self.axes, self.bias, |operands| self.norm().infer(operands))
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axes: &[usize], [bias, gamma, beta]: [bool; 3], unit_offset, dtype| {
-            let operands = sample_operands(dims, axes, [bias, gamma, beta], dtype);
-            let (axes, eps) = (axes.to_vec(), Real(1e-6));
-            Sample::new(FusedResidualRmsNorm { axes, eps, unit_offset, bias, gamma, beta }, operands)
-        };
-        vec![
-            sample(&[3, 8], &[1], [false, true, false], false, DType::F32),
-            sample(&[2, 3, 5], &[2], [true, true, true], true, DType::F64),
-            sample(&[2, 3, 5], &[1], [true, true, false], false, DType::F32),
-            sample(&[2, 7], &[0, 1], [false, false, true], false, DType::F32),
-            sample(&[2, 7], &[1], [false, true, false], true, DType::BF16),
-            sample(&[1, 6], &[1], [false, false, false], false, DType::F16),
-            sample(&[0, 4], &[1], [false, true, false], false, DType::F32),
-        ]
     }
 }
 

@@ -28,6 +28,17 @@ impl OpSpec for FusedSwiGLU {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 16.0 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 8] {gate_first = true, kind = silu, cast = none}",
+        "f32[3, 8] {gate_first = false}",
+        "f64[2, 3, 6] {kind = gelu}",
+        "f32[2, 3, 2] {gate_first = false, kind = sigmoid}",
+        "f32[10] {kind = relu, cast = f16}",
+        "bf16[2, 6]",
+        "f16[2, 6] {cast = f32}",
+        "f32[0, 4]",
+        "f32[2, 0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -43,24 +54,6 @@ impl OpSpec for FusedSwiGLU {
             .map_err(|violation| Violation { constraint: "C3", ..violation })?;
         let result = TensorType::new(self.cast.unwrap_or(x.dtype), half.shape);
         float_like("C4", &[&result])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use ActivationKind as K;
-        let sample = |dims: &[usize], gate_first, kind, cast, dtype| {
-            Sample::new(FusedSwiGLU { gate_first, kind, cast }, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[3, 8], true, K::Silu, None, DType::F32),
-            sample(&[3, 8], false, K::Silu, None, DType::F32),
-            sample(&[2, 3, 6], true, K::Gelu, None, DType::F64),
-            sample(&[2, 3, 2], false, K::Sigmoid, None, DType::F32),
-            sample(&[10], true, K::Relu, Some(DType::F16), DType::F32),
-            sample(&[2, 6], true, K::Silu, None, DType::BF16),
-            sample(&[2, 6], true, K::Silu, Some(DType::F32), DType::F16),
-            sample(&[0, 4], true, K::Silu, None, DType::F32),
-            sample(&[2, 0], true, K::Silu, None, DType::F32),
-        ]
     }
 }
 

@@ -55,82 +55,30 @@ impl OpSpec for FusedTransformerLayer {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 2048 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[1, 3, 4], f32[4, 12], f32[4, 4], f32[4, 5], f32[5, 4], f32[4], f32[4], f32[12], f32[4], \
+         f32[5], f32[4], f32[4], f32[4] {num_heads = 2, num_kv_heads = 2, scale = none, mask_kind = none, \
+         window = 0, rope_style = half_split, transpose_w = false, norm_position = post, eps = 1e-5, \
+         kind = gelu, qkv_bias = true, out_bias = true, up_bias = true, down_bias = true, \
+         norm1_beta = true, norm2_beta = true}",
+        "f32[2, 3, 4], f32[4, 12], f32[4, 4], f32[4, 5], f32[5, 4], f32[4], f32[4], f32[12], f32[4], \
+         f32[5], f32[4], f32[4], f32[4] {norm_position = pre}",
+        "f64[1, 3, 4], f64[8, 4], f64[4, 4], f64[5, 4], f64[4, 5], f64[4], f64[4], f64[3, 1], f64[3, 1] \
+         {num_kv_heads = 1, mask_kind = causal, transpose_w = true, norm_position = pre, kind = silu, \
+         qkv_bias = false, out_bias = false, up_bias = false, down_bias = false, norm1_beta = false, \
+         norm2_beta = false, cos = true, sin = true}",
+        "f32[1, 3, 4], f32[4, 12], f32[4, 4], f32[4, 5], f32[5, 4], f32[4], f32[4], bool[3, 3] \
+         {mask_kind = custom, kind = relu, qkv_bias = false, out_bias = false, up_bias = false, \
+         down_bias = false, norm1_beta = false, norm2_beta = false, mask = true}",
+        "f32[0, 3, 4], f32[4, 12], f32[4, 4], f32[4, 5], f32[5, 4], f32[4], f32[4], f32[12], f32[4], \
+         f32[5], f32[4], f32[4], f32[4]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let hidden = operands[0];
         let float = hidden.dtype.is_float() && !hidden.dtype.is_storage_only();
         require!("C1", float && hidden.rank() == 3, "expected [B, S, E] of a float dtype, found {hidden}");
         infer_by_building("C2", operands, |g, operands| self.decompose(g, operands))
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let base = || FusedTransformerLayer {
-            num_heads: 2,
-            num_kv_heads: 2,
-            scale: None,
-            mask_kind: MaskKind::None,
-            window: 0,
-            rope_style: RopeStyle::HalfSplit,
-            transpose_w: false,
-            norm_position: NormPosition::Post,
-            eps: Real(1e-5),
-            kind: ActivationKind::Gelu,
-            qkv_bias: true,
-            out_bias: true,
-            up_bias: true,
-            down_bias: true,
-            norm1_beta: true,
-            norm2_beta: true,
-            mask: false,
-            cos: false,
-            sin: false,
-        };
-        let bare = FusedTransformerLayer {
-            qkv_bias: false,
-            out_bias: false,
-            up_bias: false,
-            down_bias: false,
-            norm1_beta: false,
-            norm2_beta: false,
-            ..base()
-        };
-        let sample = |layer: FusedTransformerLayer, extents, dtype| {
-            let operands = layer.sample_operands(extents, dtype);
-            Sample::new(layer, operands)
-        };
-        vec![
-            sample(base(), [1, 3, 4, 2], DType::F32),
-            sample(
-                FusedTransformerLayer { norm_position: NormPosition::Pre, ..base() },
-                [2, 3, 4, 2],
-                DType::F32,
-            ),
-            sample(
-                FusedTransformerLayer {
-                    norm_position: NormPosition::Pre,
-                    num_kv_heads: 1,
-                    transpose_w: true,
-                    mask_kind: MaskKind::Causal,
-                    kind: ActivationKind::Silu,
-                    cos: true,
-                    sin: true,
-                    ..bare.clone()
-                },
-                [1, 3, 4, 2],
-                DType::F64,
-            ),
-            sample(
-                FusedTransformerLayer {
-                    mask: true,
-                    mask_kind: MaskKind::Custom,
-                    kind: ActivationKind::Relu,
-                    ..bare
-                },
-                [1, 3, 4, 2],
-                DType::F32,
-            ),
-            sample(base(), [0, 3, 4, 2], DType::F32),
-        ]
     }
 }
 
@@ -214,21 +162,5 @@ impl FusedTransformerLayer {
         let op =
             FusedMatMulBiasAct { kind, parameter: None, transpose_w: self.transpose_w, bias: bias.is_some() };
         g.push(op, &[x, w].into_iter().chain(bias).collect::<Vec<_>>())
-    }
-
-    /// Operand types for extents B, S, E and D, with a feed-forward part of E + 1.
-    fn sample_operands(&self, extents: [usize; 4], dtype: DType) -> Vec<TensorType> {
-        let (extent, wide) = (extents[2], extents[2] + 1);
-        let of = |dims: &[usize]| TensorType::new(dtype, dims);
-        let weight = |rows, columns| of(&if self.transpose_w { [columns, rows] } else { [rows, columns] });
-        let mut attention = self.block().sample_operands(extents, dtype).into_iter();
-        let mut operands: Vec<_> = attention.by_ref().take(3).collect();
-        operands.extend([weight(extent, wide), weight(wide, extent), of(&[extent]), of(&[extent])]);
-        operands.extend(self.optional_given().into_iter().map(|name| match name {
-            "up_bias" => of(&[wide]),
-            "down_bias" | "norm1_beta" | "norm2_beta" => of(&[extent]),
-            _ => attention.next().unwrap_or_else(|| of(&[])),
-        }));
-        operands
     }
 }

@@ -38,6 +38,13 @@ impl OpSpec for DynamicSlice {
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(1, |op, _| DynamicSlice { axes: shift_axes(&op.axes), ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[6, 3], i64[1] in [0, 5) {axes = [0], sizes = [2]}",
+        "bf16[2, 5, 4], i32[2] in [0, 3) {axes = [1, 2], sizes = [3, 2]}",
+        "bool[4], u32[1] in [0, 1) {sizes = [4]}",
+        "f64[4, 2], i64[1] in [0, 5) {sizes = [0]}",
+        "i8[2, 2], i64[0] in [0, 1) {axes = [], sizes = []}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, starts) = (operands[0], operands[1]);
@@ -53,25 +60,6 @@ impl OpSpec for DynamicSlice {
         check_starts("C3", starts, count)?;
         check_addressable("C4", &[x])?;
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], window: &[(usize, usize)], dtype, index_dtype| {
-            let room = window.iter().map(|&(axis, size)| dims[axis] - size).min().unwrap_or(0);
-            let op = DynamicSlice {
-                axes: window.iter().map(|entry| entry.0).collect(),
-                sizes: window.iter().map(|entry| Dim::from(entry.1)).collect(),
-            };
-            let operands = [TensorType::new(dtype, dims), TensorType::new(index_dtype, [window.len()])];
-            Sample::new(op, operands).fill(1, 0.0, room as f64 + 1.0)
-        };
-        vec![
-            sample(&[6, 3], &[(0, 2)], DType::F32, DType::I64),
-            sample(&[2, 5, 4], &[(1, 3), (2, 2)], DType::BF16, DType::I32),
-            sample(&[4], &[(0, 4)], DType::Bool, DType::U32),
-            sample(&[4, 2], &[(0, 0)], DType::F64, DType::I64),
-            sample(&[2, 2], &[], DType::I8, DType::I64),
-        ]
     }
 }
 

@@ -36,6 +36,14 @@ impl OpSpec for DynamicUpdateSlice {
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(2, |op, _| DynamicUpdateSlice { axes: shift_axes(&op.axes) });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[6, 3], f32[2, 3], i64[1] in [0, 5) {axes = [0]}",
+        "bf16[2, 5, 3], bf16[2, 1, 3], i32[1] in [0, 5) {axes = [1]}",
+        "i64[4, 5, 3], i64[2, 5, 2], u32[2] in [0, 2) {axes = [0, 2]}",
+        "bool[4], bool[4], i64[1] in [0, 1)",
+        "f64[4, 2], f64[0, 2], i64[1] in [0, 5)",
+        "f32[3, 0], f32[1, 0], i64[1] in [0, 3)",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, update, starts) = (operands[0], operands[1], operands[2]);
@@ -54,26 +62,6 @@ impl OpSpec for DynamicUpdateSlice {
         check_starts("C3", starts, self.axes.len())?;
         check_addressable("C4", &[base])?;
         Ok(vec![base.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |base: &[usize], update: &[usize], axes: &[usize], dtype, index_dtype| {
-            let room = axes.iter().map(|&axis| base[axis] - update[axis]).min().unwrap_or(0);
-            let operands = [
-                TensorType::new(dtype, base),
-                TensorType::new(dtype, update),
-                TensorType::new(index_dtype, [axes.len()]),
-            ];
-            Sample::new(DynamicUpdateSlice { axes: axes.to_vec() }, operands).fill(2, 0.0, room as f64 + 1.0)
-        };
-        vec![
-            sample(&[6, 3], &[2, 3], &[0], DType::F32, DType::I64),
-            sample(&[2, 5, 3], &[2, 1, 3], &[1], DType::BF16, DType::I32),
-            sample(&[4, 5, 3], &[2, 5, 2], &[0, 2], DType::I64, DType::U32),
-            sample(&[4], &[4], &[0], DType::Bool, DType::I64),
-            sample(&[4, 2], &[0, 2], &[0], DType::F64, DType::I64),
-            sample(&[3, 0], &[1, 0], &[0], DType::F32, DType::I64),
-        ]
     }
 }
 

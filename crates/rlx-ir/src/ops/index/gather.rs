@@ -28,6 +28,19 @@ impl OpSpec for Gather {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Rule(Self::batch);
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[6, 3], i64[4] in [0, 6) {axis = 0}",
+        "bf16[6, 3], i32[2, 2] in [0, 6)",
+        "f32[2, 5, 3], u32[2, 2] in [0, 5) {axis = 1}",
+        "i64[2, 5], i32[3] in [0, 5) {axis = 1}",
+        "bool[5], i64[] in [0, 5)",
+        "f32[5, 2], i64[0] in [0, 5)",
+        "f32[2, 0, 3], i64[0] in [0, 0) {axis = 1}",
+        "c64[3, 0], i64[2] in [0, 3)",
+        "q4_0[4, 64], i32[3] in [0, 4)",
+        "q6_k[2, 3, 256], i64[2, 2] in [0, 3) {axis = 1}",
+        "u4[5, 6], i64[4] in [0, 5)",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
@@ -40,26 +53,6 @@ impl OpSpec for Gather {
         let dims = table.shape.dims();
         let dims = [&dims[..self.axis], indices.shape.dims(), &dims[self.axis + 1..]].concat();
         Ok(vec![TensorType::new(table.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |table: &[usize], dtype, indices: &[usize], index_dtype, axis: usize| {
-            let operands = [TensorType::new(dtype, table), TensorType::new(index_dtype, indices)];
-            Sample::new(Gather { axis }, operands).fill(1, 0.0, table[axis] as f64)
-        };
-        vec![
-            sample(&[6, 3], DType::F32, &[4], DType::I64, 0),
-            sample(&[6, 3], DType::BF16, &[2, 2], DType::I32, 0),
-            sample(&[2, 5, 3], DType::F32, &[2, 2], DType::U32, 1),
-            sample(&[2, 5], DType::I64, &[3], DType::I32, 1),
-            sample(&[5], DType::Bool, &[], DType::I64, 0),
-            sample(&[5, 2], DType::F32, &[0], DType::I64, 0),
-            sample(&[2, 0, 3], DType::F32, &[0], DType::I64, 1),
-            sample(&[3, 0], DType::C64, &[2], DType::I64, 0),
-            sample(&[4, 64], DType::Q4_0, &[3], DType::I32, 0),
-            sample(&[2, 3, 256], DType::Q6K, &[2, 2], DType::I64, 1),
-            sample(&[5, 6], DType::U4, &[4], DType::I64, 0),
-        ]
     }
 }
 

@@ -29,27 +29,20 @@ impl OpSpec for GatherElements {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| GatherElements { axis: op.axis + 1 });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[5, 3], i64[4, 3] in [0, 5) {axis = 0}",
+        "i8[2, 5, 3], i32[2, 2, 3] in [0, 5) {axis = 1}",
+        "bf16[3, 4], u32[2, 7] in [0, 4) {axis = 1}",
+        "bool[4], i64[9] in [0, 4)",
+        "f32[3, 0], i64[2, 0] in [0, 3)",
+        "f64[0, 2], i64[0, 2] in [0, 0)",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
         check_element_indices(["C1", "C2", "C3"], self.axis, table, indices)?;
         check_addressable("C4", &[table])?;
         Ok(vec![TensorType::new(table.dtype, indices.shape.clone())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |table: &[usize], dtype, indices: &[usize], index_dtype, axis: usize| {
-            let operands = [TensorType::new(dtype, table), TensorType::new(index_dtype, indices)];
-            Sample::new(GatherElements { axis }, operands).fill(1, 0.0, table[axis] as f64)
-        };
-        vec![
-            sample(&[5, 3], DType::F32, &[4, 3], DType::I64, 0),
-            sample(&[2, 5, 3], DType::I8, &[2, 2, 3], DType::I32, 1),
-            sample(&[3, 4], DType::BF16, &[2, 7], DType::U32, 1),
-            sample(&[4], DType::Bool, &[9], DType::I64, 0),
-            sample(&[3, 0], DType::F32, &[2, 0], DType::I64, 0),
-            sample(&[0, 2], DType::F64, &[0, 2], DType::I64, 0),
-        ]
     }
 }
 

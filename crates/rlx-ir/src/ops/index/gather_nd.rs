@@ -29,6 +29,16 @@ impl OpSpec for GatherNd {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| GatherNd { batch_dims: op.batch_dims + 1 });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 3], i64[5, 1] in [0, 4) {batch_dims = 0}",
+        "i32[4, 3, 2], i32[2, 3, 2] in [0, 3)",
+        "f16[2, 4, 3], u32[2, 5, 1] in [0, 4) {batch_dims = 1}",
+        "u8[2, 2, 3], i64[2, 2, 1] in [0, 3) {batch_dims = 2}",
+        "bool[3, 2], i64[2] in [0, 2)",
+        "c64[3], i64[2, 0] in [0, 1)",
+        "f32[3, 0], i64[2, 1] in [0, 3)",
+        "f32[0, 2], i64[0, 1] in [0, 0)",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (table, indices) = (operands[0], operands[1]);
@@ -40,25 +50,6 @@ impl OpSpec for GatherNd {
         let lead = &indices.shape.dims()[..indices.rank() - 1];
         let rest = &table.shape.dims()[self.batch_dims + depth..];
         Ok(vec![TensorType::new(table.dtype, Shape::from([lead, rest].concat()))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |table: &[usize], dtype, indices: &[usize], index_dtype, batch_dims: usize| {
-            let operands = [TensorType::new(dtype, table), TensorType::new(index_dtype, indices)];
-            let depth = indices[indices.len() - 1];
-            let high = table[batch_dims..batch_dims + depth].iter().min().copied().unwrap_or(1);
-            Sample::new(GatherNd { batch_dims }, operands).fill(1, 0.0, high as f64)
-        };
-        vec![
-            sample(&[4, 3], DType::F32, &[5, 1], DType::I64, 0),
-            sample(&[4, 3, 2], DType::I32, &[2, 3, 2], DType::I32, 0),
-            sample(&[2, 4, 3], DType::F16, &[2, 5, 1], DType::U32, 1),
-            sample(&[2, 2, 3], DType::U8, &[2, 2, 1], DType::I64, 2),
-            sample(&[3, 2], DType::Bool, &[2], DType::I64, 0),
-            sample(&[3], DType::C64, &[2, 0], DType::I64, 0),
-            sample(&[3, 0], DType::F32, &[2, 1], DType::I64, 0),
-            sample(&[0, 2], DType::F32, &[0, 1], DType::I64, 0),
-        ]
     }
 }
 

@@ -29,6 +29,14 @@ impl OpSpec for KvAppend {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 2, 6, 3], f32[2, 2, 1, 3], i64[2] in [0, 6) {axis = 2}",
+        "f16[3, 5, 2, 2], f16[3, 2, 2, 2], i32[3] in [0, 4) {axis = 1}",
+        "bf16[2, 3, 4], bf16[2, 3, 3], u32[2] in [0, 2)",
+        "i8[2, 4], i8[2, 4], i64[2] in [0, 1) {axis = 1}",
+        "f32[2, 4], f32[2, 0], i64[2] in [0, 5) {axis = 1}",
+        "f32[0, 4, 2], f32[0, 1, 2], i64[0] in [0, 4) {axis = 1}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (state, update, positions) = (operands[0], operands[1], operands[2]);
@@ -47,28 +55,6 @@ impl OpSpec for KvAppend {
         check_starts("C3", positions, state.shape[0].clone())?;
         check_addressable("C4", &[state])?;
         Ok(vec![state.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |state: &[usize], len: usize, axis: usize, dtype, index_dtype| {
-            let mut update = state.to_vec();
-            update[axis] = len;
-            let operands = [
-                TensorType::new(dtype, state),
-                TensorType::new(dtype, update.as_slice()),
-                TensorType::new(index_dtype, [state[0]]),
-            ];
-            let room = (state[axis] - len) as f64;
-            Sample::new(KvAppend { axis }, operands).fill(2, 0.0, room + 1.0)
-        };
-        vec![
-            sample(&[2, 2, 6, 3], 1, 2, DType::F32, DType::I64),
-            sample(&[3, 5, 2, 2], 2, 1, DType::F16, DType::I32),
-            sample(&[2, 3, 4], 3, 2, DType::BF16, DType::U32),
-            sample(&[2, 4], 4, 1, DType::I8, DType::I64),
-            sample(&[2, 4], 0, 1, DType::F32, DType::I64),
-            sample(&[0, 4, 2], 1, 1, DType::F32, DType::I64),
-        ]
     }
 }
 

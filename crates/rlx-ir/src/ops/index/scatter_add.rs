@@ -29,6 +29,14 @@ impl OpSpec for ScatterAdd {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| ScatterKind::Add.accuracy();
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 3], i64[6] in [0, 4), f32[6, 3] {axis = 0}",
+        "f32[2, 3, 4], i32[2, 2] in [0, 3), f32[2, 2, 2, 4] {axis = 1}",
+        "bf16[2, 3], u32[5] in [0, 3), bf16[2, 5] {axis = 1}",
+        "i32[3, 2], i64[] in [0, 3), i32[2]",
+        "c64[3, 2], i64[0] in [0, 3), c64[0, 2]",
+        "f64[3, 0], i64[2] in [0, 3), f64[2, 0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -45,26 +53,6 @@ impl OpSpec for ScatterAdd {
         );
         ScatterKind::Add.check("C4", "C5", base, updates)?;
         Ok(vec![base.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |base: &[usize], dtype, indices: &[usize], index_dtype, axis: usize| {
-            let updates = [&base[..axis], indices, &base[axis + 1..]].concat();
-            let operands = [
-                TensorType::new(dtype, base),
-                TensorType::new(index_dtype, indices),
-                TensorType::new(dtype, updates.as_slice()),
-            ];
-            Sample::new(ScatterAdd { axis }, operands).fill(1, 0.0, base[axis] as f64)
-        };
-        vec![
-            sample(&[4, 3], DType::F32, &[6], DType::I64, 0),
-            sample(&[2, 3, 4], DType::F32, &[2, 2], DType::I32, 1),
-            sample(&[2, 3], DType::BF16, &[5], DType::U32, 1),
-            sample(&[3, 2], DType::I32, &[], DType::I64, 0),
-            sample(&[3, 2], DType::C64, &[0], DType::I64, 0),
-            sample(&[3, 0], DType::F64, &[2], DType::I64, 0),
-        ]
     }
 }
 

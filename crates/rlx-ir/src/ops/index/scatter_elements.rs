@@ -31,6 +31,22 @@ impl OpSpec for ScatterElements {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ScatterElements { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |op| op.kind.accuracy();
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 3], i64[5, 3] in [0, 4), f32[5, 3] {axis = 0, kind = none}",
+        "i64[2, 3, 2], i32[2, 3, 1] in [0, 3), i64[2, 3, 1] {axis = 1}",
+        "f32[4, 3], i64[5, 3] in [0, 4), f32[5, 3] {kind = add}",
+        "i64[2, 3, 2], i32[2, 3, 1] in [0, 3), i64[2, 3, 1] {axis = 1, kind = add}",
+        "f32[4, 3], i64[5, 3] in [0, 4), f32[5, 3] {kind = mul}",
+        "i64[2, 3, 2], i32[2, 3, 1] in [0, 3), i64[2, 3, 1] {axis = 1, kind = mul}",
+        "f32[4, 3], i64[5, 3] in [0, 4), f32[5, 3] {kind = min}",
+        "i64[2, 3, 2], i32[2, 3, 1] in [0, 3), i64[2, 3, 1] {axis = 1, kind = min}",
+        "f32[4, 3], i64[5, 3] in [0, 4), f32[5, 3] {kind = max}",
+        "i64[2, 3, 2], i32[2, 3, 1] in [0, 3), i64[2, 3, 1] {axis = 1, kind = max}",
+        "bool[5], u32[3] in [0, 5), bool[3]",
+        "c64[2, 3], i64[2, 4] in [0, 3), c64[2, 4] {axis = 1, kind = add}",
+        "f16[2, 3], i64[0, 3] in [0, 2), f16[0, 3] {kind = add}",
+        "f32[3, 0], i64[2, 0] in [0, 3), f32[2, 0] {kind = max}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -39,29 +55,6 @@ impl OpSpec for ScatterElements {
         require!("C4", fits, "updates have shape {}, expected {}", updates.shape, indices.shape);
         self.kind.check("C5", "C6", base, updates)?;
         Ok(vec![base.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |kind, base: &[usize], dtype, indices: &[usize], index_dtype, axis: usize| {
-            let operands = [
-                TensorType::new(dtype, base),
-                TensorType::new(index_dtype, indices),
-                TensorType::new(dtype, indices),
-            ];
-            Sample::new(ScatterElements { axis, kind }, operands).fill(1, 0.0, base[axis] as f64)
-        };
-        let mut samples = vec![];
-        for &kind in ScatterKind::ALL {
-            samples.push(sample(kind, &[4, 3], DType::F32, &[5, 3], DType::I64, 0));
-            samples.push(sample(kind, &[2, 3, 2], DType::I64, &[2, 3, 1], DType::I32, 1));
-        }
-        samples.extend([
-            sample(ScatterKind::None, &[5], DType::Bool, &[3], DType::U32, 0),
-            sample(ScatterKind::Add, &[2, 3], DType::C64, &[2, 4], DType::I64, 1),
-            sample(ScatterKind::Add, &[2, 3], DType::F16, &[0, 3], DType::I64, 0),
-            sample(ScatterKind::Max, &[3, 0], DType::F32, &[2, 0], DType::I64, 0),
-        ]);
-        samples
     }
 }
 

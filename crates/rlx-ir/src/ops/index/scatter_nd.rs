@@ -46,6 +46,28 @@ impl OpSpec for ScatterNd {
         Ok(vec![g.scatter_nd(all[0], vectors, all[2], op.kind)])
     });
     const ACCURACY: AccuracyRule<Self> = |op| op.kind.accuracy();
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 3], i64[5, 1] in [0, 4), f32[5, 3] {kind = none}",
+        "i32[2, 3, 2], i32[2, 2, 2] in [0, 2), i32[2, 2, 2]",
+        "bf16[3], u32[2, 3, 1] in [0, 3), bf16[2, 3]",
+        "f32[4, 3], i64[5, 1] in [0, 4), f32[5, 3] {kind = add}",
+        "i32[2, 3, 2], i32[2, 2, 2] in [0, 2), i32[2, 2, 2] {kind = add}",
+        "bf16[3], u32[2, 3, 1] in [0, 3), bf16[2, 3] {kind = add}",
+        "f32[4, 3], i64[5, 1] in [0, 4), f32[5, 3] {kind = mul}",
+        "i32[2, 3, 2], i32[2, 2, 2] in [0, 2), i32[2, 2, 2] {kind = mul}",
+        "bf16[3], u32[2, 3, 1] in [0, 3), bf16[2, 3] {kind = mul}",
+        "f32[4, 3], i64[5, 1] in [0, 4), f32[5, 3] {kind = min}",
+        "i32[2, 3, 2], i32[2, 2, 2] in [0, 2), i32[2, 2, 2] {kind = min}",
+        "bf16[3], u32[2, 3, 1] in [0, 3), bf16[2, 3] {kind = min}",
+        "f32[4, 3], i64[5, 1] in [0, 4), f32[5, 3] {kind = max}",
+        "i32[2, 3, 2], i32[2, 2, 2] in [0, 2), i32[2, 2, 2] {kind = max}",
+        "bf16[3], u32[2, 3, 1] in [0, 3), bf16[2, 3] {kind = max}",
+        "bool[3, 2], i64[2] in [0, 2), bool[]",
+        "c64[3, 2], i64[4, 1] in [0, 3), c64[4, 2] {kind = add}",
+        "f64[3, 2], i64[0, 1] in [0, 3), f64[0, 2] {kind = add}",
+        "u8[3, 0], i64[2, 1] in [0, 3), u8[2, 0] {kind = max}",
+        "f32[3], i64[2, 0] in [0, 1), f32[2, 3] {kind = add}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (base, indices, updates) = (operands[0], operands[1], operands[2]);
@@ -60,32 +82,6 @@ impl OpSpec for ScatterNd {
         );
         self.kind.check("C3", "C4", base, updates)?;
         Ok(vec![base.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |kind, dtype, base: &[usize], indices: &[usize], index_dtype, updates: &[usize]| {
-            let operands = [
-                TensorType::new(dtype, base),
-                TensorType::new(index_dtype, indices),
-                TensorType::new(dtype, updates),
-            ];
-            let high = base.iter().take(indices[indices.len() - 1]).min().copied().unwrap_or(1);
-            Sample::new(ScatterNd { kind }, operands).fill(1, 0.0, high as f64)
-        };
-        let mut samples = vec![];
-        for &kind in ScatterKind::ALL {
-            samples.push(sample(kind, DType::F32, &[4, 3], &[5, 1], DType::I64, &[5, 3]));
-            samples.push(sample(kind, DType::I32, &[2, 3, 2], &[2, 2, 2], DType::I32, &[2, 2, 2]));
-            samples.push(sample(kind, DType::BF16, &[3], &[2, 3, 1], DType::U32, &[2, 3]));
-        }
-        samples.extend([
-            sample(ScatterKind::None, DType::Bool, &[3, 2], &[2], DType::I64, &[]),
-            sample(ScatterKind::Add, DType::C64, &[3, 2], &[4, 1], DType::I64, &[4, 2]),
-            sample(ScatterKind::Add, DType::F64, &[3, 2], &[0, 1], DType::I64, &[0, 2]),
-            sample(ScatterKind::Max, DType::U8, &[3, 0], &[2, 1], DType::I64, &[2, 0]),
-            sample(ScatterKind::Add, DType::F32, &[3], &[2, 0], DType::I64, &[2, 3]),
-        ]);
-        samples
     }
 }
 

@@ -16,11 +16,7 @@ impl OpSpec for Constant {
     const JVP: Jvp<Self> = Jvp::None("it has no operands");
     const BATCH: Batch<Self> = Batch::None("it has no operands");
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
-
-    fn infer(&self, _: &[&TensorType]) -> Inferred {
-        Ok(vec![self.value.ty()])
-    }
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let literals = [
             Literal::scalar_f32(1.5),
             Literal::floats(DType::BF16, &[2, 2], &[f64::NAN, f64::INFINITY, -0.0, 1e-3])
@@ -29,6 +25,10 @@ impl OpSpec for Constant {
             Literal::ints(DType::Bool, &[0], &[]).expect("one value per element"),
         ];
         literals.into_iter().map(|value| Sample::new(Constant { value }, [])).collect()
+    });
+
+    fn infer(&self, _: &[&TensorType]) -> Inferred {
+        Ok(vec![self.value.ty()])
     }
 }
 

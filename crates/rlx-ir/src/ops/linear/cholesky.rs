@@ -21,14 +21,11 @@ impl OpSpec for Cholesky {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| definite_samples(Cholesky {}));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         square("C1", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        definite_samples(Cholesky {})
     }
 }
 

@@ -29,6 +29,17 @@ impl OpSpec for DenseSolve {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 4] definite, f32[4, 2]",
+        "f64[2, 3, 3] definite, f64[2, 3]",
+        "f64[3, 3] definite, f64[3]",
+        "f32[2, 1, 2, 2] definite, f32[2, 1, 2, 3]",
+        "c64[3, 3] definite, c64[3, 1]",
+        "c128[2, 2, 2] definite, c128[2, 2]",
+        "f32[0, 0] definite, f32[0, 2]",
+        "f64[2, 2] definite, f64[2, 0]",
+        "f32[0, 2, 2] definite, f32[0, 2]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (a, b) = (operands[0], operands[1]);
@@ -43,23 +54,6 @@ impl OpSpec for DenseSolve {
             && b.shape[leading - 1] == rows;
         require!("C3", fits, "`a` is {a} and `b` is {b}");
         Ok(vec![b.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, a: &[usize], b: &[usize]| {
-            Sample::new(DenseSolve {}, [TensorType::new(dtype, a), TensorType::new(dtype, b)]).definite(0)
-        };
-        vec![
-            sample(DType::F32, &[4, 4], &[4, 2]),
-            sample(DType::F64, &[2, 3, 3], &[2, 3]),
-            sample(DType::F64, &[3, 3], &[3]),
-            sample(DType::F32, &[2, 1, 2, 2], &[2, 1, 2, 3]),
-            sample(DType::C64, &[3, 3], &[3, 1]),
-            sample(DType::C128, &[2, 2, 2], &[2, 2]),
-            sample(DType::F32, &[0, 0], &[0, 2]),
-            sample(DType::F64, &[2, 2], &[2, 0]),
-            sample(DType::F32, &[0, 2, 2], &[0, 2]),
-        ]
     }
 }
 

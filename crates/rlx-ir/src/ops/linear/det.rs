@@ -25,13 +25,10 @@ impl OpSpec for Det {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| definite_samples(Det {}));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (lead, _) = square("C1", operands[0])?;
         Ok(vec![batch_of(operands[0].dtype, &lead, &[])])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        definite_samples(Det {})
     }
 }

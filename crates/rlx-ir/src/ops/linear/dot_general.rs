@@ -63,6 +63,26 @@ impl OpSpec for DotGeneral {
     const JVP: Jvp<Self> = Jvp::Multilinear;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 4], f32[4, 5] {lhs_contracting = [1], rhs_contracting = [0], lhs_batch = [], rhs_batch = []}",
+        "f32[2, 3, 4, 5], f32[2, 3, 6, 5] {lhs_contracting = [3], rhs_contracting = [3], lhs_batch = [0, \
+         1], rhs_batch = [0, 1]}",
+        "f32[4, 3, 2], f32[2, 5, 4] {lhs_contracting = [0], rhs_contracting = [2], lhs_batch = [2], \
+         rhs_batch = [0]}",
+        "f64[2, 3, 4], f64[4, 3, 5] {lhs_contracting = [1, 2], rhs_contracting = [1, 0]}",
+        "f32[2, 3], f32[3, 2] {lhs_contracting = [], rhs_contracting = [], lhs_batch = [0], rhs_batch = [1]}",
+        "f32[3], f32[4] {lhs_contracting = [], rhs_contracting = []}",
+        "f32[5], f32[5] {lhs_contracting = [0]}",
+        "f32[], f32[3] {lhs_contracting = [], rhs_contracting = []}",
+        "bf16[2, 3, 4], bf16[3, 2] {lhs_contracting = [0, 1], rhs_contracting = [1, 0]}",
+        "f16[2, 3], f16[2, 3] {lhs_contracting = [], rhs_contracting = [], lhs_batch = [1, 0], \
+         rhs_batch = [1, 0]}",
+        "f32[2, 0], f32[0, 3]",
+        "f32[0, 3], f32[3, 2]",
+        "i32[3, 4], i32[5, 4] {rhs_contracting = [1]}",
+        "u8[3, 4], u8[4, 2]",
+        "c64[2, 2], c64[2, 2] {lhs_contracting = [0]}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -83,36 +103,6 @@ impl OpSpec for DotGeneral {
         let left = lhs.iter().map(|&axis| operands[0].shape[axis].clone());
         let right = rhs.iter().map(|&axis| operands[1].shape[axis].clone());
         Ok(vec![TensorType::new(dtype, left.chain(right).collect::<Vec<_>>())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample =
-            |lhs: &[usize], rhs: &[usize], contracting: [&[usize]; 2], batch: [&[usize]; 2], dtype| {
-                let op = DotGeneral {
-                    lhs_contracting: contracting[0].to_vec(),
-                    rhs_contracting: contracting[1].to_vec(),
-                    lhs_batch: batch[0].to_vec(),
-                    rhs_batch: batch[1].to_vec(),
-                };
-                Sample::new(op, [TensorType::new(dtype, lhs), TensorType::new(dtype, rhs)])
-            };
-        vec![
-            sample(&[3, 4], &[4, 5], [&[1], &[0]], [&[], &[]], DType::F32),
-            sample(&[2, 3, 4, 5], &[2, 3, 6, 5], [&[3], &[3]], [&[0, 1], &[0, 1]], DType::F32),
-            sample(&[4, 3, 2], &[2, 5, 4], [&[0], &[2]], [&[2], &[0]], DType::F32),
-            sample(&[2, 3, 4], &[4, 3, 5], [&[1, 2], &[1, 0]], [&[], &[]], DType::F64),
-            sample(&[2, 3], &[3, 2], [&[], &[]], [&[0], &[1]], DType::F32),
-            sample(&[3], &[4], [&[], &[]], [&[], &[]], DType::F32),
-            sample(&[5], &[5], [&[0], &[0]], [&[], &[]], DType::F32),
-            sample(&[], &[3], [&[], &[]], [&[], &[]], DType::F32),
-            sample(&[2, 3, 4], &[3, 2], [&[0, 1], &[1, 0]], [&[], &[]], DType::BF16),
-            sample(&[2, 3], &[2, 3], [&[], &[]], [&[1, 0], &[1, 0]], DType::F16),
-            sample(&[2, 0], &[0, 3], [&[1], &[0]], [&[], &[]], DType::F32),
-            sample(&[0, 3], &[3, 2], [&[1], &[0]], [&[], &[]], DType::F32),
-            sample(&[3, 4], &[5, 4], [&[1], &[1]], [&[], &[]], DType::I32),
-            sample(&[3, 4], &[4, 2], [&[1], &[0]], [&[], &[]], DType::U8),
-            sample(&[2, 2], &[2, 2], [&[0], &[0]], [&[], &[]], DType::C64),
-        ]
     }
 }
 

@@ -23,14 +23,11 @@ impl OpSpec for Eigh {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| definite_samples(Eigh {}));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (lead, rows) = square("C1", operands[0])?;
         Ok(vec![batch_of(operands[0].dtype.real(), &lead, &[&rows]), operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        definite_samples(Eigh {})
     }
 }
 

@@ -37,14 +37,11 @@ impl OpSpec for LogDet {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| definite_samples(LogDet {}));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (lead, _) = square("C1", operands[0])?;
         let dtype = operands[0].dtype;
         Ok(vec![batch_of(dtype, &lead, &[]), batch_of(dtype.real(), &lead, &[])])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        definite_samples(LogDet {})
     }
 }

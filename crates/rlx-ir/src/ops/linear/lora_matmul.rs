@@ -31,6 +31,22 @@ impl OpSpec for LoraMatMul {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    // Sums of one sign: what cancels shows the roundings on the way.
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[6, 4], f32[4, 5], f32[3, 4, 2], f32[3, 2, 5], f32[3], i32[6] in [0, 3) \
+         {transpose_w = false, adapter = true}",
+        "f64[5, 4], f64[3, 4], f64[2, 1, 4], f64[2, 3, 1], f64[2], i32[5] in [0, 2) {transpose_w = true}",
+        "bf16[3, 4] in [0.1, 1), bf16[4, 3] in [0.1, 1), bf16[4, 4, 2] in [0.1, 1), bf16[4, 2, 3] in [0.1, \
+         1), bf16[4] in [0.1, 1), i32[3] in [0, 4)",
+        "f32[0, 4], f32[4, 3], f32[1, 4, 2], f32[1, 2, 3], f32[1], i32[0] in [0, 1)",
+        "f32[3, 4], f32[4, 5], f32[4, 2], f32[2, 5], f32[] {adapter = false}",
+        "f32[2, 3, 4], f32[5, 4], f32[1, 4], f32[5, 1], f32[] {transpose_w = true, adapter = false}",
+        "f64[3, 4], f64[4, 5], f64[4, 0], f64[0, 5], f64[] {adapter = false}",
+        "bf16[1, 6], bf16[4, 6], bf16[3, 6], bf16[4, 3], bf16[] {transpose_w = true, adapter = false}",
+        "f16[2, 4], f16[4, 3], f16[4, 2], f16[2, 3], f16[] {adapter = false}",
+        "f32[0, 4], f32[4, 3], f32[4, 2], f32[2, 3], f32[] {adapter = false}",
+        "f32[2, 0], f32[3, 0], f32[2, 0], f32[3, 2], f32[] {transpose_w = true, adapter = false}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, w, a, b, scale) = (operands[0], operands[1], operands[2], operands[3], operands[4]);
@@ -54,45 +70,6 @@ impl OpSpec for LoraMatMul {
         let number = TensorType::new(x.dtype, adapters.to_vec());
         require!("C4", *scale == number, "expected a scale of type {number}, found {scale}");
         Ok(y)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let of_adapters =
-            |x: &[usize], rank: usize, columns: usize, transpose_w: bool, dtype, lead: &[usize]| {
-                let rows = x[x.len() - 1];
-                let matrix = |lead: &[usize], rows, columns| {
-                    let extents = if transpose_w { [columns, rows] } else { [rows, columns] };
-                    TensorType::new(dtype, [lead, &extents].concat().as_slice())
-                };
-                let scale = TensorType::new(dtype, lead);
-                let (a, b) = (matrix(lead, rows, rank), matrix(lead, rank, columns));
-                let mut operands = vec![TensorType::new(dtype, x), matrix(&[], rows, columns), a, b, scale];
-                operands.extend(lead.first().map(|_| TensorType::new(DType::I32, [x[0]])));
-                let sample = Sample::new(LoraMatMul { transpose_w, adapter: !lead.is_empty() }, operands);
-                match lead.first() {
-                    Some(&adapters) => sample.fill(5, 0.0, adapters as f64),
-                    None => sample,
-                }
-            };
-        let sample = |x: &[usize], rank, columns, transpose_w, dtype| {
-            of_adapters(x, rank, columns, transpose_w, dtype, &[])
-        };
-        vec![
-            of_adapters(&[6, 4], 2, 5, false, DType::F32, &[3]),
-            of_adapters(&[5, 4], 1, 3, true, DType::F64, &[2]),
-            // Sums of one sign: what cancels shows the roundings on the way.
-            (0..5).fold(of_adapters(&[3, 4], 2, 3, false, DType::BF16, &[4]), |sample, index| {
-                sample.fill(index, 0.1, 1.0)
-            }),
-            of_adapters(&[0, 4], 2, 3, false, DType::F32, &[1]),
-            sample(&[3, 4], 2, 5, false, DType::F32),
-            sample(&[2, 3, 4], 1, 5, true, DType::F32),
-            sample(&[3, 4], 0, 5, false, DType::F64),
-            sample(&[1, 6], 3, 4, true, DType::BF16),
-            sample(&[2, 4], 2, 3, false, DType::F16),
-            sample(&[0, 4], 2, 3, false, DType::F32),
-            sample(&[2, 0], 2, 3, true, DType::F32),
-        ]
     }
 }
 

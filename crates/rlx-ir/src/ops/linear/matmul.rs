@@ -33,6 +33,20 @@ impl OpSpec for MatMul {
     const JVP: Jvp<Self> = Jvp::Multilinear;
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 4], f32[4, 5] {transpose_a = false, transpose_b = false}",
+        "f32[4, 3], f32[4, 5] {transpose_a = true}",
+        "f32[3, 4], f32[5, 4] {transpose_b = true}",
+        "f64[4, 3], f64[5, 4] {transpose_a = true, transpose_b = true}",
+        "f32[2, 1, 3, 4], f32[3, 4, 2]",
+        "bf16[2, 3, 4], bf16[2, 5, 4] {transpose_b = true}",
+        "f16[1, 4], f16[4, 1]",
+        "f32[3, 0], f32[0, 2]",
+        "f32[0, 3], f32[3, 2]",
+        "i32[3, 4], i32[4, 5]",
+        "u8[3, 4], u8[4, 5]",
+        "c64[2, 2], c64[2, 2]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -49,29 +63,6 @@ impl OpSpec for MatMul {
         let mut dims = lead.into_dims();
         dims.extend([m, n]);
         Ok(vec![TensorType::new(dtype, dims)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |a: &[usize], b: &[usize], transpose_a, transpose_b, dtype| {
-            Sample::new(
-                MatMul { transpose_a, transpose_b },
-                [TensorType::new(dtype, a), TensorType::new(dtype, b)],
-            )
-        };
-        vec![
-            sample(&[3, 4], &[4, 5], false, false, DType::F32),
-            sample(&[4, 3], &[4, 5], true, false, DType::F32),
-            sample(&[3, 4], &[5, 4], false, true, DType::F32),
-            sample(&[4, 3], &[5, 4], true, true, DType::F64),
-            sample(&[2, 1, 3, 4], &[3, 4, 2], false, false, DType::F32),
-            sample(&[2, 3, 4], &[2, 5, 4], false, true, DType::BF16),
-            sample(&[1, 4], &[4, 1], false, false, DType::F16),
-            sample(&[3, 0], &[0, 2], false, false, DType::F32),
-            sample(&[0, 3], &[3, 2], false, false, DType::F32),
-            sample(&[3, 4], &[4, 5], false, false, DType::I32),
-            sample(&[3, 4], &[4, 5], false, false, DType::U8),
-            sample(&[2, 2], &[2, 2], false, false, DType::C64),
-        ]
     }
 }
 

@@ -19,16 +19,13 @@ impl OpSpec for Qr {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| factor_samples(Qr {}));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let a = operands[0];
         let (lead, [rows, columns]) = matrices("C1", "a", a)?;
         let least = rows.minimum(&columns);
         Ok(vec![batch_of(a.dtype, &lead, &[&rows, &least]), batch_of(a.dtype, &lead, &[&least, &columns])])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        factor_samples(Qr {})
     }
 }
 

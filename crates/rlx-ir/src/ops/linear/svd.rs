@@ -23,6 +23,7 @@ impl OpSpec for Svd {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| factor_samples(Svd {}));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let a = operands[0];
@@ -30,10 +31,6 @@ impl OpSpec for Svd {
         let least = rows.minimum(&columns);
         let s = batch_of(a.dtype.real(), &lead, &[&least]);
         Ok(vec![batch_of(a.dtype, &lead, &[&rows, &least]), s, batch_of(a.dtype, &lead, &[&least, &columns])])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        factor_samples(Svd {})
     }
 }
 

@@ -28,6 +28,17 @@ impl OpSpec for TriangularSolve {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 4] definite, f32[4, 2] {lower = true, adjoint = false, unit_diagonal = false}",
+        "f64[2, 3, 3] definite, f64[2, 3, 1] {lower = false}",
+        "f64[3, 3] definite, f64[3, 2] {adjoint = true}",
+        "f32[3, 3], f32[3, 4] {lower = false, adjoint = true, unit_diagonal = true}",
+        "f64[3, 3], f64[3, 2] {unit_diagonal = true}",
+        "c64[3, 3] definite, c64[3, 2] {adjoint = true}",
+        "c128[2, 2, 2] definite, c128[2, 2, 1] {lower = false}",
+        "f32[0, 0] definite, f32[0, 2]",
+        "f64[2, 2] definite, f64[2, 0] {lower = false, adjoint = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (a, b) = (operands[0], operands[1]);
@@ -36,26 +47,6 @@ impl OpSpec for TriangularSolve {
         let (lead_b, [rows_b, _]) = matrices("C3", "b", b)?;
         require!("C3", lead == lead_b && rows == rows_b, "`a` is {a} and `b` is {b}");
         Ok(vec![b.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, a: &[usize], columns: usize, [lower, adjoint, unit_diagonal]: [bool; 3]| {
-            let b = [&a[..a.len() - 1], &[columns]].concat();
-            let operands = [TensorType::new(dtype, a), TensorType::new(dtype, b.as_slice())];
-            let sample = Sample::new(TriangularSolve { lower, adjoint, unit_diagonal }, operands);
-            if unit_diagonal { sample } else { sample.definite(0) }
-        };
-        vec![
-            sample(DType::F32, &[4, 4], 2, [true, false, false]),
-            sample(DType::F64, &[2, 3, 3], 1, [false, false, false]),
-            sample(DType::F64, &[3, 3], 2, [true, true, false]),
-            sample(DType::F32, &[3, 3], 4, [false, true, true]),
-            sample(DType::F64, &[3, 3], 2, [true, false, true]),
-            sample(DType::C64, &[3, 3], 2, [true, true, false]),
-            sample(DType::C128, &[2, 2, 2], 1, [false, false, false]),
-            sample(DType::F32, &[0, 0], 2, [true, false, false]),
-            sample(DType::F64, &[2, 2], 0, [false, true, false]),
-        ]
     }
 }
 

@@ -1,6 +1,6 @@
 //! `softmax_cross_entropy_backward`: the derivative of the loss by the logits.
 
-use super::softmax_cross_entropy_with_logits::{counted, ignored, label_range, samples, share};
+use super::softmax_cross_entropy_with_logits::{counted, ignored, label_range, share};
 use crate::ops::prelude::*;
 
 op! {
@@ -29,6 +29,16 @@ impl OpSpec for SoftmaxCrossEntropyBackward {
     const BATCH: Batch<Self> =
         Batch::Shift(|op, _| SoftmaxCrossEntropyBackward { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 5], i64[3] in [0, 5), f32[3] {axis = 1, ignore_index = none, label_smoothing = 0.0}",
+        "f32[5, 3], i32[3] in [0, 5), f32[3] {axis = 0, label_smoothing = 0.1}",
+        "f64[2, 3, 4], u32[2, 4] in [0, 3), f64[2, 4] {ignore_index = 1}",
+        "bf16[4, 3], i64[4] in [0, 3), bf16[4] {ignore_index = -100, label_smoothing = 0.25}",
+        "f32[3, 5], f32[3, 5] in [0, 1), f32[3]",
+        "f16[2, 4], f16[2, 4] in [0, 1), f16[2] {label_smoothing = 0.5}",
+        "f32[0, 4], i64[0] in [0, 4), f32[0]",
+        "f32[1, 1], i64[1] in [0, 1), f32[1]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let Self { axis, ignore_index, label_smoothing } = self.clone();
@@ -36,14 +46,6 @@ impl OpSpec for SoftmaxCrossEntropyBackward {
         let loss = forward.infer(&operands[..2])?;
         require!("C6", loss[0] == *operands[2], "dloss is {}, expected {}", operands[2], loss[0]);
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples(true, |axis, ignore_index, label_smoothing| SoftmaxCrossEntropyBackward {
-            axis,
-            ignore_index,
-            label_smoothing,
-        })
     }
 }
 

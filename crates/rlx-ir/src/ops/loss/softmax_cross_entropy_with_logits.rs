@@ -41,6 +41,16 @@ impl OpSpec for SoftmaxCrossEntropyWithLogits {
     const BATCH: Batch<Self> =
         Batch::Shift(|op, _| SoftmaxCrossEntropyWithLogits { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 5], i64[3] in [0, 5) {axis = 1, ignore_index = none, label_smoothing = 0.0}",
+        "f32[5, 3], i32[3] in [0, 5) {axis = 0, label_smoothing = 0.1}",
+        "f64[2, 3, 4], u32[2, 4] in [0, 3) {ignore_index = 1}",
+        "bf16[4, 3], i64[4] in [0, 3) {ignore_index = -100, label_smoothing = 0.25}",
+        "f32[3, 5], f32[3, 5] in [0, 1)",
+        "f16[2, 4], f16[2, 4] in [0, 1) {label_smoothing = 0.5}",
+        "f32[0, 4], i64[0] in [0, 4)",
+        "f32[1, 1], i64[1] in [0, 1)",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (logits, labels) = (operands[0], operands[1]);
@@ -58,14 +68,6 @@ impl OpSpec for SoftmaxCrossEntropyWithLogits {
         let share = self.label_smoothing.0;
         require!("C5", (0.0..=1.0).contains(&share), "label_smoothing must be in 0 ..= 1, found {share}");
         Ok(vec![TensorType::new(logits.dtype, rows)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples(false, |axis, ignore_index, label_smoothing| SoftmaxCrossEntropyWithLogits {
-            axis,
-            ignore_index,
-            label_smoothing,
-        })
     }
 }
 
@@ -136,30 +138,4 @@ pub(super) fn counted(g: &mut Graph, labels: Value, ignored: Option<Value>) -> V
 pub(super) fn share(g: &mut Graph, dtype: DType, smoothing: f64, classes: &Dim) -> Value {
     let (all, count) = (g.scalar(dtype, smoothing), g.extent(dtype, classes));
     g.div(all, count)
-}
-
-/// Samples of the loss and, with a cotangent, of its derivative.
-pub(super) fn samples<O>(
-    with_cotangent: bool,
-    make: impl Fn(usize, Option<i64>, Real) -> O,
-) -> Vec<Sample<O>> {
-    let sample = |dims: &[usize], axis: usize, ignore, smoothing, dtype, labels: Option<DType>| {
-        let logits = TensorType::new(dtype, dims);
-        let rows = reduced_shape(&logits.shape, &[axis], false);
-        let labels = labels.map_or(logits.clone(), |labels| TensorType::new(labels, rows.clone()));
-        let high = if labels.dtype.is_float() { 1.0 } else { dims[axis] as f64 };
-        let cotangent = with_cotangent.then(|| TensorType::new(dtype, rows));
-        let operands = [logits, labels].into_iter().chain(cotangent);
-        Sample::new(make(axis, ignore, Real(smoothing)), operands).fill(1, 0.0, high)
-    };
-    vec![
-        sample(&[3, 5], 1, None, 0.0, DType::F32, Some(DType::I64)),
-        sample(&[5, 3], 0, None, 0.1, DType::F32, Some(DType::I32)),
-        sample(&[2, 3, 4], 1, Some(1), 0.0, DType::F64, Some(DType::U32)),
-        sample(&[4, 3], 1, Some(-100), 0.25, DType::BF16, Some(DType::I64)),
-        sample(&[3, 5], 1, None, 0.0, DType::F32, None),
-        sample(&[2, 4], 1, None, 0.5, DType::F16, None),
-        sample(&[0, 4], 1, None, 0.0, DType::F32, Some(DType::I64)),
-        sample(&[1, 1], 1, None, 0.0, DType::F32, Some(DType::I64)),
-    ]
 }

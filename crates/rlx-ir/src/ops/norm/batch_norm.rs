@@ -29,6 +29,15 @@ impl OpSpec for BatchNorm {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 3, 5], f32[3], f32[3] in [0.3, 2), f32[3], f32[3] \
+         {axis = 1, eps = 0.001, momentum = 0.9, gamma = true, beta = true}",
+        "f64[2, 3, 4], f64[4], f64[4] in [0.3, 2), f64[4] {axis = 2, momentum = 0.5, beta = false}",
+        "f32[5, 3], f32[5], f32[5] in [0.3, 2), f32[5] {axis = 0, momentum = 0.0, gamma = false}",
+        "bf16[1, 3, 2, 2], bf16[3], bf16[3] in [0.3, 2) {momentum = 1.0, gamma = false, beta = false}",
+        "f16[2, 3, 2, 2], f16[3], f16[3] in [0.3, 2), f16[3], f16[3]",
+        "f32[2, 0], f32[0], f32[0] in [0.3, 2), f32[0], f32[0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, momentum) = (operands[0], self.momentum.0);
@@ -38,24 +47,6 @@ impl OpSpec for BatchNorm {
         require!("C4", (0.0..=1.0).contains(&momentum), "momentum must be in 0 ..= 1, found {momentum}");
         let y = float_like("C1", operands)?;
         Ok(y.into_iter().chain(operands[1..3].iter().map(|&ty| ty.clone())).collect())
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axis: usize, momentum, [gamma, beta]: [bool; 2], dtype| {
-            let mut operands = vec![TensorType::new(dtype, dims)];
-            let count = 2 + usize::from(gamma) + usize::from(beta);
-            operands.extend(vec![TensorType::new(dtype, [dims[axis]]); count]);
-            let op = BatchNorm { axis, eps: Real(1e-3), momentum: Real(momentum), gamma, beta };
-            Sample::new(op, operands).fill(2, 0.3, 2.0)
-        };
-        vec![
-            sample(&[4, 3, 5], 1, 0.9, [true, true], DType::F32),
-            sample(&[2, 3, 4], 2, 0.5, [true, false], DType::F64),
-            sample(&[5, 3], 0, 0.0, [false, true], DType::F32),
-            sample(&[1, 3, 2, 2], 1, 1.0, [false, false], DType::BF16),
-            sample(&[2, 3, 2, 2], 1, 0.9, [true, true], DType::F16),
-            sample(&[2, 0], 1, 0.9, [true, true], DType::F32),
-        ]
     }
 }
 

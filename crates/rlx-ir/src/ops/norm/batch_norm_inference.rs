@@ -29,6 +29,17 @@ impl OpSpec for BatchNormInference {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 16 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 3, 4], f32[3], f32[3] in [0.3, 2), f32[3], f32[3] \
+         {axis = 1, eps = 0.001, gamma = true, beta = true}",
+        "f64[2, 3, 4], f64[4], f64[4] in [0.3, 2), f64[4], f64[4] {axis = 2}",
+        "f32[5, 3], f32[5], f32[5] in [0.3, 2), f32[5] {axis = 0, beta = false}",
+        "f32[4], f32[4], f32[4] in [0.3, 2), f32[4] {axis = 0, gamma = false}",
+        "bf16[1, 3, 2, 2], bf16[3], bf16[3] in [0.3, 2) {gamma = false, beta = false}",
+        "f16[2, 3, 2, 2], f16[3], f16[3] in [0.3, 2), f16[3], f16[3]",
+        "f32[0, 3], f32[3], f32[3] in [0.3, 2), f32[3], f32[3]",
+        "f32[2, 0], f32[0], f32[0] in [0.3, 2), f32[0], f32[0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -36,25 +47,6 @@ impl OpSpec for BatchNormInference {
         check_parameters("C3", x, &[self.axis], &operands[1..])?;
         check_eps("C4", self.eps.0)?;
         float_like("C1", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axis: usize, gamma, beta, dtype| {
-            let mut operands = vec![TensorType::new(dtype, dims)];
-            let count = 2 + usize::from(gamma) + usize::from(beta);
-            operands.extend(vec![TensorType::new(dtype, [dims[axis]]); count]);
-            Sample::new(BatchNormInference { axis, eps: Real(1e-3), gamma, beta }, operands).fill(2, 0.3, 2.0)
-        };
-        vec![
-            sample(&[2, 3, 4], 1, true, true, DType::F32),
-            sample(&[2, 3, 4], 2, true, true, DType::F64),
-            sample(&[5, 3], 0, true, false, DType::F32),
-            sample(&[4], 0, false, true, DType::F32),
-            sample(&[1, 3, 2, 2], 1, false, false, DType::BF16),
-            sample(&[2, 3, 2, 2], 1, true, true, DType::F16),
-            sample(&[0, 3], 1, true, true, DType::F32),
-            sample(&[2, 0], 1, true, true, DType::F32),
-        ]
     }
 }
 

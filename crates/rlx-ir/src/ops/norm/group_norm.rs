@@ -30,6 +30,17 @@ impl OpSpec for GroupNorm {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 6, 3], f32[6], f32[6] {num_groups = 3, eps = 1e-5, gamma = true, beta = true}",
+        "f64[2, 4, 2, 3], f64[4], f64[4] {num_groups = 2}",
+        "f32[1, 4, 2, 1, 2], f32[4] {num_groups = 1, beta = false}",
+        "f32[3, 6], f32[6] {num_groups = 2, gamma = false}",
+        "bf16[2, 4, 3] {num_groups = 4, gamma = false, beta = false}",
+        "f16[2, 4, 3], f16[4], f16[4] {num_groups = 2}",
+        "f32[0, 4, 2], f32[4], f32[4] {num_groups = 2}",
+        "f32[2, 4, 0], f32[4], f32[4] {num_groups = 2}",
+        "f32[2, 0, 3], f32[0], f32[0] {num_groups = 2}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -44,25 +55,6 @@ impl OpSpec for GroupNorm {
             "{groups} groups do not divide {channels} channels"
         );
         float_like("C1", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], num_groups, gamma, beta, dtype| {
-            let mut operands = vec![TensorType::new(dtype, dims)];
-            operands.extend(vec![TensorType::new(dtype, [dims[1]]); usize::from(gamma) + usize::from(beta)]);
-            Sample::new(GroupNorm { num_groups, eps: Real(1e-5), gamma, beta }, operands)
-        };
-        vec![
-            sample(&[2, 6, 3], 3, true, true, DType::F32),
-            sample(&[2, 4, 2, 3], 2, true, true, DType::F64),
-            sample(&[1, 4, 2, 1, 2], 1, true, false, DType::F32),
-            sample(&[3, 6], 2, false, true, DType::F32),
-            sample(&[2, 4, 3], 4, false, false, DType::BF16),
-            sample(&[2, 4, 3], 2, true, true, DType::F16),
-            sample(&[0, 4, 2], 2, true, true, DType::F32),
-            sample(&[2, 4, 0], 2, true, true, DType::F32),
-            sample(&[2, 0, 3], 2, true, true, DType::F32),
-        ]
     }
 }
 

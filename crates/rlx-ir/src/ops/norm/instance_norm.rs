@@ -26,6 +26,15 @@ impl OpSpec for InstanceNorm {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 3, 5], f32[3], f32[3] {eps = 1e-5, gamma = true, beta = true}",
+        "f64[2, 3, 2, 3], f64[3], f64[3]",
+        "f32[1, 2, 2, 3, 2], f32[2] {beta = false}",
+        "bf16[1, 3, 4], bf16[3] {gamma = false}",
+        "f16[2, 2, 7] {gamma = false, beta = false}",
+        "f32[0, 2, 3], f32[2], f32[2]",
+        "f32[2, 2, 0], f32[2], f32[2]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -33,23 +42,6 @@ impl OpSpec for InstanceNorm {
         check_parameters("C3", x, &[1], &operands[1..])?;
         check_eps("C4", self.eps.0)?;
         float_like("C1", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], gamma, beta, dtype| {
-            let mut operands = vec![TensorType::new(dtype, dims)];
-            operands.extend(vec![TensorType::new(dtype, [dims[1]]); usize::from(gamma) + usize::from(beta)]);
-            Sample::new(InstanceNorm { eps: Real(1e-5), gamma, beta }, operands)
-        };
-        vec![
-            sample(&[2, 3, 5], true, true, DType::F32),
-            sample(&[2, 3, 2, 3], true, true, DType::F64),
-            sample(&[1, 2, 2, 3, 2], true, false, DType::F32),
-            sample(&[1, 3, 4], false, true, DType::BF16),
-            sample(&[2, 2, 7], false, false, DType::F16),
-            sample(&[0, 2, 3], true, true, DType::F32),
-            sample(&[2, 2, 0], true, true, DType::F32),
-        ]
     }
 }
 

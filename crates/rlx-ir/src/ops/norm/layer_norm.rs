@@ -42,6 +42,18 @@ impl OpSpec for LayerNorm {
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(1, |op, _| LayerNorm { axes: shift_axes(&op.axes), ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 8], f32[8], f32[8] {axes = [1], eps = 1e-5, gamma = true, beta = true}",
+        "f32[2, 3, 5], f32[5] {axes = [2], beta = false}",
+        "f64[2, 3, 5], f64[3, 5], f64[3, 5] {axes = [1, 2]}",
+        "f32[2, 3, 5], f32[3], f32[3]",
+        "f32[2, 3, 5], f32[2, 5] {axes = [0, 2], gamma = false}",
+        "bf16[4, 6] {axes = [0], gamma = false, beta = false}",
+        "f16[2, 7], f16[7], f16[7]",
+        "f32[1], f32[1], f32[1] {axes = [0]}",
+        "f32[0, 4], f32[4], f32[4]",
+        "f32[2, 0], f32[0], f32[0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -50,30 +62,6 @@ impl OpSpec for LayerNorm {
         check_parameters("C3", x, &self.axes, &operands[1..])?;
         check_eps("C4", self.eps.0)?;
         float_like("C1", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axes: &[usize], gamma, beta, dtype| {
-            let parameter: Vec<usize> = axes.iter().map(|&axis| dims[axis]).collect();
-            let mut operands = vec![TensorType::new(dtype, dims)];
-            operands.extend(vec![
-                TensorType::new(dtype, parameter.as_slice());
-                usize::from(gamma) + usize::from(beta)
-            ]);
-            Sample::new(LayerNorm { axes: axes.to_vec(), eps: Real(1e-5), gamma, beta }, operands)
-        };
-        vec![
-            sample(&[3, 8], &[1], true, true, DType::F32),
-            sample(&[2, 3, 5], &[2], true, false, DType::F32),
-            sample(&[2, 3, 5], &[1, 2], true, true, DType::F64),
-            sample(&[2, 3, 5], &[1], true, true, DType::F32),
-            sample(&[2, 3, 5], &[0, 2], false, true, DType::F32),
-            sample(&[4, 6], &[0], false, false, DType::BF16),
-            sample(&[2, 7], &[1], true, true, DType::F16),
-            sample(&[1], &[0], true, true, DType::F32),
-            sample(&[0, 4], &[1], true, true, DType::F32),
-            sample(&[2, 0], &[1], true, true, DType::F32),
-        ]
     }
 }
 

@@ -24,6 +24,14 @@ impl OpSpec for LayerNorm2d {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 5, 3, 2], f32[5], f32[5] {eps = 1e-6, gamma = true, beta = true}",
+        "f64[1, 4, 2, 2] {gamma = false, beta = false}",
+        "f16[2, 3, 1, 1], f16[3] {beta = false}",
+        "bf16[1, 6, 2, 3], bf16[6] {gamma = false}",
+        "f32[0, 3, 2, 2], f32[3], f32[3]",
+        "f32[2, 0, 2, 2], f32[0], f32[0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -31,22 +39,6 @@ impl OpSpec for LayerNorm2d {
         check_parameters("C3", x, &[1], &operands[1..])?;
         check_eps("C4", self.eps.0)?;
         float_like("C1", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: [usize; 4], gamma, beta, dtype| {
-            let mut operands = vec![TensorType::new(dtype, dims)];
-            operands.extend(vec![TensorType::new(dtype, [dims[1]]); usize::from(gamma) + usize::from(beta)]);
-            Sample::new(LayerNorm2d { eps: Real(1e-6), gamma, beta }, operands)
-        };
-        vec![
-            sample([2, 5, 3, 2], true, true, DType::F32),
-            sample([1, 4, 2, 2], false, false, DType::F64),
-            sample([2, 3, 1, 1], true, false, DType::F16),
-            sample([1, 6, 2, 3], false, true, DType::BF16),
-            sample([0, 3, 2, 2], true, true, DType::F32),
-            sample([2, 0, 2, 2], true, true, DType::F32),
-        ]
     }
 }
 

@@ -50,6 +50,18 @@ impl OpSpec for RmsNorm {
     const BATCH: Batch<Self> =
         Batch::ShiftFirst(1, |op, _| RmsNorm { axes: shift_axes(&op.axes), ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 8], f32[8] {axes = [1], eps = 1e-6, unit_offset = false, gamma = true}",
+        "f32[3, 8], f32[8] {unit_offset = true}",
+        "f64[2, 3, 5], f64[5], f64[5] {axes = [2], beta = true}",
+        "f32[2, 3, 5], f32[3], f32[3] {unit_offset = true, beta = true}",
+        "f32[2, 3, 5], f32[2, 5] {axes = [0, 2], gamma = false, beta = true}",
+        "bf16[2, 7], bf16[7] {unit_offset = true}",
+        "f16[2, 7] {axes = [0, 1], gamma = false}",
+        "f32[1], f32[1] {axes = [0]}",
+        "f32[0, 4], f32[4]",
+        "f32[2, 0], f32[0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -59,30 +71,6 @@ impl OpSpec for RmsNorm {
         check_eps("C4", self.eps.0)?;
         require!("C5", self.gamma || !self.unit_offset, "unit_offset is set, but gamma is not given");
         float_like("C1", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axes: &[usize], gamma, beta, unit_offset, dtype| {
-            let parameter: Vec<usize> = axes.iter().map(|&axis| dims[axis]).collect();
-            let mut operands = vec![TensorType::new(dtype, dims)];
-            operands.extend(vec![
-                TensorType::new(dtype, parameter.as_slice());
-                usize::from(gamma) + usize::from(beta)
-            ]);
-            Sample::new(RmsNorm { axes: axes.to_vec(), eps: Real(1e-6), unit_offset, gamma, beta }, operands)
-        };
-        vec![
-            sample(&[3, 8], &[1], true, false, false, DType::F32),
-            sample(&[3, 8], &[1], true, false, true, DType::F32),
-            sample(&[2, 3, 5], &[2], true, true, false, DType::F64),
-            sample(&[2, 3, 5], &[1], true, true, true, DType::F32),
-            sample(&[2, 3, 5], &[0, 2], false, true, false, DType::F32),
-            sample(&[2, 7], &[1], true, false, true, DType::BF16),
-            sample(&[2, 7], &[0, 1], false, false, false, DType::F16),
-            sample(&[1], &[0], true, false, false, DType::F32),
-            sample(&[0, 4], &[1], true, false, false, DType::F32),
-            sample(&[2, 0], &[1], true, false, false, DType::F32),
-        ]
     }
 }
 

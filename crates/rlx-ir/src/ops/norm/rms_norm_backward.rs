@@ -30,35 +30,18 @@ impl OpSpec for RmsNormBackward {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 8], f32[3, 8], f32[8] {axes = [1], eps = 1e-5, unit_offset = false, gamma = true}",
+        "f64[2, 3, 5], f64[2, 3, 5], f64[3, 5] {axes = [1, 2], unit_offset = true}",
+        "f32[2, 3, 5], f32[2, 3, 5] {gamma = false}",
+        "bf16[2, 7], bf16[2, 7], bf16[7]",
+        "f16[2, 7], f16[2, 7] {axes = [0, 1], gamma = false}",
+        "f32[0, 4], f32[0, 4], f32[4]",
+        "f32[2, 0], f32[2, 0], f32[0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_backward(["C1", "C2", "C3", "C4"], &self.axes, self.eps.0, operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axes: &[usize], gamma, dtype| {
-            let op = RmsNormBackward {
-                axes: axes.to_vec(),
-                eps: Real(1e-5),
-                unit_offset: gamma && dims.len() > 2,
-                gamma,
-            };
-            let parameter: Vec<usize> = axes.iter().map(|&axis| dims[axis]).collect();
-            let parameter = gamma.then(|| TensorType::new(dtype, parameter.as_slice()));
-            Sample::new(
-                op,
-                [TensorType::new(dtype, dims), TensorType::new(dtype, dims)].into_iter().chain(parameter),
-            )
-        };
-        vec![
-            sample(&[3, 8], &[1], true, DType::F32),
-            sample(&[2, 3, 5], &[1, 2], true, DType::F64),
-            sample(&[2, 3, 5], &[1], false, DType::F32),
-            sample(&[2, 7], &[1], true, DType::BF16),
-            sample(&[2, 7], &[0, 1], false, DType::F16),
-            sample(&[0, 4], &[1], true, DType::F32),
-            sample(&[2, 0], &[1], true, DType::F32),
-        ]
     }
 }
 

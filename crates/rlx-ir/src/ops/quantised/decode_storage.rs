@@ -31,17 +31,7 @@ impl OpSpec for DecodeStorage {
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let x = operands[0];
-        require!("C1", x.dtype.is_storage_only(), "the elements of {x} stand one by one already; cast it");
-        if x.dtype.class() == DTypeClass::Block {
-            check_whole_units("C2", x)?;
-        }
-        Ok(vec![TensorType::new(Self::result(x.dtype), x.shape.clone())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let mut samples = vec![];
         for &dtype in DType::ALL.iter().filter(|dtype| dtype.is_storage_only()) {
             let shapes: &[&[usize]] = match dtype.block_elements() {
@@ -54,6 +44,15 @@ impl OpSpec for DecodeStorage {
             );
         }
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        require!("C1", x.dtype.is_storage_only(), "the elements of {x} stand one by one already; cast it");
+        if x.dtype.class() == DTypeClass::Block {
+            check_whole_units("C2", x)?;
+        }
+        Ok(vec![TensorType::new(Self::result(x.dtype), x.shape.clone())])
     }
 }
 

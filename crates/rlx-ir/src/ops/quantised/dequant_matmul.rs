@@ -25,15 +25,7 @@ impl OpSpec for DequantMatMul {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let weight = dequantized("C1", &self.weight(operands[0].dtype), &operands[1..])?;
-        require!("C2", weight.rank() == 2, "expected a matrix, found {}", operands[1]);
-        let relabel = |violation: Violation| Violation { constraint: "C3", ..violation };
-        self.product().infer(&[operands[0], &weight]).map_err(relabel)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let sample = |x: &[usize], dtype, (weight, types): (Dequantize, Vec<TensorType>)| {
             let Dequantize { block, scale, zero_point, .. } = weight;
             let op = DequantMatMul { block, transpose_w: true, scale, zero_point };
@@ -51,6 +43,13 @@ impl OpSpec for DequantMatMul {
         let types = [(DType::F64, [3, 16]), (DType::I8, [16, 5]), (DType::F64, [2, 5]), (DType::I8, [2, 5])];
         samples.push(Sample::new(op, types.map(|(dtype, dims)| TensorType::new(dtype, dims))));
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let weight = dequantized("C1", &self.weight(operands[0].dtype), &operands[1..])?;
+        require!("C2", weight.rank() == 2, "expected a matrix, found {}", operands[1]);
+        let relabel = |violation: Violation| Violation { constraint: "C3", ..violation };
+        self.product().infer(&[operands[0], &weight]).map_err(relabel)
     }
 }
 

@@ -32,27 +32,7 @@ impl OpSpec for Dequantize {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 2.0 };
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let x = operands[0];
-        let (is_block, bits) = (x.dtype.class() == DTypeClass::Block, x.dtype.block_bits());
-        let legal = x.dtype.is_int() && bits <= 32 || x.dtype.is_float() && bits <= 8 || is_block;
-        require!("C1", legal, "{} is not a quantised dtype", x.dtype);
-        let float = matches!(self.to, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
-        require!("C2", float, "the result cannot be {}", self.to);
-        if is_block {
-            let plain = !self.scale && !self.zero_point && self.block.is_empty();
-            require!("C3", plain, "{} holds its scales itself", x.dtype);
-            check_whole_units("C3", x)?;
-        } else {
-            require!("C3", self.scale, "{} needs a scale", x.dtype);
-            let zero_point = self.operand_index("zero_point").map(|index| operands[index]);
-            check_scales(["C4", "C5", "C6"], (x, x.dtype), operands[1], zero_point, &self.block)?;
-        }
-        Ok(vec![TensorType::new(self.to, x.shape.clone())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         use DType as D;
         let sample =
             |x: D, dims: &[usize], scale: (D, &[usize]), zero_point: bool, block: &[usize], to: D| {
@@ -82,6 +62,25 @@ impl OpSpec for Dequantize {
             [TensorType::new(D::Q8_0, [2, 32])],
         ));
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        let (is_block, bits) = (x.dtype.class() == DTypeClass::Block, x.dtype.block_bits());
+        let legal = x.dtype.is_int() && bits <= 32 || x.dtype.is_float() && bits <= 8 || is_block;
+        require!("C1", legal, "{} is not a quantised dtype", x.dtype);
+        let float = matches!(self.to, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
+        require!("C2", float, "the result cannot be {}", self.to);
+        if is_block {
+            let plain = !self.scale && !self.zero_point && self.block.is_empty();
+            require!("C3", plain, "{} holds its scales itself", x.dtype);
+            check_whole_units("C3", x)?;
+        } else {
+            require!("C3", self.scale, "{} needs a scale", x.dtype);
+            let zero_point = self.operand_index("zero_point").map(|index| operands[index]);
+            check_scales(["C4", "C5", "C6"], (x, x.dtype), operands[1], zero_point, &self.block)?;
+        }
+        Ok(vec![TensorType::new(self.to, x.shape.clone())])
     }
 }
 

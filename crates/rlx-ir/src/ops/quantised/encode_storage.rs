@@ -29,20 +29,7 @@ impl OpSpec for EncodeStorage {
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let x = operands[0];
-        require!("C1", encodes(self.to), "nothing is brought into {}; only reading it is defined", self.to);
-        let expected = DecodeStorage::result(self.to);
-        require!("C2", x.dtype == expected, "{} is made from {expected}, found {x}", self.to);
-        let y = TensorType::new(self.to, x.shape.clone());
-        if self.to.class() == DTypeClass::Block {
-            check_whole_units("C3", &y)?;
-        }
-        Ok(vec![y])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let mut samples = vec![];
         for &to in DType::ALL.iter().filter(|&&dtype| encodes(dtype)) {
             let shapes: &[&[usize]] = if to.class() == DTypeClass::Block {
@@ -55,6 +42,18 @@ impl OpSpec for EncodeStorage {
             }));
         }
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        require!("C1", encodes(self.to), "nothing is brought into {}; only reading it is defined", self.to);
+        let expected = DecodeStorage::result(self.to);
+        require!("C2", x.dtype == expected, "{} is made from {expected}, found {x}", self.to);
+        let y = TensorType::new(self.to, x.shape.clone());
+        if self.to.class() == DTypeClass::Block {
+            check_whole_units("C3", &y)?;
+        }
+        Ok(vec![y])
     }
 }
 

@@ -102,6 +102,18 @@ impl OpSpec for FakeQuantize {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 4.0 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 5] {bits = 8, axis = none, ste = identity, scale_mode = per_batch, decay = 0.75}",
+        "f32[3, 5] {bits = 4, axis = 1, ste = clipped_identity}",
+        "f32[2, 3, 4], f32[2] in [0.013, 0.2) {bits = 4, axis = 0, ste = tanh, scale_mode = ema, \
+         scale = true}",
+        "f64[4, 3], f64[] in [0.013, 0.2) {bits = 4, ste = hard_tanh, scale_mode = fixed, scale = true}",
+        "f32[4, 3], f32[3] in [0.013, 0.2) {bits = 3, axis = 1, ste = clipped_identity, \
+         scale_mode = learned, scale = true}",
+        "f64[7], f64[] in [0.013, 0.2) {scale_mode = ema, scale = true}",
+        "f32[0, 3], f32[3] in [0.013, 0.2) {axis = 1, scale_mode = fixed, scale = true}",
+        "f32[], f32[] in [0.013, 0.2) {bits = 16, scale_mode = fixed, scale = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let scale = check_grid(self.bits, self.axis, operands[0])?;
@@ -123,35 +135,6 @@ impl OpSpec for FakeQuantize {
             require!("C4", **found == scale, "expected a scale of type {scale}, found {found}");
         }
         Ok(vec![operands[0].clone(), scale])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use StraightThrough as S;
-        let sample = |dims: &[usize], bits, axis: Option<usize>, ste, scale_mode, dtype| {
-            let op = FakeQuantize {
-                bits,
-                axis,
-                ste,
-                scale_mode,
-                decay: Real(0.75),
-                scale: scale_mode != ScaleMode::PerBatch,
-            };
-            let mut operands = vec![TensorType::new(dtype, dims)];
-            let scales: Vec<usize> = axis.iter().map(|&axis| dims[axis]).collect();
-            operands.extend(op.scale.then(|| TensorType::new(wide(dtype), scales.as_slice())));
-            let sample = Sample::new(op, operands);
-            if sample.op.scale { sample.fill(1, 0.013, 0.2) } else { sample }
-        };
-        vec![
-            sample(&[3, 5], 8, None, S::Identity, ScaleMode::PerBatch, DType::F32),
-            sample(&[3, 5], 4, Some(1), S::ClippedIdentity, ScaleMode::PerBatch, DType::F32),
-            sample(&[2, 3, 4], 4, Some(0), S::Tanh, ScaleMode::Ema, DType::F32),
-            sample(&[4, 3], 4, None, S::HardTanh, ScaleMode::Fixed, DType::F64),
-            sample(&[4, 3], 3, Some(1), S::ClippedIdentity, ScaleMode::Learned, DType::F32),
-            sample(&[7], 8, None, S::Identity, ScaleMode::Ema, DType::F64),
-            sample(&[0, 3], 8, Some(1), S::Identity, ScaleMode::Fixed, DType::F32),
-            sample(&[], 16, None, S::Identity, ScaleMode::Fixed, DType::F32),
-        ]
     }
 }
 

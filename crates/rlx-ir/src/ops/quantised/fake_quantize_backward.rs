@@ -30,30 +30,20 @@ impl OpSpec for FakeQuantizeBackward {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 5], f32[] in [0.1, 0.4), f32[3, 5] {bits = 4, axis = none, ste = identity}",
+        "f32[3, 5], f32[5] in [0.1, 0.4), f32[3, 5] {bits = 3, axis = 1, ste = clipped_identity}",
+        "f64[2, 3, 4], f64[2] in [0.1, 0.4), f64[2, 3, 4] {axis = 0, ste = tanh}",
+        "f16[4, 3], f32[3] in [0.1, 0.4), f16[4, 3] {axis = 1, ste = hard_tanh}",
+        "f32[0, 3], f32[] in [0.1, 0.4), f32[0, 3] {bits = 8, ste = clipped_identity}",
+        "f32[], f32[] in [0.1, 0.4), f32[] {bits = 8, ste = tanh}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let scale = check_grid(self.bits, self.axis, operands[0])?;
         require!("C1", operands[0] == operands[2], "`dy` is {}, expected {}", operands[2], operands[0]);
         require!("C4", *operands[1] == scale, "expected a scale of type {scale}, found {}", operands[1]);
         Ok(vec![operands[0].clone(), scale])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use StraightThrough as S;
-        let sample = |dims: &[usize], bits, axis: Option<usize>, ste, dtype| {
-            let scales: Vec<usize> = axis.iter().map(|&axis| dims[axis]).collect();
-            let x = TensorType::new(dtype, dims);
-            let scale = TensorType::new(wide(dtype), scales.as_slice());
-            Sample::new(FakeQuantizeBackward { bits, axis, ste }, [x.clone(), scale, x]).fill(1, 0.1, 0.4)
-        };
-        vec![
-            sample(&[3, 5], 4, None, S::Identity, DType::F32),
-            sample(&[3, 5], 3, Some(1), S::ClippedIdentity, DType::F32),
-            sample(&[2, 3, 4], 4, Some(0), S::Tanh, DType::F64),
-            sample(&[4, 3], 4, Some(1), S::HardTanh, DType::F16),
-            sample(&[0, 3], 8, None, S::ClippedIdentity, DType::F32),
-            sample(&[], 8, None, S::Tanh, DType::F32),
-        ]
     }
 }
 

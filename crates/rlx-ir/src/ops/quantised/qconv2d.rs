@@ -36,6 +36,24 @@ impl OpSpec for QConv2d {
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "i8[1, 2, 4, 5], i8[3, 2, 3, 2] {stride = [1, 1], padding_low = [0, 0], padding_high = [0, 0], \
+         dilation = [1, 1], groups = 1, to = i32}",
+        "u8[2, 3, 5, 6], i8[4, 3, 3, 3], u8[], i32[4], f32[] in [0.01, 0.2), u8[] \
+         {stride = [2, 1], padding_low = [1, 0], padding_high = [2, 1], dilation = [1, 2], to = u8, \
+         x_zero_point = true, bias = true, mult = true, y_zero_point = true}",
+        "u8[1, 4, 5, 6], u8[6, 2, 3, 3], u8[], u8[6, 1, 1, 1], f32[6] in [0.01, 0.2), i8[] \
+         {stride = [2, 1], padding_low = [1, 0], padding_high = [2, 1], dilation = [1, 2], groups = 2, \
+         to = i8, x_zero_point = true, w_zero_point = true, mult = true, y_zero_point = true}",
+        "i8[2, 3, 6], i8[4, 3, 1], i8[], i32[4], f32[4] in [0.01, 0.2) \
+         {stride = [1], padding_low = [0], padding_high = [0], dilation = [1], to = i8, \
+         w_zero_point = true, bias = true, mult = true}",
+        "i8[1, 1, 2, 3, 2], i8[1, 1, 2, 2, 1] {stride = [1, 1, 1], padding_low = [0, 0, 0], \
+         padding_high = [0, 0, 0], dilation = [1, 1, 1]}",
+        "i8[0, 2, 5], i8[3, 2, 3] {stride = [1], padding_low = [0], padding_high = [0], dilation = [1]}",
+        "i8[1, 0, 5], i8[2, 0, 3], i32[2] {stride = [1], padding_low = [0], padding_high = [0], \
+         dilation = [1], bias = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let given = |name| self.operand_index(name).map(|index| operands[index]);
@@ -50,78 +68,6 @@ impl OpSpec for QConv2d {
         let rest = [given("bias"), given("mult"), given("y_zero_point")];
         check_requantize(["C3", "C4"], &channels, rest, self.to)?;
         Ok(vec![TensorType::new(self.to, y.shape)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use DType as D;
-        let sample = |conv: Conv, x: (D, &[usize]), w: (D, &[usize]), given: [Option<bool>; 5], to: D| {
-            let [x_zero_point, w_zero_point, bias, mult, y_zero_point] = given.map(|given| given.is_some());
-            let Conv { stride, padding_low, padding_high, dilation, groups, .. } = conv;
-            let lists = QConv2d {
-                stride,
-                padding_low,
-                padding_high,
-                dilation,
-                groups,
-                to,
-                x_zero_point,
-                w_zero_point,
-                bias,
-                mult,
-                y_zero_point,
-            };
-            let mut operands = vec![TensorType::new(x.0, x.1), TensorType::new(w.0, w.1)];
-            let mut by_channel = vec![1; w.1.len()];
-            by_channel[0] = w.1[0];
-            let shapes = [&[][..], &by_channel, &w.1[..1], &w.1[..1], &w.1[..1]];
-            for ((dtype, shape), given) in [x.0, w.0, D::I32, D::F32, to].into_iter().zip(shapes).zip(given) {
-                operands.extend(given.map(|wide| TensorType::new(dtype, if wide { shape } else { &[] })));
-            }
-            let mult = lists.operand_index("mult");
-            let sample = Sample::new(lists, operands);
-            mult.map_or(sample.clone(), |mult| sample.fill(mult, 0.01, 0.2))
-        };
-        let (one, each) = (Some(false), Some(true));
-        let strided = Conv {
-            stride: vec![2, 1],
-            padding_low: vec![1, 0],
-            padding_high: vec![2, 1],
-            dilation: vec![1, 2],
-            ..Conv::plain(2)
-        };
-        vec![
-            sample(Conv::plain(2), (D::I8, &[1, 2, 4, 5]), (D::I8, &[3, 2, 3, 2]), [None; 5], D::I32),
-            sample(
-                strided.clone(),
-                (D::U8, &[2, 3, 5, 6]),
-                (D::I8, &[4, 3, 3, 3]),
-                [one, None, each, one, one],
-                D::U8,
-            ),
-            sample(
-                Conv { groups: 2, ..strided },
-                (D::U8, &[1, 4, 5, 6]),
-                (D::U8, &[6, 2, 3, 3]),
-                [one, each, None, each, one],
-                D::I8,
-            ),
-            sample(
-                Conv::plain(1),
-                (D::I8, &[2, 3, 6]),
-                (D::I8, &[4, 3, 1]),
-                [None, one, each, each, None],
-                D::I8,
-            ),
-            sample(Conv::plain(3), (D::I8, &[1, 1, 2, 3, 2]), (D::I8, &[1, 1, 2, 2, 1]), [None; 5], D::I32),
-            sample(Conv::plain(1), (D::I8, &[0, 2, 5]), (D::I8, &[3, 2, 3]), [None; 5], D::I32),
-            sample(
-                Conv::plain(1),
-                (D::I8, &[1, 0, 5]),
-                (D::I8, &[2, 0, 3]),
-                [None, None, each, None, None],
-                D::I32,
-            ),
-        ]
     }
 }
 

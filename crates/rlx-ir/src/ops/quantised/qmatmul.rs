@@ -28,6 +28,20 @@ impl OpSpec for QMatMul {
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    /// Shapes of the optional operands, in order.
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "i8[3, 4] in [-128, 128), i8[4, 5] in [-128, 128) {to = i32}",
+        "u8[3, 8] in [0, 256), i8[8, 5] in [-128, 128), u8[], i32[5], f32[] in [0.0005, 0.004), u8[] \
+         {to = u8, a_zero_point = true, bias = true, mult = true, y_zero_point = true}",
+        "i8[2, 3, 8] in [-128, 128), i8[8, 5] in [-128, 128), f32[5] in [0.0005, 0.004) \
+         {to = i8, mult = true}",
+        "u8[2, 3, 8] in [0, 256), u8[2, 8, 4] in [0, 256), u8[], u8[4], f32[] in [0.0005, 0.004), i8[] \
+         {to = i8, a_zero_point = true, b_zero_point = true, mult = true, y_zero_point = true}",
+        "i8[3, 8] in [-128, 128), u8[8, 2] in [0, 256), i8[3, 1], u8[], i32[3, 2] \
+         {a_zero_point = true, b_zero_point = true, bias = true}",
+        "i8[0, 8] in [-128, 128), i8[8, 2] in [-128, 128), f32[] in [0.0005, 0.004) {to = u8, mult = true}",
+        "i8[2, 0] in [-128, 128), i8[0, 2] in [-128, 128)",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let given = |name| self.operand_index(name).map(|index| operands[index]);
@@ -38,46 +52,6 @@ impl OpSpec for QMatMul {
         let rest = [given("bias"), given("mult"), given("y_zero_point")];
         check_requantize(["C3", "C4"], &sum, rest, self.to)?;
         Ok(vec![TensorType::new(self.to, sum.shape)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use DType as D;
-        /// Shapes of the optional operands, in order.
-        type Given<'a> = [Option<&'a [usize]>; 5];
-        let sample = |a: (D, &[usize]), b: (D, &[usize]), given: Given<'_>, to: D| {
-            let [a_zero_point, b_zero_point, bias, mult, y_zero_point] = given.map(|dims| dims.is_some());
-            let op = QMatMul { to, a_zero_point, b_zero_point, bias, mult, y_zero_point };
-            let mut operands = vec![TensorType::new(a.0, a.1), TensorType::new(b.0, b.1)];
-            for (dtype, dims) in [a.0, b.0, D::I32, D::F32, to].into_iter().zip(given) {
-                operands.extend(dims.map(|dims| TensorType::new(dtype, dims)));
-            }
-            let (mult, wide) =
-                (
-                    op.operand_index("mult"),
-                    |dtype| if dtype == D::I8 { (-128.0, 128.0) } else { (0.0, 256.0) },
-                );
-            let sample =
-                Sample::new(op, operands).fill(0, wide(a.0).0, wide(a.0).1).fill(1, wide(b.0).0, wide(b.0).1);
-            match mult {
-                Some(mult) => sample.fill(mult, 0.0005, 0.004),
-                None => sample,
-            }
-        };
-        let one: Option<&[usize]> = Some(&[]);
-        vec![
-            sample((D::I8, &[3, 4]), (D::I8, &[4, 5]), [None; 5], D::I32),
-            sample((D::U8, &[3, 8]), (D::I8, &[8, 5]), [one, None, Some(&[5]), one, one], D::U8),
-            sample((D::I8, &[2, 3, 8]), (D::I8, &[8, 5]), [None, None, None, Some(&[5]), None], D::I8),
-            sample((D::U8, &[2, 3, 8]), (D::U8, &[2, 8, 4]), [one, Some(&[4]), None, one, one], D::I8),
-            sample(
-                (D::I8, &[3, 8]),
-                (D::U8, &[8, 2]),
-                [Some(&[3, 1]), one, Some(&[3, 2]), None, None],
-                D::I32,
-            ),
-            sample((D::I8, &[0, 8]), (D::I8, &[8, 2]), [None, None, None, one, None], D::U8),
-            sample((D::I8, &[2, 0]), (D::I8, &[0, 2]), [None; 5], D::I32),
-        ]
     }
 }
 

@@ -33,6 +33,24 @@ impl OpSpec for Quantize {
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 4], f32[] in [0.01, 0.3) {block = [], to = i8, scale = true}",
+        "f32[3, 4], f32[4] in [0.01, 0.3), u8[4] {to = u8, zero_point = true}",
+        "f64[2, 3, 4], f64[3, 1] in [0.01, 0.3), i8[3, 1] {zero_point = true}",
+        "f16[3, 5], f16[3, 1] in [0.01, 0.3), u4[3, 1] {to = u4, zero_point = true}",
+        "bf16[2, 6], f32[2, 3] in [0.01, 0.3) {block = [1, 2], to = i4}",
+        "f32[7], f32[3] in [0.01, 0.3), u2[3] {block = [3], to = u2, zero_point = true}",
+        "f32[3, 3], f32[1, 3] in [0.01, 0.3) {to = i2}",
+        "f32[5, 6], f32[3, 2] in [0.01, 0.3), i16[3, 2] {block = [2, 4], to = i16, zero_point = true}",
+        "f32[4, 4], f32[2, 2] in [0.01, 0.3) {block = [2, 2], to = f8e4m3}",
+        "f32[9], f32[] in [0.01, 0.3) {to = f8e5m2}",
+        "f32[2, 32], f8e8m0[2, 2] in [0.01, 0.3) {block = [1, 16], to = f4e2m1}",
+        "f32[0, 4], f32[0, 2] in [0.01, 0.3), u8[0, 2] {block = [1, 2], to = u8, zero_point = true}",
+        "f32[], f32[] in [0.01, 0.3) {to = u8}",
+        "f32[2, 64] {to = q4_0, scale = false}",
+        "f16[2, 64] {to = q8_0, scale = false}",
+        "f32[0, 32] {to = mxfp4, scale = false}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -51,41 +69,6 @@ impl OpSpec for Quantize {
             check_scales(["C4", "C5", "C6"], (x, self.to), operands[1], zero_point, &self.block)?;
         }
         Ok(vec![y])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use DType as D;
-        let sample =
-            |x: D, dims: &[usize], scale: (D, &[usize]), zero_point: bool, block: &[usize], to: D| {
-                let mut operands = vec![TensorType::new(x, dims), TensorType::new(scale.0, scale.1)];
-                operands.extend(zero_point.then(|| TensorType::new(to, scale.1)));
-                Sample::new(Quantize { block: block.to_vec(), to, scale: true, zero_point }, operands)
-                    .fill(1, 0.01, 0.3)
-            };
-        let plain = |to, dims: &[usize], x| {
-            Sample::new(
-                Quantize { block: vec![], to, scale: false, zero_point: false },
-                [TensorType::new(x, dims)],
-            )
-        };
-        vec![
-            sample(D::F32, &[3, 4], (D::F32, &[]), false, &[], D::I8),
-            sample(D::F32, &[3, 4], (D::F32, &[4]), true, &[], D::U8),
-            sample(D::F64, &[2, 3, 4], (D::F64, &[3, 1]), true, &[], D::I8),
-            sample(D::F16, &[3, 5], (D::F16, &[3, 1]), true, &[], D::U4),
-            sample(D::BF16, &[2, 6], (D::F32, &[2, 3]), false, &[1, 2], D::I4),
-            sample(D::F32, &[7], (D::F32, &[3]), true, &[3], D::U2),
-            sample(D::F32, &[3, 3], (D::F32, &[1, 3]), false, &[], D::I2),
-            sample(D::F32, &[5, 6], (D::F32, &[3, 2]), true, &[2, 4], D::I16),
-            sample(D::F32, &[4, 4], (D::F32, &[2, 2]), false, &[2, 2], D::F8E4M3),
-            sample(D::F32, &[9], (D::F32, &[]), false, &[], D::F8E5M2),
-            sample(D::F32, &[2, 32], (D::F8E8M0, &[2, 2]), false, &[1, 16], D::F4E2M1),
-            sample(D::F32, &[0, 4], (D::F32, &[0, 2]), true, &[1, 2], D::U8),
-            sample(D::F32, &[], (D::F32, &[]), false, &[], D::U8),
-            plain(D::Q4_0, &[2, 64], D::F32),
-            plain(D::Q8_0, &[2, 64], D::F16),
-            plain(D::Mxfp4, &[0, 32], D::F32),
-        ]
     }
 }
 

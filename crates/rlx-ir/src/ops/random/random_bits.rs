@@ -26,6 +26,14 @@ impl OpSpec for RandomBits {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "u32[2] in [0, 4000000000) {dtype = u32, shape = [7]}",
+        "u32[2] in [0, 4000000000) {dtype = u64, shape = [2, 3]}",
+        "u32[2] in [0, 4000000000) {shape = []}",
+        "u32[3, 2] in [0, 4000000000) {shape = [2, 2]}",
+        "u32[2] in [0, 4000000000) {dtype = u64, shape = [0, 3]}",
+        "u32[0, 2] in [0, 4000000000) {shape = [2]}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let lead = check_key("C1", operands[0])?;
@@ -37,21 +45,6 @@ impl OpSpec for RandomBits {
         check_words("C3", &self.words())?;
         let dims = [&lead[..], self.shape.dims()].concat();
         Ok(vec![TensorType::new(self.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |key: &[usize], dtype, dims: &[usize]| {
-            let op = RandomBits { dtype, shape: Shape::from(dims) };
-            Sample::new(op, [TensorType::new(DType::U32, key)]).fill(0, 0.0, 4e9)
-        };
-        vec![
-            sample(&[2], DType::U32, &[7]),
-            sample(&[2], DType::U64, &[2, 3]),
-            sample(&[2], DType::U32, &[]),
-            sample(&[3, 2], DType::U32, &[2, 2]),
-            sample(&[2], DType::U64, &[0, 3]),
-            sample(&[0, 2], DType::U32, &[2]),
-        ]
     }
 }
 

@@ -18,6 +18,11 @@ impl OpSpec for RandomFoldIn {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "u32[2] in [0, 4000000000), u32[]",
+        "u32[3, 2] in [0, 4000000000), i32[3]",
+        "u32[0, 2] in [0, 4000000000), i64[0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (key, data) = (operands[0], operands[1]);
@@ -25,14 +30,6 @@ impl OpSpec for RandomFoldIn {
         check_index_dtype("C2", "`data`", data)?;
         require!("C2", data.shape.dims() == lead, "`key` is {key} and `data` is {data}");
         Ok(vec![key.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |key: &[usize], dtype| {
-            let operands = [TensorType::new(DType::U32, key), TensorType::new(dtype, &key[..key.len() - 1])];
-            Sample::new(RandomFoldIn {}, operands).fill(0, 0.0, 4e9)
-        };
-        vec![sample(&[2], DType::U32), sample(&[3, 2], DType::I32), sample(&[0, 2], DType::I64)]
     }
 }
 

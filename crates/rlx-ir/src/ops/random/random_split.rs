@@ -21,6 +21,12 @@ impl OpSpec for RandomSplit {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "u32[2] in [0, 4000000000) {count = 3}",
+        "u32[3, 2] in [0, 4000000000) {count = 2}",
+        "u32[2] in [0, 4000000000) {count = 0}",
+        "u32[2, 1, 2] in [0, 4000000000) {count = 1}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let lead = check_key("C1", operands[0])?;
@@ -28,14 +34,6 @@ impl OpSpec for RandomSplit {
         check_words("C2", &(self.count.clone() * Dim::from(2)))?;
         let dims = [&lead[..], &[self.count.clone(), Dim::from(2)]].concat();
         Ok(vec![TensorType::new(DType::U32, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |key: &[usize], count: usize| {
-            let op = RandomSplit { count: Dim::from(count) };
-            Sample::new(op, [TensorType::new(DType::U32, key)]).fill(0, 0.0, 4e9)
-        };
-        vec![sample(&[2], 3), sample(&[3, 2], 2), sample(&[2], 0), sample(&[2, 1, 2], 1)]
     }
 }
 

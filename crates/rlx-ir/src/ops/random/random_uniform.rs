@@ -36,6 +36,14 @@ impl OpSpec for RandomUniform {
     const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "u32[2] in [0, 4000000000) {dtype = f32, shape = [9]}",
+        "u32[2] in [0, 4000000000) {dtype = f64, shape = [2, 3]}",
+        "u32[2, 2] in [0, 4000000000) {dtype = f16, shape = [5]}",
+        "u32[2] in [0, 4000000000) {dtype = bf16, shape = [2, 2]}",
+        "u32[2] in [0, 4000000000) {shape = []}",
+        "u32[2] in [0, 4000000000) {shape = [0]}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_key("C1", operands[0])?;
@@ -50,21 +58,6 @@ impl OpSpec for RandomUniform {
         }
         let bits = self.bits().infer(operands)?;
         Ok(vec![TensorType::new(self.dtype, bits[0].shape.clone())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |key: &[usize], dtype, dims: &[usize]| {
-            let op = RandomUniform { dtype, shape: Shape::from(dims) };
-            Sample::new(op, [TensorType::new(DType::U32, key)]).fill(0, 0.0, 4e9)
-        };
-        vec![
-            sample(&[2], DType::F32, &[9]),
-            sample(&[2], DType::F64, &[2, 3]),
-            sample(&[2, 2], DType::F16, &[5]),
-            sample(&[2], DType::BF16, &[2, 2]),
-            sample(&[2], DType::F32, &[]),
-            sample(&[2], DType::F32, &[0]),
-        ]
     }
 }
 

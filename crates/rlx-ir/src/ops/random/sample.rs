@@ -32,6 +32,20 @@ impl OpSpec for Sample {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Random;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 9], u32[3, 2] in [0, 4000000000), f32[3] in [1, 1.1000000010000002), i64[3] in [0, 3), \
+         f32[3] in [1, 1.1000000010000002), f32[3] in [0, 0.000000001) {dtype = i64}",
+        "f32[2, 2, 7], u32[2, 2, 2] in [0, 4000000000), f32[2, 2] in [0.7, 0.770000001), i32[2, 2] in [2, \
+         5), f32[2, 2] in [0.8, 0.8800000010000001), f32[2, 2] in [0, 0.000000001) {dtype = i32}",
+        "bf16[4, 12], u32[4, 2] in [0, 4000000000), f32[4] in [1.5, 1.6500000010000002), u32[4] in [5, 8), \
+         f32[4] in [0.9, 0.9900000010000001), f32[4] in [0.1, 0.11000000100000001) {dtype = u32}",
+        "f64[5], u32[2] in [0, 4000000000), f32[] in [0.5, 0.550000001), i64[] in [1, 4), f32[] in [0.5, \
+         0.550000001), f32[] in [0.5, 0.550000001)",
+        "f16[2, 1], u32[2, 2] in [0, 4000000000), f32[2] in [1, 1.1000000010000002), i32[2] in [0, 3), \
+         f32[2] in [0, 0.000000001), f32[2] in [0, 0.000000001) {dtype = i32}",
+        "f32[0, 4], u32[0, 2] in [0, 4000000000), f32[0] in [1, 1.1000000010000002), i32[0] in [0, 3), \
+         f32[0] in [1, 1.1000000010000002), f32[0] in [0, 0.000000001) {dtype = i32}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let is_float = |ty: &TensorType| ty.dtype.is_float() && !ty.dtype.is_storage_only();
@@ -53,37 +67,6 @@ impl OpSpec for Sample {
         let token = TensorType::new(self.dtype, Shape::from(lead.to_vec()));
         check_index_dtype("C4", "dtype", &token)?;
         Ok(vec![token])
-    }
-
-    fn samples() -> Vec<op::Sample<Self>> {
-        let sample =
-            |dtype, dims: &[usize], index, temperature: f64, top_k: f64, [top_p, min_p]: [f64; 2]| {
-                let lead = &dims[..dims.len() - 1];
-                let key = [lead, &[2]].concat();
-                let number = TensorType::new(DType::F32, lead);
-                let operands = [
-                    TensorType::new(dtype, dims),
-                    TensorType::new(DType::U32, key.as_slice()),
-                    number.clone(),
-                    TensorType::new(index, lead),
-                    number.clone(),
-                    number,
-                ];
-                let sample = op::Sample::new(Sample { dtype: index }, operands).fill(1, 0.0, 4e9);
-                let about = |x: f64| (x, x * 1.1 + 1e-9);
-                let filled = [(2, about(temperature)), (4, about(top_p)), (5, about(min_p))].into_iter();
-                let sample =
-                    filled.fold(sample, |sample, (index, (low, high))| sample.fill(index, low, high));
-                sample.fill(3, top_k, top_k + 3.0)
-            };
-        vec![
-            sample(DType::F32, &[3, 9], DType::I64, 1.0, 0.0, [1.0, 0.0]),
-            sample(DType::F32, &[2, 2, 7], DType::I32, 0.7, 2.0, [0.8, 0.0]),
-            sample(DType::BF16, &[4, 12], DType::U32, 1.5, 5.0, [0.9, 0.1]),
-            sample(DType::F64, &[5], DType::I64, 0.5, 1.0, [0.5, 0.5]),
-            sample(DType::F16, &[2, 1], DType::I32, 1.0, 0.0, [0.0, 0.0]),
-            sample(DType::F32, &[0, 4], DType::I32, 1.0, 0.0, [1.0, 0.0]),
-        ]
     }
 }
 

@@ -44,6 +44,16 @@ impl OpSpec for ArgReduce {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgReduce { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 7] {kind = max, axis = 1, keep_dims = false, select_last = false, dtype = i64}",
+        "f32[3, 7] {kind = min, axis = 0, keep_dims = true, dtype = i32}",
+        "i32[2, 5, 3] {select_last = true, dtype = i32}",
+        "u8[2, 9] {kind = min, keep_dims = true, select_last = true}",
+        "bool[4, 3] {axis = 0, dtype = u32}",
+        "bf16[5] {kind = min, axis = 0}",
+        "f16[1] {axis = 0, keep_dims = true, dtype = i32}",
+        "f64[0, 3]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -54,24 +64,6 @@ impl OpSpec for ArgReduce {
         let result = TensorType::new(self.dtype, reduced_shape(&x.shape, &[self.axis], self.keep_dims));
         check_index_dtype("C4", "dtype", &result)?;
         Ok(vec![result])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        use ArgReduceKind as K;
-        let sample = |dims: &[usize], kind, axis, keep_dims, select_last, dtype, of| {
-            let op = ArgReduce { kind, axis, keep_dims, select_last, dtype };
-            Sample::new(op, [TensorType::new(of, dims)])
-        };
-        vec![
-            sample(&[3, 7], K::Max, 1, false, false, DType::I64, DType::F32),
-            sample(&[3, 7], K::Min, 0, true, false, DType::I32, DType::F32),
-            sample(&[2, 5, 3], K::Max, 1, false, true, DType::I32, DType::I32),
-            sample(&[2, 9], K::Min, 1, true, true, DType::I64, DType::U8),
-            sample(&[4, 3], K::Max, 0, false, false, DType::U32, DType::Bool),
-            sample(&[5], K::Min, 0, false, false, DType::I64, DType::BF16),
-            sample(&[1], K::Max, 0, true, false, DType::I32, DType::F16),
-            sample(&[0, 3], K::Max, 1, false, false, DType::I64, DType::F64),
-        ]
     }
 }
 

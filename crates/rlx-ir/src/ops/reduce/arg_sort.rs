@@ -28,6 +28,16 @@ impl OpSpec for ArgSort {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgSort { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 7] {axis = 1, descending = false, dtype = i64}",
+        "f32[7, 3] {axis = 0, descending = true, dtype = i32}",
+        "i32[2, 9, 2] {descending = true, dtype = u32}",
+        "u8[17] {axis = 0}",
+        "bf16[2, 5] {dtype = i32}",
+        "f16[1] {axis = 0, descending = true, dtype = i32}",
+        "i64[2, 0]",
+        "f64[0, 3] {descending = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
@@ -35,22 +45,6 @@ impl OpSpec for ArgSort {
         let result = TensorType::new(self.dtype, operands[0].shape.clone());
         check_index_dtype("C3", "dtype", &result)?;
         Ok(vec![result])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axis, descending, dtype, of| {
-            Sample::new(ArgSort { axis, descending, dtype }, [TensorType::new(of, dims)])
-        };
-        vec![
-            sample(&[3, 7], 1, false, DType::I64, DType::F32),
-            sample(&[7, 3], 0, true, DType::I32, DType::F32),
-            sample(&[2, 9, 2], 1, true, DType::U32, DType::I32),
-            sample(&[17], 0, false, DType::I64, DType::U8),
-            sample(&[2, 5], 1, false, DType::I32, DType::BF16),
-            sample(&[1], 0, true, DType::I32, DType::F16),
-            sample(&[2, 0], 1, false, DType::I64, DType::I64),
-            sample(&[0, 3], 1, true, DType::I64, DType::F64),
-        ]
     }
 }
 

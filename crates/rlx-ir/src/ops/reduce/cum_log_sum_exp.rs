@@ -26,15 +26,14 @@ impl OpSpec for CumLogSumExp {
     const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| op.cumulative().log_sum_exp_jvp(g, given));
     const BATCH: Batch<Self> = Batch::Shift(|op, _| CumLogSumExp { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
+        let dtypes = [DType::F16, DType::BF16];
+        cumulative_samples(&dtypes, |axis, exclusive, reverse| CumLogSumExp { axis, exclusive, reverse })
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
         float_like("C2", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let dtypes = [DType::F16, DType::BF16];
-        cumulative_samples(&dtypes, |axis, exclusive, reverse| CumLogSumExp { axis, exclusive, reverse })
     }
 }
 

@@ -27,16 +27,15 @@ impl OpSpec for CumMin {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| CumMin { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
+        let dtypes = [DType::F16, DType::BF16, DType::I64, DType::U8];
+        cumulative_samples(&dtypes, |axis, exclusive, reverse| CumMin { axis, exclusive, reverse })
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
         check_ordered("C2", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let dtypes = [DType::F16, DType::BF16, DType::I64, DType::U8];
-        cumulative_samples(&dtypes, |axis, exclusive, reverse| CumMin { axis, exclusive, reverse })
     }
 }
 

@@ -27,16 +27,15 @@ impl OpSpec for CumProd {
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| CumProd { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
+        let dtypes = [DType::F16, DType::BF16, DType::I32, DType::U8];
+        cumulative_samples(&dtypes, |axis, exclusive, reverse| CumProd { axis, exclusive, reverse })
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
         check_ordered("C2", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let dtypes = [DType::F16, DType::BF16, DType::I32, DType::U8];
-        cumulative_samples(&dtypes, |axis, exclusive, reverse| CumProd { axis, exclusive, reverse })
     }
 }
 

@@ -26,17 +26,16 @@ impl OpSpec for Cumsum {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Cumsum { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
+        cumulative_samples(&[DType::F16, DType::BF16, DType::I32, DType::U8], |axis, exclusive, reverse| {
+            Cumsum { axis, exclusive, reverse }
+        })
+    });
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
         check_ordered("C2", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        cumulative_samples(&[DType::F16, DType::BF16, DType::I32, DType::U8], |axis, exclusive, reverse| {
-            Cumsum { axis, exclusive, reverse }
-        })
     }
 }
 

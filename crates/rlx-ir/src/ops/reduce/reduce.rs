@@ -50,21 +50,7 @@ impl OpSpec for Reduce {
         ReduceKind::Sum | ReduceKind::Mean | ReduceKind::Prod => Accuracy::Accumulated { terms: 64 },
         _ => Accuracy::Exact,
     };
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let x = operands[0];
-        check_axes("C1", &self.axes, x)?;
-        let (float, int) = (x.dtype.is_float(), x.dtype.is_int());
-        let legal = match self.kind {
-            ReduceKind::Any | ReduceKind::All => x.dtype == DType::Bool,
-            ReduceKind::Mean => float,
-            _ => float || int,
-        };
-        require!("C2", legal && !x.dtype.is_storage_only(), "{} does not take {}", self.kind, x.dtype);
-        Ok(vec![TensorType::new(x.dtype, reduced_shape(&x.shape, &self.axes, self.keep_dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
+    const SAMPLES: Samples<Self> = Samples::Made(|| {
         let mut samples = vec![];
         for &kind in ReduceKind::ALL {
             let dtype = match kind {
@@ -88,6 +74,19 @@ impl OpSpec for Reduce {
             samples.push(Sample::new(op, [TensorType::new(dtype, [9, 2])]));
         }
         samples
+    });
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let x = operands[0];
+        check_axes("C1", &self.axes, x)?;
+        let (float, int) = (x.dtype.is_float(), x.dtype.is_int());
+        let legal = match self.kind {
+            ReduceKind::Any | ReduceKind::All => x.dtype == DType::Bool,
+            ReduceKind::Mean => float,
+            _ => float || int,
+        };
+        require!("C2", legal && !x.dtype.is_storage_only(), "{} does not take {}", self.kind, x.dtype);
+        Ok(vec![TensorType::new(x.dtype, reduced_shape(&x.shape, &self.axes, self.keep_dims))])
     }
 }
 

@@ -23,23 +23,18 @@ impl OpSpec for Softmax {
     });
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Softmax { axis: op.axis + 1 });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 5] {axis = 1}",
+        "f32[3, 5] {axis = 0}",
+        "f16[2, 3, 4]",
+        "f64[1] {axis = 0}",
+        "f32[2, 0]",
+        "bf16[2, 0] {axis = 0}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C2", self.axis, operands[0])?;
         float_like("C1", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample =
-            |dims: &[usize], axis, dtype| Sample::new(Softmax { axis }, [TensorType::new(dtype, dims)]);
-        vec![
-            sample(&[3, 5], 1, DType::F32),
-            sample(&[3, 5], 0, DType::F32),
-            sample(&[2, 3, 4], 1, DType::F16),
-            sample(&[1], 0, DType::F64),
-            sample(&[2, 0], 1, DType::F32),
-            sample(&[2, 0], 0, DType::BF16),
-        ]
     }
 }
 

@@ -25,27 +25,21 @@ impl OpSpec for Sort {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Sort { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 7] {axis = 1, descending = false}",
+        "f32[7, 3] {axis = 0, descending = true}",
+        "i32[2, 9, 2] {descending = true}",
+        "u8[17] {axis = 0}",
+        "bf16[2, 5]",
+        "f16[1] {axis = 0, descending = true}",
+        "i64[2, 0]",
+        "f64[0, 3] {descending = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.axis, operands[0])?;
         check_ordered("C2", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axis, descending, dtype| {
-            Sample::new(Sort { axis, descending }, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[3, 7], 1, false, DType::F32),
-            sample(&[7, 3], 0, true, DType::F32),
-            sample(&[2, 9, 2], 1, true, DType::I32),
-            sample(&[17], 0, false, DType::U8),
-            sample(&[2, 5], 1, false, DType::BF16),
-            sample(&[1], 0, true, DType::F16),
-            sample(&[2, 0], 1, false, DType::I64),
-            sample(&[0, 3], 1, true, DType::F64),
-        ]
     }
 }
 

@@ -41,6 +41,16 @@ impl OpSpec for TopK {
     });
     const BATCH: Batch<Self> = Batch::Shift(|op, _| TopK { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 7] {k = 3, axis = 1, largest = true, sorted = true, dtype = i64}",
+        "f32[3, 7] {k = 2, axis = 0, largest = false, dtype = i32}",
+        "i32[2, 9, 2] {k = 4, sorted = false, dtype = i32}",
+        "u8[11] {k = 11, axis = 0, largest = false, dtype = u32}",
+        "bf16[2, 5] {k = 2, largest = false, sorted = false}",
+        "f16[1] {k = 1, axis = 0, dtype = i32}",
+        "f64[2, 3] {k = 0}",
+        "i64[0, 3] {k = 2}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -62,23 +72,6 @@ impl OpSpec for TopK {
         let indices = TensorType::new(self.dtype, shape.clone());
         check_index_dtype("C4", "dtype", &indices)?;
         Ok(vec![TensorType::new(x.dtype, shape), indices])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], k: usize, axis, largest, sorted, dtype, of| {
-            let op = TopK { k: Dim::from(k), axis, largest, sorted, dtype };
-            Sample::new(op, [TensorType::new(of, dims)])
-        };
-        vec![
-            sample(&[3, 7], 3, 1, true, true, DType::I64, DType::F32),
-            sample(&[3, 7], 2, 0, false, true, DType::I32, DType::F32),
-            sample(&[2, 9, 2], 4, 1, true, false, DType::I32, DType::I32),
-            sample(&[11], 11, 0, false, true, DType::U32, DType::U8),
-            sample(&[2, 5], 2, 1, false, false, DType::I64, DType::BF16),
-            sample(&[1], 1, 0, true, true, DType::I32, DType::F16),
-            sample(&[2, 3], 0, 1, true, true, DType::I64, DType::F64),
-            sample(&[0, 3], 2, 1, true, true, DType::I64, DType::I64),
-        ]
     }
 }
 

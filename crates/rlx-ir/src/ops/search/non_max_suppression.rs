@@ -31,6 +31,17 @@ impl OpSpec for NonMaxSuppression {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::None("it packs the boxes of all images");
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[1, 6, 4] in [0, 2), f32[1, 1, 6], f32[] in [0.2, 0.4), f32[] in [-1, 0) \
+         {limit = 6, center_point = false, dtype = i64}",
+        "f32[2, 5, 4] in [0, 2), f32[2, 3, 5], f32[] in [0.2, 0.4), f32[] in [-1, 0) \
+         {limit = 2, center_point = true, dtype = i32}",
+        "f64[1, 4, 4] in [0, 2), f64[1, 2, 4], f64[] in [0.2, 0.4), f64[] in [-1, 0) {limit = 9}",
+        "f16[1, 3, 4] in [0, 2), f16[1, 1, 3], f16[] in [0.2, 0.4), f16[] in [-1, 0) \
+         {limit = 0, dtype = i32}",
+        "f32[2, 0, 4] in [0, 2), f32[2, 1, 0], f32[] in [0.2, 0.4), f32[] in [-1, 0) \
+         {limit = 2, center_point = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (boxes, scores) = (operands[0], operands[1]);
@@ -50,23 +61,6 @@ impl OpSpec for NonMaxSuppression {
         let rows = scores.shape[0].clone() * scores.shape[1].clone() * each;
         let indices = TensorType::new(self.dtype, vec![rows, Dim::from(3)]);
         Ok(vec![indices, TensorType::new(self.dtype, Shape::scalar())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |[b, c, n]: [usize; 3], limit: usize, center_point, of, dtype| {
-            let number = TensorType::new(of, Shape::scalar());
-            let operands =
-                [TensorType::new(of, [b, n, 4]), TensorType::new(of, [b, c, n]), number.clone(), number];
-            let op = NonMaxSuppression { limit: Dim::from(limit), center_point, dtype };
-            Sample::new(op, operands).fill(0, 0.0, 2.0).fill(2, 0.2, 0.4).fill(3, -1.0, 0.0)
-        };
-        vec![
-            sample([1, 1, 6], 6, false, DType::F32, DType::I64),
-            sample([2, 3, 5], 2, true, DType::F32, DType::I32),
-            sample([1, 2, 4], 9, false, DType::F64, DType::I64),
-            sample([1, 1, 3], 0, false, DType::F16, DType::I32),
-            sample([2, 1, 0], 2, true, DType::F32, DType::I64),
-        ]
     }
 }
 

@@ -24,6 +24,14 @@ impl OpSpec for NonZero {
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "bool[3, 4] {limit = 12, dtype = i64}",
+        "i32[7] in [-1, 2) {limit = 3, dtype = i32}",
+        "u8[2, 2, 3] in [0, 2) {limit = 20, dtype = i32}",
+        "f32[5] {limit = 5}",
+        "bool[4] {limit = 0}",
+        "f64[0, 3] {limit = 2, dtype = i32}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -34,20 +42,6 @@ impl OpSpec for NonZero {
         check_not_negative("C3", "limit", &self.limit)?;
         let indices = TensorType::new(self.dtype, vec![self.limit.clone(), Dim::from(x.rank())]);
         Ok(vec![indices, TensorType::new(self.dtype, Shape::scalar())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |of, dims: &[usize], limit: usize, dtype| {
-            Sample::new(NonZero { limit: Dim::from(limit), dtype }, [TensorType::new(of, dims)])
-        };
-        vec![
-            sample(DType::Bool, &[3, 4], 12, DType::I64),
-            sample(DType::I32, &[7], 3, DType::I32).fill(0, -1.0, 2.0),
-            sample(DType::U8, &[2, 2, 3], 20, DType::I32).fill(0, 0.0, 2.0),
-            sample(DType::F32, &[5], 5, DType::I64),
-            sample(DType::Bool, &[4], 0, DType::I64),
-            sample(DType::F64, &[0, 3], 2, DType::I32),
-        ]
     }
 }
 

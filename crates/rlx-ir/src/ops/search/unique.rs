@@ -24,6 +24,14 @@ impl OpSpec for Unique {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "i32[12] {dtype = i64}",
+        "u8[3, 4] {dtype = i32}",
+        "f32[5]",
+        "f64[4] {dtype = i32}",
+        "i64[]",
+        "f16[0, 2] {dtype = i32}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -34,18 +42,6 @@ impl OpSpec for Unique {
         let positions = row(self.dtype);
         let count = TensorType::new(self.dtype, Shape::scalar());
         Ok(vec![row(x.dtype), positions.clone(), positions.clone(), positions, count])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |of, dims: &[usize], dtype| Sample::new(Unique { dtype }, [TensorType::new(of, dims)]);
-        vec![
-            sample(DType::I32, &[12], DType::I64),
-            sample(DType::U8, &[3, 4], DType::I32),
-            sample(DType::F32, &[5], DType::I64),
-            sample(DType::F64, &[4], DType::I32),
-            sample(DType::I64, &[], DType::I64),
-            sample(DType::F16, &[0, 2], DType::I32),
-        ]
     }
 }
 

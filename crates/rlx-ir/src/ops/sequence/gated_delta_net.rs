@@ -20,6 +20,16 @@ impl OpSpec for GatedDeltaNet {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 4, 1, 3], f32[2, 4, 1, 3] in [-0.5, 0.5), f32[2, 4, 1, 2], f32[2, 4, 1] in [-1, 0), f32[2, \
+         4, 1] in [0.1, 0.9), f32[2, 1, 3, 2]",
+        "f64[1, 3, 2, 2], f64[1, 3, 2, 2] in [-0.5, 0.5), f64[1, 3, 2, 2], f64[1, 3, 2] in [-1, 0), f64[1, \
+         3, 2] in [0.1, 0.9), f64[1, 2, 2, 2]",
+        "bf16[1, 2, 1, 4], bf16[1, 2, 1, 4] in [-0.5, 0.5), bf16[1, 2, 1, 4], bf16[1, 2, 1] in [-1, 0), \
+         bf16[1, 2, 1] in [0.1, 0.9), bf16[1, 1, 4, 4]",
+        "f32[1, 0, 2, 3], f32[1, 0, 2, 3] in [-0.5, 0.5), f32[1, 0, 2, 3], f32[1, 0, 2] in [-1, 0), f32[1, \
+         0, 2] in [0.1, 0.9), f32[1, 2, 3, 3]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let [q, k, v, gate, beta, state] = operands[..] else { return Ok(vec![]) };
@@ -38,23 +48,6 @@ impl OpSpec for GatedDeltaNet {
             "the extent of the keys is {n}, expected a number above 0"
         );
         Ok(vec![v.clone(), state.clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |[batch, steps, heads, n, m]: [usize; 5], dtype| {
-            let ty = |dims: &[usize]| TensorType::new(dtype, dims);
-            let (q, gates) = (ty(&[batch, steps, heads, n]), ty(&[batch, steps, heads]));
-            let v = ty(&[batch, steps, heads, m]);
-            let operands = [q.clone(), q, v, gates.clone(), gates, ty(&[batch, heads, n, m])];
-            let sample = Sample::new(GatedDeltaNet {}, operands).fill(1, -0.5, 0.5);
-            sample.fill(3, -1.0, 0.0).fill(4, 0.1, 0.9)
-        };
-        vec![
-            sample([2, 4, 1, 3, 2], DType::F32),
-            sample([1, 3, 2, 2, 2], DType::F64),
-            sample([1, 2, 1, 4, 4], DType::BF16),
-            sample([1, 0, 2, 3, 3], DType::F32),
-        ]
     }
 }
 

@@ -1,7 +1,7 @@
 //! `gru`: a recurrent layer with an update gate and a reset gate.
 
 use crate::ops::prelude::*;
-use crate::ops::recurrence::{Cell, Recurrence, samples_of};
+use crate::ops::recurrence::{Cell, Recurrence};
 
 op! {
     /// `h = (1 - z) c + z h` along a sequence, with `z` and `r'` the `gate` function of their parts of
@@ -37,22 +37,23 @@ impl OpSpec for Gru {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 2, 3], f32[1, 6, 3] in [-0.8, 0.8), f32[1, 6, 2] in [-0.8, 0.8) \
+         {direction = forward, gate = sigmoid, candidate = tanh, linear_before_reset = false, clip = none}",
+        "f32[3, 2, 3], f32[1, 6, 3] in [-0.8, 0.8), f32[1, 6, 2] in [-0.8, 0.8), f32[1, 12], i32[2] in [0, \
+         4), f32[1, 2, 2] {direction = reverse, candidate = softsign, linear_before_reset = true, b = true, \
+         lengths = true, initial_h = true}",
+        "f64[4, 2, 3], f64[2, 6, 3] in [-0.8, 0.8), f64[2, 6, 2] in [-0.8, 0.8), f64[2, 12], i32[2] in [0, \
+         5), f64[2, 2, 2] {direction = bidirectional, clip = 3.0, b = true, lengths = true, \
+         initial_h = true}",
+        "bf16[2, 2, 3], bf16[1, 6, 3] in [-0.8, 0.8), bf16[1, 6, 2] in [-0.8, 0.8) \
+         {linear_before_reset = true}",
+        "f32[0, 2, 3], f32[1, 6, 3] in [-0.8, 0.8), f32[1, 6, 2] in [-0.8, 0.8), f32[1, 12], i32[2] in [0, \
+         1), f32[1, 2, 2] {b = true, lengths = true, initial_h = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         self.layer(operands).infer(&[self.gate, self.candidate])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples_of(3, 1, false, |direction, clip, index, given| Gru {
-            direction,
-            gate: ActivationKind::Sigmoid,
-            candidate: if index == 1 { ActivationKind::Softsign } else { ActivationKind::Tanh },
-            linear_before_reset: index % 2 == 1,
-            clip,
-            b: given,
-            lengths: given,
-            initial_h: given,
-        })
     }
 }
 

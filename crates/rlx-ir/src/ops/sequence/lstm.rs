@@ -1,7 +1,7 @@
 //! `lstm`: a recurrent layer with input, output and forget gates and a cell state.
 
 use crate::ops::prelude::*;
-use crate::ops::recurrence::{Cell, Recurrence, samples_of};
+use crate::ops::recurrence::{Cell, Recurrence};
 
 op! {
     /// `c = f c + i c'` and `h = o output(c)` along a sequence, with `i`, `o` and `f` the `gate` function of their parts
@@ -40,25 +40,26 @@ impl OpSpec for Lstm {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 2, 3], f32[1, 8, 3] in [-0.8, 0.8), f32[1, 8, 2] in [-0.8, 0.8) \
+         {direction = forward, gate = sigmoid, candidate = tanh, output = tanh, input_forget = false, \
+         clip = none}",
+        "f32[3, 2, 3], f32[1, 8, 3] in [-0.8, 0.8), f32[1, 8, 2] in [-0.8, 0.8), f32[1, 16], i32[2] in [0, \
+         4), f32[1, 2, 2], f32[1, 2, 2], f32[1, 6] \
+         {direction = reverse, output = softsign, b = true, lengths = true, initial_h = true, \
+         initial_c = true, p = true}",
+        "f64[4, 2, 3], f64[2, 8, 3] in [-0.8, 0.8), f64[2, 8, 2] in [-0.8, 0.8), f64[2, 16], i32[2] in [0, \
+         5), f64[2, 2, 2], f64[2, 2, 2], f64[2, 6] \
+         {direction = bidirectional, input_forget = true, clip = 3.0, b = true, lengths = true, \
+         initial_h = true, initial_c = true, p = true}",
+        "bf16[2, 2, 3], bf16[1, 8, 3] in [-0.8, 0.8), bf16[1, 8, 2] in [-0.8, 0.8)",
+        "f32[0, 2, 3], f32[1, 8, 3] in [-0.8, 0.8), f32[1, 8, 2] in [-0.8, 0.8), f32[1, 16], i32[2] in [0, \
+         1), f32[1, 2, 2], f32[1, 2, 2], f32[1, 6] \
+         {b = true, lengths = true, initial_h = true, initial_c = true, p = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         self.layer(operands).infer(&[self.gate, self.candidate, self.output])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples_of(4, 2, true, |direction, clip, index, given| Lstm {
-            direction,
-            gate: ActivationKind::Sigmoid,
-            candidate: ActivationKind::Tanh,
-            output: if index == 1 { ActivationKind::Softsign } else { ActivationKind::Tanh },
-            input_forget: index == 2,
-            clip,
-            b: given,
-            lengths: given,
-            initial_h: given,
-            initial_c: given,
-            p: given,
-        })
     }
 }
 

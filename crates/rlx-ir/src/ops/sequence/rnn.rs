@@ -1,7 +1,7 @@
 //! `rnn`: a recurrent layer with one gate.
 
 use crate::ops::prelude::*;
-use crate::ops::recurrence::{Recurrence, samples_of};
+use crate::ops::recurrence::Recurrence;
 
 op! {
     /// `h = activation(x w^T + h r^T + b)` along a sequence: `x` is [S, B, I], `w` [D, H, I], `r` [D, H, H], `b`
@@ -38,20 +38,22 @@ impl OpSpec for Rnn {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 2, 3], f32[1, 2, 3] in [-0.8, 0.8), f32[1, 2, 2] in [-0.8, 0.8) \
+         {direction = forward, activation = tanh, clip = none}",
+        "f32[3, 2, 3], f32[1, 2, 3] in [-0.8, 0.8), f32[1, 2, 2] in [-0.8, 0.8), f32[1, 4], i32[2] in [0, \
+         4), f32[1, 2, 2] {direction = reverse, activation = sigmoid, b = true, lengths = true, \
+         initial_h = true}",
+        "f64[4, 2, 3], f64[2, 2, 3] in [-0.8, 0.8), f64[2, 2, 2] in [-0.8, 0.8), f64[2, 4], i32[2] in [0, \
+         5), f64[2, 2, 2] {direction = bidirectional, clip = 3.0, b = true, lengths = true, \
+         initial_h = true}",
+        "bf16[2, 2, 3], bf16[1, 2, 3] in [-0.8, 0.8), bf16[1, 2, 2] in [-0.8, 0.8)",
+        "f32[0, 2, 3], f32[1, 2, 3] in [-0.8, 0.8), f32[1, 2, 2] in [-0.8, 0.8), f32[1, 4], i32[2] in [0, \
+         1), f32[1, 2, 2] {b = true, lengths = true, initial_h = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         self.layer(operands).infer(&[self.activation])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        samples_of(1, 1, false, |direction, clip, index, given| Rnn {
-            direction,
-            activation: if index == 1 { ActivationKind::Sigmoid } else { ActivationKind::Tanh },
-            clip,
-            b: given,
-            lengths: given,
-            initial_h: given,
-        })
     }
 }
 

@@ -20,6 +20,17 @@ impl OpSpec for SelectiveScan {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 512 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 4, 3], f32[2, 4, 3] in [0.1, 0.8), f32[3, 2] in [-1.5, -0.2), f32[2, 4, 2], f32[2, 4, 2]",
+        "f32[1, 5, 2], f32[1, 5, 2] in [0.1, 0.8), f32[2, 3] in [-1.5, -0.2), f32[1, 5, 3], f32[1, 5, 3], \
+         f32[2], f32[1, 5, 2], f32[1, 2, 3] {d = true, z = true, initial = true}",
+        "f64[2, 3, 2], f64[2, 3, 2] in [0.1, 0.8), f64[2, 2] in [-1.5, -0.2), f64[2, 3, 2], f64[2, 3, 2], \
+         f64[2], f64[2, 2, 2] {d = true, initial = true}",
+        "bf16[1, 3, 2], bf16[1, 3, 2] in [0.1, 0.8), bf16[2, 2] in [-1.5, -0.2), bf16[1, 3, 2], bf16[1, 3, \
+         2], bf16[1, 3, 2] {z = true}",
+        "f32[2, 0, 3], f32[2, 0, 3] in [0.1, 0.8), f32[3, 2] in [-1.5, -0.2), f32[2, 0, 2], f32[2, 0, 2], \
+         f32[3], f32[2, 0, 3], f32[2, 3, 2] {d = true, z = true, initial = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (x, a) = (operands[0], operands[2]);
@@ -42,25 +53,6 @@ impl OpSpec for SelectiveScan {
             check_type("C2", name, ty, x.dtype, [batch, width, n])?;
         }
         Ok(y.into_iter().chain([state]).collect())
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |[batch, steps, width, n]: [usize; 4], [d, z, initial]: [bool; 3], dtype| {
-            let ty = |dims: &[usize]| TensorType::new(dtype, dims);
-            let (rows, columns) = (ty(&[batch, steps, width]), ty(&[batch, steps, n]));
-            let mut operands = vec![rows.clone(), rows.clone(), ty(&[width, n]), columns.clone(), columns];
-            operands.extend(d.then(|| ty(&[width])));
-            operands.extend(z.then_some(rows));
-            operands.extend(initial.then(|| ty(&[batch, width, n])));
-            Sample::new(SelectiveScan { d, z, initial }, operands).fill(1, 0.1, 0.8).fill(2, -1.5, -0.2)
-        };
-        vec![
-            sample([2, 4, 3, 2], [false; 3], DType::F32),
-            sample([1, 5, 2, 3], [true; 3], DType::F32),
-            sample([2, 3, 2, 2], [true, false, true], DType::F64),
-            sample([1, 3, 2, 2], [false, true, false], DType::BF16),
-            sample([2, 0, 3, 2], [true; 3], DType::F32),
-        ]
     }
 }
 

@@ -16,21 +16,11 @@ impl OpSpec for Barrier {
     const JVP: Jvp<Self> = Jvp::Rule(|_, _, given| Ok(vec![given.tangents[0]]));
     const BATCH: Batch<Self> = Batch::Shift(|_, _| Barrier {});
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> =
+        Samples::Listed(&["f32[2, 3], f32[]", "i64[4], f32[3]", "f64[], f32[2, 2]", "bool[0, 2], f32[0]"]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_addressable("C1", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], dtype, after: &[usize]| {
-            Sample::new(Barrier {}, [TensorType::new(dtype, dims), TensorType::new(DType::F32, after)])
-        };
-        vec![
-            sample(&[2, 3], DType::F32, &[]),
-            sample(&[4], DType::I64, &[3]),
-            sample(&[], DType::F64, &[2, 2]),
-            sample(&[0, 2], DType::Bool, &[0]),
-        ]
     }
 }

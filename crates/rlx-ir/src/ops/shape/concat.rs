@@ -24,6 +24,15 @@ impl OpSpec for Concat {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Concat { axis: op.axis + 1 });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 3], f32[1, 3], f32[3, 3] {axis = 0}",
+        "f16[2, 3], f16[2, 2] {axis = 1}",
+        "i64[2, 1, 2], i64[2, 3, 2] {axis = 1}",
+        "bool[2, 1, 2], bool[2, 1, 1] {axis = 2}",
+        "f32[4]",
+        "u8[2, 0], u8[2, 3], u8[2, 0] {axis = 1}",
+        "c64[2, 0], c64[1, 0]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let Some(&first) = operands.first() else {
@@ -42,21 +51,6 @@ impl OpSpec for Concat {
         let mut dims = first.shape.clone().into_dims();
         dims[self.axis] = total;
         Ok(vec![TensorType::new(first.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |axis, dtype, parts: &[&[usize]]| {
-            Sample::new(Concat { axis }, parts.iter().map(|&dims| TensorType::new(dtype, dims)))
-        };
-        vec![
-            sample(0, DType::F32, &[&[2, 3], &[1, 3], &[3, 3]]),
-            sample(1, DType::F16, &[&[2, 3], &[2, 2]]),
-            sample(1, DType::I64, &[&[2, 1, 2], &[2, 3, 2]]),
-            sample(2, DType::Bool, &[&[2, 1, 2], &[2, 1, 1]]),
-            sample(0, DType::F32, &[&[4]]),
-            sample(1, DType::U8, &[&[2, 0], &[2, 3], &[2, 0]]),
-            sample(0, DType::C64, &[&[2, 0], &[1, 0]]),
-        ]
     }
 }
 

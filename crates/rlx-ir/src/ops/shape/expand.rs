@@ -23,6 +23,13 @@ impl OpSpec for Expand {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Broadcast(|op, size| Expand { shape: op.shape.with_front(size) });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[] {shape = [2, 3]}",
+        "f16[3, 1] {shape = [2, 3, 4]}",
+        "i64[4] {shape = [4]}",
+        "bool[1, 3] {shape = [0, 3]}",
+        "c64[1, 1] {shape = [5, 1]}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -33,18 +40,5 @@ impl OpSpec for Expand {
         }
         check_addressable("C3", operands)?;
         Ok(vec![TensorType::new(x.dtype, self.shape.clone())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |from: &[usize], to: &[usize], dtype| {
-            Sample::new(Expand { shape: Shape::from(to) }, [TensorType::new(dtype, from)])
-        };
-        vec![
-            sample(&[], &[2, 3], DType::F32),
-            sample(&[3, 1], &[2, 3, 4], DType::F16),
-            sample(&[4], &[4], DType::I64),
-            sample(&[1, 3], &[0, 3], DType::Bool),
-            sample(&[1, 1], &[5, 1], DType::C64),
-        ]
     }
 }

@@ -27,6 +27,14 @@ impl OpSpec for Iota {
     const JVP: Jvp<Self> = Jvp::None("it has no operands");
     const BATCH: Batch<Self> = Batch::None("it has no operands");
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "{dtype = i64, shape = [5], axis = 0}",
+        "{dtype = i32, shape = [3, 4]}",
+        "{dtype = f32, shape = [3, 4], axis = 1}",
+        "{dtype = bf16, shape = [300]}",
+        "{dtype = u8, shape = [2, 3, 2], axis = 1}",
+        "{dtype = f16, shape = [0, 2], axis = 1}",
+    ]);
 
     fn infer(&self, _: &[&TensorType]) -> Inferred {
         let ty = TensorType::new(self.dtype, self.shape.clone());
@@ -37,18 +45,5 @@ impl OpSpec for Iota {
             check_not_negative("C3", "extent", dim)?;
         }
         Ok(vec![ty])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample =
-            |dtype, dims: &[usize], axis| Sample::new(Iota { dtype, shape: Shape::from(dims), axis }, []);
-        vec![
-            sample(DType::I64, &[5], 0),
-            sample(DType::I32, &[3, 4], 0),
-            sample(DType::F32, &[3, 4], 1),
-            sample(DType::BF16, &[300], 0),
-            sample(DType::U8, &[2, 3, 2], 1),
-            sample(DType::F16, &[0, 2], 1),
-        ]
     }
 }

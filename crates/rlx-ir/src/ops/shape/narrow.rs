@@ -27,6 +27,14 @@ impl OpSpec for Narrow {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Narrow { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 5] {axis = 0, start = 1, len = 2}",
+        "f16[4, 5] {axis = 1, start = 2, len = 3}",
+        "i64[2, 3, 4] {axis = 1, start = 0, len = 3}",
+        "u8[7] {start = 7, len = 0}",
+        "c128[2, 3] {axis = 1, start = 2, len = 1}",
+        "bool[0, 3] {axis = 1}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -39,20 +47,6 @@ impl OpSpec for Narrow {
         let mut dims = x.shape.clone().into_dims();
         dims[self.axis] = self.len.clone();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axis, start: i64, len: i64, dtype| {
-            Sample::new(Narrow { axis, start: start.into(), len: len.into() }, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[4, 5], 0, 1, 2, DType::F32),
-            sample(&[4, 5], 1, 2, 3, DType::F16),
-            sample(&[2, 3, 4], 1, 0, 3, DType::I64),
-            sample(&[7], 0, 7, 0, DType::U8),
-            sample(&[2, 3], 1, 2, 1, DType::C128),
-            sample(&[0, 3], 1, 1, 2, DType::Bool),
-        ]
     }
 }
 

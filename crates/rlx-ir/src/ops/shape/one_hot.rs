@@ -26,6 +26,14 @@ impl OpSpec for OneHot {
     const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| OneHot { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "i64[4] in [0, 6) {depth = 5, axis = 1, dtype = f32}",
+        "i32[4] in [0, 4) {depth = 3, axis = 0, dtype = bool}",
+        "u32[2, 3] in [0, 5) {depth = 4, dtype = bf16}",
+        "i64[] in [0, 4) {depth = 3, axis = 0, dtype = i32}",
+        "i64[2] in [0, 1) {depth = 0, dtype = f64}",
+        "i64[0, 2] in [0, 4) {depth = 3, axis = 2, dtype = u8}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let indices = operands[0];
@@ -43,21 +51,6 @@ impl OpSpec for OneHot {
         let mut dims = indices.shape.dims().to_vec();
         dims.insert(self.axis, self.depth.clone());
         Ok(vec![TensorType::new(self.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], index_dtype, depth: i64, axis, dtype| {
-            let op = OneHot { depth: depth.into(), axis, dtype };
-            Sample::new(op, [TensorType::new(index_dtype, dims)]).fill(0, 0.0, depth as f64 + 1.0)
-        };
-        vec![
-            sample(&[4], DType::I64, 5, 1, DType::F32),
-            sample(&[4], DType::I32, 3, 0, DType::Bool),
-            sample(&[2, 3], DType::U32, 4, 1, DType::BF16),
-            sample(&[], DType::I64, 3, 0, DType::I32),
-            sample(&[2], DType::I64, 0, 1, DType::F64),
-            sample(&[0, 2], DType::I64, 3, 2, DType::U8),
-        ]
     }
 }
 

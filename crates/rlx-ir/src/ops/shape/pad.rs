@@ -44,6 +44,25 @@ impl OpSpec for Pad {
         Pad { low: shifted(&op.low), high: shifted(&op.high), ..op.clone() }
     });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 4] {low = [1, 2], high = [0, 3], mode = constant}",
+        "i64[2, 3, 2] {low = [0, 2, 0], high = [1, 0, 0]}",
+        "bf16[5] {low = [4], high = [4]}",
+        "bool[0, 2] {low = [0, 1], high = [0, 1]}",
+        "f32[] {low = [], high = []}",
+        "f32[3, 4] {mode = reflect}",
+        "i64[2, 3, 2] {low = [0, 2, 0], high = [1, 0, 0], mode = reflect}",
+        "bf16[5] {low = [4], high = [4], mode = reflect}",
+        "bool[0, 2] {low = [0, 1], high = [0, 1], mode = reflect}",
+        "f32[] {low = [], high = [], mode = reflect}",
+        "f32[3, 4] {mode = edge}",
+        "i64[2, 3, 2] {low = [0, 2, 0], high = [1, 0, 0], mode = edge}",
+        "bf16[5] {low = [4], high = [4], mode = edge}",
+        "bool[0, 2] {low = [0, 1], high = [0, 1], mode = edge}",
+        "f32[] {low = [], high = [], mode = edge}",
+        "f16[2, 2], f16[] {low = [1, 1], high = [1, 1], value = true}",
+        "c64[0], c64[] {low = [2], high = [1], value = true}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -80,26 +99,6 @@ impl OpSpec for Pad {
             dims.push(self.low[axis].clone() + extent.clone() + self.high[axis].clone());
         }
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], low: &[i64], high: &[i64], mode, value, dtype| {
-            let ends = |ends: &[i64]| ends.iter().map(|&end| Dim::from(end)).collect();
-            let op = Pad { low: ends(low), high: ends(high), mode, value };
-            let value = value.then(|| TensorType::new(dtype, Shape::scalar()));
-            Sample::new(op, [TensorType::new(dtype, dims)].into_iter().chain(value))
-        };
-        let mut samples = vec![];
-        for &mode in PadMode::ALL {
-            samples.push(sample(&[3, 4], &[1, 2], &[0, 3], mode, false, DType::F32));
-            samples.push(sample(&[2, 3, 2], &[0, 2, 0], &[1, 0, 0], mode, false, DType::I64));
-            samples.push(sample(&[5], &[4], &[4], mode, false, DType::BF16));
-            samples.push(sample(&[0, 2], &[0, 1], &[0, 1], mode, false, DType::Bool));
-            samples.push(sample(&[], &[], &[], mode, false, DType::F32));
-        }
-        samples.push(sample(&[2, 2], &[1, 1], &[1, 1], PadMode::Constant, true, DType::F16));
-        samples.push(sample(&[0], &[2], &[1], PadMode::Constant, true, DType::C64));
-        samples
     }
 }
 

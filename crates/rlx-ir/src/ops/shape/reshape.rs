@@ -21,6 +21,12 @@ impl OpSpec for Reshape {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, size| Reshape { shape: op.shape.with_front(size) });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 6] {shape = [3, 4]}",
+        "i64[4] {shape = [2, 1, 2]}",
+        "bool[1, 1] {shape = []}",
+        "f16[0, 3] {shape = [5, 0]}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (old, new) = (operands[0].shape.num_elements(), self.shape.num_elements());
@@ -28,17 +34,5 @@ impl OpSpec for Reshape {
         let negative = self.shape.dims().iter().find(|dim| dim.as_static().is_some_and(|d| d < 0));
         require!("C1", negative.is_none(), "shape {} has a negative extent", self.shape);
         Ok(vec![TensorType::new(operands[0].dtype, self.shape.clone())])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |from: &[usize], to: &[usize], dtype| {
-            Sample::new(Reshape { shape: Shape::from(to) }, [TensorType::new(dtype, from)])
-        };
-        vec![
-            sample(&[2, 6], &[3, 4], DType::F32),
-            sample(&[4], &[2, 1, 2], DType::I64),
-            sample(&[1, 1], &[], DType::Bool),
-            sample(&[0, 3], &[5, 0], DType::F16),
-        ]
     }
 }

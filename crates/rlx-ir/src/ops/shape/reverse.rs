@@ -19,24 +19,18 @@ impl OpSpec for Reverse {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Reverse { axes: shift_axes(&op.axes) });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[5] {axes = [0]}",
+        "i16[2, 3, 4] {axes = [0, 2]}",
+        "bool[2, 3] {axes = []}",
+        "c128[1, 3] {axes = [0, 1]}",
+        "f16[0, 3] {axes = [0, 1]}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axes("C1", &self.axes, operands[0])?;
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], axes: &[usize], dtype| {
-            Sample::new(Reverse { axes: axes.to_vec() }, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[5], &[0], DType::F32),
-            sample(&[2, 3, 4], &[0, 2], DType::I16),
-            sample(&[2, 3], &[], DType::Bool),
-            sample(&[1, 3], &[0, 1], DType::C128),
-            sample(&[0, 3], &[0, 1], DType::F16),
-        ]
     }
 }
 

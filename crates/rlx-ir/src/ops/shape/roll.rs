@@ -25,6 +25,13 @@ impl OpSpec for Roll {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Roll { axes: shift_axes(&op.axes), ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[5] {axes = [0], shifts = [2]}",
+        "i32[2, 3, 4] {axes = [0, 2], shifts = [-1, 3]}",
+        "f16[3, 2] {axes = [0, 1], shifts = [7, 0]}",
+        "bool[0, 2] {shifts = [3]}",
+        "c64[2] {axes = [], shifts = []}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axes("C1", &self.axes, operands[0])?;
@@ -32,21 +39,6 @@ impl OpSpec for Roll {
         require!("C1", axes == shifts, "shifts has {shifts} entries, expected {axes}, one per axis");
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], shifts: &[(usize, i64)], dtype| {
-            let axes = shifts.iter().map(|shift| shift.0).collect();
-            let shifts = shifts.iter().map(|shift| Dim::from(shift.1)).collect();
-            Sample::new(Roll { axes, shifts }, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[5], &[(0, 2)], DType::F32),
-            sample(&[2, 3, 4], &[(0, -1), (2, 3)], DType::I32),
-            sample(&[3, 2], &[(0, 7), (1, 0)], DType::F16),
-            sample(&[0, 2], &[(0, 3)], DType::Bool),
-            sample(&[2], &[], DType::C64),
-        ]
     }
 }
 

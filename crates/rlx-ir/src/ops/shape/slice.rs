@@ -29,6 +29,15 @@ impl OpSpec for Slice {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Slice { axes: shift_axes(&op.axes), ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[7] {axes = [0], starts = [1], steps = [2], lens = [3]}",
+        "i32[7] {starts = [6], steps = [-3]}",
+        "f32[4, 5] {axes = [0, 1], starts = [3, 0], steps = [-1, 4], lens = [4, 2]}",
+        "bf16[2, 3, 4] {axes = [1], steps = [1], lens = [2]}",
+        "u8[2, 3] {axes = [1], starts = [3], steps = [-1], lens = [0]}",
+        "f64[2, 0] {axes = [0, 1], starts = [1, 0], steps = [-1, 1], lens = [2, 0]}",
+        "bool[3] {axes = [], starts = [], steps = [], lens = []}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -43,27 +52,6 @@ impl OpSpec for Slice {
             dims[axis] = self.lens[position].clone();
         }
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], ranges: &[(usize, i64, i64, i64)], dtype| {
-            let op = Slice {
-                axes: ranges.iter().map(|range| range.0).collect(),
-                starts: ranges.iter().map(|range| range.1.into()).collect(),
-                steps: ranges.iter().map(|range| range.2).collect(),
-                lens: ranges.iter().map(|range| range.3.into()).collect(),
-            };
-            Sample::new(op, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[7], &[(0, 1, 2, 3)], DType::F32),
-            sample(&[7], &[(0, 6, -3, 3)], DType::I32),
-            sample(&[4, 5], &[(0, 3, -1, 4), (1, 0, 4, 2)], DType::F32),
-            sample(&[2, 3, 4], &[(1, 1, 1, 2)], DType::BF16),
-            sample(&[2, 3], &[(1, 3, -1, 0)], DType::U8),
-            sample(&[2, 0], &[(0, 1, -1, 2), (1, 0, 1, 0)], DType::F64),
-            sample(&[3], &[], DType::Bool),
-        ]
     }
 }
 

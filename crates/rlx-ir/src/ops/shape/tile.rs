@@ -20,6 +20,14 @@ impl OpSpec for Tile {
     const BATCH: Batch<Self> =
         Batch::Shift(|op, _| Tile { repeats: [&[Dim::from(1)], &op.repeats[..]].concat() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3] {repeats = [2]}",
+        "i64[2, 3] {repeats = [2, 2]}",
+        "f16[1, 3] {repeats = [4, 1]}",
+        "bool[2, 2] {repeats = [0, 3]}",
+        "f32[0, 2] {repeats = [3, 2]}",
+        "c64[] {repeats = []}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -35,21 +43,6 @@ impl OpSpec for Tile {
         check_addressable("C2", operands)?;
         let dims = self.repeats.iter().zip(x.shape.dims()).map(|(repeat, dim)| repeat.clone() * dim.clone());
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims.collect::<Vec<_>>()))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], repeats: &[i64], dtype| {
-            let repeats = repeats.iter().map(|&repeat| Dim::from(repeat)).collect();
-            Sample::new(Tile { repeats }, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[3], &[2], DType::F32),
-            sample(&[2, 3], &[2, 2], DType::I64),
-            sample(&[1, 3], &[4, 1], DType::F16),
-            sample(&[2, 2], &[0, 3], DType::Bool),
-            sample(&[0, 2], &[3, 2], DType::F32),
-            sample(&[], &[], DType::C64),
-        ]
     }
 }
 

@@ -24,6 +24,12 @@ impl OpSpec for Transpose {
     const BATCH: Batch<Self> =
         Batch::Shift(|op, _| Transpose { permutation: [vec![0], shift_axes(&op.permutation)].concat() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[2, 3] {permutation = [1, 0]}",
+        "i32[2, 3, 4] {permutation = [2, 0, 1]}",
+        "f64[] {permutation = []}",
+        "u8[0, 2]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let x = operands[0];
@@ -39,17 +45,5 @@ impl OpSpec for Transpose {
         check_addressable("C2", operands)?;
         let dims = self.permutation.iter().map(|&axis| x.shape[axis].clone()).collect::<Vec<_>>();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], permutation: &[usize], dtype| {
-            Sample::new(Transpose { permutation: permutation.to_vec() }, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[2, 3], &[1, 0], DType::F32),
-            sample(&[2, 3, 4], &[2, 0, 1], DType::I32),
-            sample(&[], &[], DType::F64),
-            sample(&[0, 2], &[1, 0], DType::U8),
-        ]
     }
 }

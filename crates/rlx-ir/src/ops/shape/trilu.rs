@@ -31,6 +31,16 @@ impl OpSpec for Trilu {
         ..op.clone()
     });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[3, 4] {upper = true, diagonal = 0, row_axis = 0, column_axis = 1}",
+        "f32[3, 4] {upper = false}",
+        "i64[4, 3] {upper = false, diagonal = 1}",
+        "bf16[2, 3, 3] {diagonal = -1, row_axis = 1, column_axis = 2}",
+        "bool[3, 2, 3] {upper = false, diagonal = -2, column_axis = 2}",
+        "f64[3, 3] {diagonal = 9223372036854775807, row_axis = 1, column_axis = 0}",
+        "c64[3, 3] {diagonal = -9223372036854775808}",
+        "f32[0, 3]",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C1", self.row_axis, operands[0])?;
@@ -38,23 +48,6 @@ impl OpSpec for Trilu {
         require!("C1", self.row_axis != self.column_axis, "rows and columns are both axis {}", self.row_axis);
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dims: &[usize], upper, diagonal, (row_axis, column_axis), dtype| {
-            let op = Trilu { upper, diagonal, row_axis, column_axis };
-            Sample::new(op, [TensorType::new(dtype, dims)])
-        };
-        vec![
-            sample(&[3, 4], true, 0, (0, 1), DType::F32),
-            sample(&[3, 4], false, 0, (0, 1), DType::F32),
-            sample(&[4, 3], false, 1, (0, 1), DType::I64),
-            sample(&[2, 3, 3], true, -1, (1, 2), DType::BF16),
-            sample(&[3, 2, 3], false, -2, (0, 2), DType::Bool),
-            sample(&[3, 3], true, i64::MAX, (1, 0), DType::F64),
-            sample(&[3, 3], true, i64::MIN, (0, 1), DType::C64),
-            sample(&[0, 3], true, 0, (0, 1), DType::F32),
-        ]
     }
 }
 

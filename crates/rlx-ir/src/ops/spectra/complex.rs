@@ -28,6 +28,8 @@ impl OpSpec for Complex {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> =
+        Samples::Listed(&["f32[2, 3], f32[2, 3]", "f64[2, 3], f64[3]", "f32[], f32[4]", "f64[0, 2], f64[2]"]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         same_dtype("C1", operands)?;
@@ -35,17 +37,5 @@ impl OpSpec for Complex {
         let message = || format!("expected parts of f32 or f64, found {dtype}");
         let complex = dtype.complex().ok_or_else(|| Violation { constraint: "C2", message: message() })?;
         Ok(vec![TensorType::new(complex, broadcast_shapes("C3", operands)?)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, re: &[usize], im: &[usize]| {
-            Sample::new(Complex {}, [TensorType::new(dtype, re), TensorType::new(dtype, im)])
-        };
-        vec![
-            sample(DType::F32, &[2, 3], &[2, 3]),
-            sample(DType::F64, &[2, 3], &[3]),
-            sample(DType::F32, &[], &[4]),
-            sample(DType::F64, &[0, 2], &[2]),
-        ]
     }
 }

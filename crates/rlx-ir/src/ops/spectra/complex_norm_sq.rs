@@ -22,12 +22,9 @@ impl OpSpec for ComplexNormSq {
     const JVP: Jvp<Self> = Jvp::Scalar;
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 2.0 };
+    const SAMPLES: Samples<Self> = Samples::Made(|| complex_samples(ComplexNormSq {}));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         real_like("C1", operands)
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        complex_samples(ComplexNormSq {})
     }
 }

@@ -18,20 +18,14 @@ impl OpSpec for ComplexNormSqBackward {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Approx { ulp: 2.0 };
+    const SAMPLES: Samples<Self> =
+        Samples::Listed(&["c64[2, 3], f32[2, 3]", "c128[4], f64[4]", "c64[0], f32[0]"]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (z, dy) = (operands[0], operands[1]);
         check_complex("C1", z)?;
         require!("C2", dy.dtype == z.dtype.real(), "`dy` is {dy} and `z` is {z}");
         Ok(vec![TensorType::new(z.dtype, broadcast_shapes("C2", operands)?)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype: DType, dims: &[usize]| {
-            let operands = [TensorType::new(dtype, dims), TensorType::new(dtype.real(), dims)];
-            Sample::new(ComplexNormSqBackward {}, operands)
-        };
-        vec![sample(DType::C64, &[2, 3]), sample(DType::C128, &[4]), sample(DType::C64, &[0])]
     }
 }
 

@@ -20,13 +20,10 @@ impl OpSpec for Conjugate {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
+    const SAMPLES: Samples<Self> = Samples::Made(|| complex_samples(Conjugate {}));
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_complex("C1", operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        complex_samples(Conjugate {})
     }
 }

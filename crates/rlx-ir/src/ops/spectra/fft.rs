@@ -53,31 +53,24 @@ impl OpSpec for Fft {
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Fft { axes: shift_axes(&op.axes), ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 32 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "c64[8] {axes = [0], inverse = false, norm = backward}",
+        "c128[2, 12] {axes = [1], inverse = true}",
+        "c128[5, 3, 2] {norm = ortho}",
+        "c64[2, 3, 4] {axes = [1, 2], inverse = true, norm = forward}",
+        "c64[3, 4, 2] {axes = [0, 1, 2], norm = forward}",
+        "c128[17]",
+        "c64[2, 34] {axes = [1], inverse = true, norm = ortho}",
+        "c64[30, 3]",
+        "c64[1, 3] {inverse = true}",
+        "c64[2, 3] {axes = []}",
+        "c128[0, 3] {axes = [0, 1], norm = ortho}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_complex("C1", operands[0])?;
         check_axes("C2", &self.axes, operands[0])?;
         Ok(vec![operands[0].clone()])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, dims: &[usize], axes: &[usize], inverse, norm| {
-            Sample::new(Fft { axes: axes.to_vec(), inverse, norm }, [TensorType::new(dtype, dims)])
-        };
-        use FftNorm::{Backward, Forward, Ortho};
-        vec![
-            sample(DType::C64, &[8], &[0], false, Backward),
-            sample(DType::C128, &[2, 12], &[1], true, Backward),
-            sample(DType::C128, &[5, 3, 2], &[0], false, Ortho),
-            sample(DType::C64, &[2, 3, 4], &[1, 2], true, Forward),
-            sample(DType::C64, &[3, 4, 2], &[0, 1, 2], false, Forward),
-            sample(DType::C128, &[17], &[0], false, Backward),
-            sample(DType::C64, &[2, 34], &[1], true, Ortho),
-            sample(DType::C64, &[30, 3], &[0], false, Backward),
-            sample(DType::C64, &[1, 3], &[0], true, Backward),
-            sample(DType::C64, &[2, 3], &[], false, Backward),
-            sample(DType::C128, &[0, 3], &[0, 1], false, Ortho),
-        ]
     }
 }
 

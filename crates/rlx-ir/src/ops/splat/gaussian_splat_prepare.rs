@@ -1,7 +1,7 @@
 //! `gaussian_splat_prepare`: Gaussian splats on the screen, and which of them each tile sees.
 
 use crate::ops::prelude::*;
-use crate::ops::splatting::{COLUMNS, Projected, Scene, Screen, sample_scene};
+use crate::ops::splatting::{COLUMNS, Projected, Scene, Screen};
 
 op! {
     /// Projects N splats to the screen and lists, for each tile, those that reach it, the nearest first.
@@ -44,6 +44,25 @@ impl OpSpec for GaussianSplatPrepare {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[5, 3] in [-0.1, 0.3), f32[5, 3] in [-2, -0.5), f32[5, 4] in [-1, 1), f32[5] in [-2, 2), f32[4, \
+         4] in [0.5, 1), f32[4] in [2, 3), f32[5, 3] in [0, 1) \
+         {width = 8, height = 6, tile_size = 4, near = 0.1, colours = true}",
+        "f64[3, 3] in [-0.1, 0.3), f64[3, 3] in [-2, -0.5), f64[3, 4] in [-1, 1), f64[3] in [-2, 2), f64[4, \
+         4] in [0.5, 1), f64[4] in [2, 3), f64[3, 9, 3] in [-0.5, 0.5) \
+         {width = 5, height = 7, tile_size = 3, colours = false, harmonics = true}",
+        "f32[4, 3] in [-0.1, 0.3), f32[4, 3] in [-2, -0.5), f32[4, 4] in [-1, 1), f32[4] in [-2, 2), f32[4, \
+         4] in [0.5, 1), f32[4] in [2, 3), f32[4, 3] in [0, 1), f32[4, 16, 3] in [-0.5, 0.5) \
+         {width = 4, height = 4, tile_size = 16, harmonics = true}",
+        "f64[2, 3] in [-0.1, 0.3), f64[2, 3] in [-2, -0.5), f64[2, 4] in [-1, 1), f64[2] in [-2, 2), f64[4, \
+         4] in [0.5, 1), f64[4] in [2, 3), f64[2, 3] in [0, 1), f64[2, 4, 3] in [-0.5, 0.5) \
+         {width = 3, height = 3, tile_size = 1, harmonics = true}",
+        "f64[2, 3] in [-0.1, 0.3), f64[2, 3] in [-2, -0.5), f64[2, 4] in [-1, 1), f64[2] in [-2, 2), f64[4, \
+         4] in [0.5, 1), f64[4] in [2, 3), f64[2, 1, 3] in [-0.5, 0.5) \
+         {width = 3, height = 3, tile_size = 2, colours = false, harmonics = true}",
+        "f32[0, 3] in [-0.1, 0.3), f32[0, 3] in [-2, -0.5), f32[0, 4] in [-1, 1), f32[0] in [-2, 2), f32[4, \
+         4] in [0.5, 1), f32[4] in [2, 3), f32[0, 3] in [0, 1) {width = 4, height = 4, tile_size = 2}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let count = Scene::of(operands, 0, self.colours, self.harmonics).check()?;
@@ -57,22 +76,6 @@ impl OpSpec for GaussianSplatPrepare {
             TensorType::new(DType::I32, vec![tiles.clone(), count]),
             TensorType::new(DType::I32, vec![tiles]),
         ])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, count, [width, height, tile_size]: [usize; 3], colours, bands: Option<usize>| {
-            let harmonics = bands.is_some();
-            let op = GaussianSplatPrepare { width, height, tile_size, near: Real(0.1), colours, harmonics };
-            Sample { op, operands: sample_scene(dtype, count, colours, bands) }
-        };
-        vec![
-            sample(DType::F32, 5, [8, 6, 4], true, None),
-            sample(DType::F64, 3, [5, 7, 3], false, Some(9)),
-            sample(DType::F32, 4, [4, 4, 16], true, Some(16)),
-            sample(DType::F64, 2, [3, 3, 1], true, Some(4)),
-            sample(DType::F64, 2, [3, 3, 2], false, Some(1)),
-            sample(DType::F32, 0, [4, 4, 2], true, None),
-        ]
     }
 }
 

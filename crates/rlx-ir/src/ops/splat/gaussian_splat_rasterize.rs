@@ -41,6 +41,16 @@ impl OpSpec for GaussianSplatRasterize {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[4, 9] in [0.4, 0.9), i32[4, 4] in [0, 4), i32[4] in [0, 5) \
+         {width = 4, height = 3, tile_size = 2, alpha_cutoff = 0.0, transmittance_threshold = 0.0}",
+        "f64[3, 9] in [0.4, 0.9), i32[2, 3] in [0, 3), i32[2] in [0, 4) \
+         {width = 3, height = 4, tile_size = 3, alpha_cutoff = 0.02, transmittance_threshold = 0.3}",
+        "f64[2, 9] in [0.4, 0.9), i32[1, 2] in [0, 2), i32[1] in [0, 3) \
+         {width = 2, height = 2, tile_size = 8, transmittance_threshold = 0.0001}",
+        "f32[0, 9] in [0.4, 0.9), i32[2, 0] in [0, 0), i32[2] in [0, 1) \
+         {width = 3, height = 2, alpha_cutoff = 0.004, transmittance_threshold = 0.0001}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let (splats, lists, counts) = (operands[0], operands[1], operands[2]);
@@ -58,33 +68,6 @@ impl OpSpec for GaussianSplatRasterize {
         check_thresholds("C4", self.alpha_cutoff, self.transmittance_threshold)?;
         let dims = [self.height, self.width, 4];
         Ok(vec![TensorType::new(splats.dtype, dims)])
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |dtype, count: usize, [width, height, tile_size]: [usize; 3], cutoff, threshold| {
-            let op = GaussianSplatRasterize {
-                width,
-                height,
-                tile_size,
-                alpha_cutoff: Real(cutoff),
-                transmittance_threshold: Real(threshold),
-            };
-            let [rows, columns] = op.screen().tiles();
-            let tiles = rows * columns;
-            let operands = [
-                TensorType::new(dtype, [count, 9]),
-                TensorType::new(DType::I32, [tiles, count]),
-                TensorType::new(DType::I32, [tiles]),
-            ];
-            let most = count as f64;
-            Sample::new(op, operands).fill(0, 0.4, 0.9).fill(1, 0.0, most).fill(2, 0.0, most + 1.0)
-        };
-        vec![
-            sample(DType::F32, 4, [4, 3, 2], 0.0, 0.0),
-            sample(DType::F64, 3, [3, 4, 3], 0.02, 0.3),
-            sample(DType::F64, 2, [2, 2, 8], 0.0, 1e-4),
-            sample(DType::F32, 0, [3, 2, 2], 0.004, 1e-4),
-        ]
     }
 }
 

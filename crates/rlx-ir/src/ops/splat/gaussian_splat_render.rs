@@ -1,7 +1,6 @@
 //! `gaussian_splat_render`: an image of Gaussian splats.
 
 use crate::ops::prelude::*;
-use crate::ops::splatting::sample_scene;
 
 op! {
     /// `gaussian_splat_rasterize` of what `gaussian_splat_prepare` gives.
@@ -33,44 +32,25 @@ impl OpSpec for GaussianSplatRender {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[5, 3] in [-0.1, 0.3), f32[5, 3] in [-2, -0.5), f32[5, 4] in [-1, 1), f32[5] in [-2, 2), f32[4, \
+         4] in [0.5, 1), f32[4] in [2, 3), f32[5, 3] in [0, 1) \
+         {width = 6, height = 4, tile_size = 4, near = 0.1, alpha_cutoff = 0.00392156862745098, \
+         transmittance_threshold = 0.0001, colours = true}",
+        "f64[3, 3] in [-0.1, 0.3), f64[3, 3] in [-2, -0.5), f64[3, 4] in [-1, 1), f64[3] in [-2, 2), f64[4, \
+         4] in [0.5, 1), f64[4] in [2, 3), f64[3, 4, 3] in [-0.5, 0.5) \
+         {width = 3, tile_size = 2, colours = false, harmonics = true}",
+        "f64[2, 3] in [-0.1, 0.3), f64[2, 3] in [-2, -0.5), f64[2, 4] in [-1, 1), f64[2] in [-2, 2), f64[4, \
+         4] in [0.5, 1), f64[4] in [2, 3), f64[2, 3] in [0, 1), f64[2, 9, 3] in [-0.5, 0.5) \
+         {width = 2, height = 3, tile_size = 8, harmonics = true}",
+        "f32[0, 3] in [-0.1, 0.3), f32[0, 3] in [-2, -0.5), f32[0, 4] in [-1, 1), f32[0] in [-2, 2), f32[4, \
+         4] in [0.5, 1), f32[4] in [2, 3), f32[0, 3] in [0, 1) {width = 3, height = 2, tile_size = 2}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let prepared = self.prepare().infer(operands)?;
         self.rasterize().infer(&prepared.iter().collect::<Vec<_>>())
     }
-
-    fn samples() -> Vec<Sample<Self>> {
-        scene_samples()
-            .into_iter()
-            .map(|(op, dtype, count, bands)| {
-                let operands = sample_scene(dtype, count, op.colours, bands);
-                Sample { op, operands }
-            })
-            .collect()
-    }
-}
-
-/// Ops, dtypes, numbers of splats, and bands of harmonics.
-pub(crate) fn scene_samples() -> Vec<(GaussianSplatRender, DType, usize, Option<usize>)> {
-    let case = |dtype, count, [width, height, tile_size]: [usize; 3], colours, bands: Option<usize>| {
-        let op = GaussianSplatRender {
-            width,
-            height,
-            tile_size,
-            near: Real(0.1),
-            alpha_cutoff: Real(1.0 / 255.0),
-            transmittance_threshold: Real(1e-4),
-            colours,
-            harmonics: bands.is_some(),
-        };
-        (op, dtype, count, bands)
-    };
-    vec![
-        case(DType::F32, 5, [6, 4, 4], true, None),
-        case(DType::F64, 3, [3, 4, 2], false, Some(4)),
-        case(DType::F64, 2, [2, 3, 8], true, Some(9)),
-        case(DType::F32, 0, [3, 2, 2], true, None),
-    ]
 }
 
 impl GaussianSplatRender {

@@ -1,8 +1,6 @@
 //! `gaussian_splat_render_backward`: the derivatives of an image of Gaussian splats.
 
 use crate::ops::prelude::*;
-use crate::ops::splat::gaussian_splat_render::scene_samples;
-use crate::ops::splatting::sample_scene;
 use crate::reverse::pulled_back;
 
 op! {
@@ -33,23 +31,27 @@ impl OpSpec for GaussianSplatRenderBackward {
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 1024 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "f32[5, 3] in [-0.1, 0.3), f32[5, 3] in [-2, -0.5), f32[5, 4] in [-1, 1), f32[5] in [-2, 2), f32[4, \
+         4] in [0.5, 1), f32[4] in [2, 3), f32[4, 6, 4] in [-1, 1), f32[5, 3] in [0, 1) \
+         {width = 6, height = 4, tile_size = 4, near = 0.1, alpha_cutoff = 0.00392156862745098, \
+         transmittance_threshold = 0.0001, colours = true}",
+        "f64[3, 3] in [-0.1, 0.3), f64[3, 3] in [-2, -0.5), f64[3, 4] in [-1, 1), f64[3] in [-2, 2), f64[4, \
+         4] in [0.5, 1), f64[4] in [2, 3), f64[4, 3, 4] in [-1, 1), f64[3, 4, 3] in [-0.5, 0.5) \
+         {width = 3, tile_size = 2, colours = false, harmonics = true}",
+        "f64[2, 3] in [-0.1, 0.3), f64[2, 3] in [-2, -0.5), f64[2, 4] in [-1, 1), f64[2] in [-2, 2), f64[4, \
+         4] in [0.5, 1), f64[4] in [2, 3), f64[3, 2, 4] in [-1, 1), f64[2, 3] in [0, 1), f64[2, 9, \
+         3] in [-0.5, 0.5) {width = 2, height = 3, tile_size = 8, harmonics = true}",
+        "f32[0, 3] in [-0.1, 0.3), f32[0, 3] in [-2, -0.5), f32[0, 4] in [-1, 1), f32[0] in [-2, 2), f32[4, \
+         4] in [0.5, 1), f32[4] in [2, 3), f32[2, 3, 4] in [-1, 1), f32[0, 3] in [0, 1) \
+         {width = 3, height = 2, tile_size = 2}",
+    ]);
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let scene = without_image(operands);
         let image = self.render().infer(&scene)?;
         require!("C5", *operands[6] == image[0], "`dimage` is {}, expected {}", operands[6], image[0]);
         Ok(scene.into_iter().cloned().collect())
-    }
-
-    fn samples() -> Vec<Sample<Self>> {
-        let sample = |(op, dtype, count, bands): (GaussianSplatRender, _, _, _)| {
-            let mut sample = Sample::new(GaussianSplatRenderBackward::of(&op), []);
-            sample.operands = sample_scene(dtype, count, op.colours, bands);
-            let image = TensorType::new(dtype, [op.height, op.width, 4]);
-            sample.operands.insert(6, (image, Fill::Range(-1.0, 1.0)));
-            sample
-        };
-        scene_samples().into_iter().map(sample).collect()
     }
 }
 
