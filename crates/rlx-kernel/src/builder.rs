@@ -1,20 +1,23 @@
 //! Building kernels: methods that append statements and return values.
 //!
-//! The builder computes result types and never fails; a wrong operand type shows up when the kernel is verified.
+//! The builder computes result types and never fails; a wrong operand type shows up when the kernel is verified. It is
+//! changed through shared references, so that calls nest.
 //! Arithmetic on constants is done at once, with the interpreter's meaning, so no kernel computes on constants alone.
 
 use crate::interp::scalar;
 use crate::ir::*;
+use crate::num::Num;
+use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 
 /// A kernel under construction and the block that statements go to.
 #[derive(Debug)]
 pub struct Builder {
-    kernel: Kernel,
-    blocks: Vec<Block>,
-    constants: HashMap<Value, Literal>,
+    kernel: RefCell<Kernel>,
+    blocks: RefCell<Vec<Block>>,
+    constants: RefCell<HashMap<Value, Literal>>,
     /// Largest value that a `u32` can have, where that is less than the type allows.
-    bounds: HashMap<Value, u64>,
+    bounds: RefCell<HashMap<Value, u64>>,
 }
 
 impl Builder {
@@ -30,87 +33,99 @@ impl Builder {
             types: Vec::new(),
             body: Vec::new(),
         };
-        Builder { kernel, blocks: vec![Vec::new()], constants: HashMap::new(), bounds: HashMap::new() }
+        Builder {
+            kernel: RefCell::new(kernel),
+            blocks: RefCell::new(vec![Vec::new()]),
+            constants: RefCell::default(),
+            bounds: RefCell::default(),
+        }
     }
 
     /// The finished kernel, not yet verified.
-    pub fn finish(mut self) -> Kernel {
-        self.kernel.body = self.blocks.pop().unwrap_or_default();
-        self.kernel
+    pub fn finish(self) -> Kernel {
+        let body = self.blocks.borrow_mut().pop().unwrap_or_default();
+        Kernel { body, ..self.kernel.into_inner() }
     }
 
     /// The declarations so far; its body is empty.
-    pub fn kernel(&self) -> &Kernel {
-        &self.kernel
+    pub fn kernel(&self) -> Ref<'_, Kernel> {
+        self.kernel.borrow()
+    }
+
+    /// A value as a part of formulas.
+    pub(crate) fn num(&self, value: Value) -> Num<'_> {
+        Num { b: self, value }
     }
 
     /// The type of a value.
     pub fn type_of(&self, value: Value) -> Scalar {
-        self.kernel.type_of(value).expect("values of a builder come from it")
+        self.kernel().type_of(value).expect("values of a builder come from it")
     }
 
     /// Declares a buffer argument.
-    pub fn buffer(&mut self, name: impl Into<String>, element: Scalar, access: Access) -> Place {
-        self.kernel.buffers.push(Buffer { name: name.into(), element, access });
-        Place::Buffer(BufferId(self.kernel.buffers.len() as u32 - 1))
+    pub fn buffer(&self, name: impl Into<String>, element: Scalar, access: Access) -> Place {
+        Place::Buffer(BufferId(append(
+            &mut self.kernel.borrow_mut().buffers,
+            Buffer { name: name.into(), element, access },
+        )))
     }
 
     /// Declares a workgroup array.
-    pub fn array(&mut self, name: impl Into<String>, element: Scalar, length: u32) -> Place {
-        self.kernel.arrays.push(WorkgroupArray { name: name.into(), element, length });
-        Place::Array(ArrayId(self.kernel.arrays.len() as u32 - 1))
+    pub fn array(&self, name: impl Into<String>, element: Scalar, length: u32) -> Place {
+        Place::Array(ArrayId(append(
+            &mut self.kernel.borrow_mut().arrays,
+            WorkgroupArray { name: name.into(), element, length },
+        )))
     }
 
     /// Declares a run-time word.
-    pub fn declare_parameter(&mut self, name: impl Into<String>, ty: Scalar) -> ParameterId {
-        self.kernel.parameters.push(Parameter { name: name.into(), ty });
-        ParameterId(self.kernel.parameters.len() as u32 - 1)
+    pub fn declare_parameter(&self, name: impl Into<String>, ty: Scalar) -> ParameterId {
+        ParameterId(append(&mut self.kernel.borrow_mut().parameters, Parameter { name: name.into(), ty }))
     }
 
     /// Declares a `u32` run-time word and reads it.
-    pub fn parameter(&mut self, name: impl Into<String>) -> Value {
+    pub fn parameter(&self, name: impl Into<String>) -> Value {
         let id = self.declare_parameter(name, Scalar::U32);
         self.emit(Expr::Parameter(id))
     }
 
     /// Declares a mutable local, unwritten.
-    pub fn variable(&mut self, name: impl Into<String>, ty: Scalar) -> VariableId {
-        self.kernel.variables.push(Variable { name: name.into(), ty });
-        VariableId(self.kernel.variables.len() as u32 - 1)
+    pub fn variable(&self, name: impl Into<String>, ty: Scalar) -> VariableId {
+        VariableId(append(&mut self.kernel.borrow_mut().variables, Variable { name: name.into(), ty }))
     }
 
     /// Declares a mutable local with a first value.
-    pub fn variable_of(&mut self, name: impl Into<String>, value: Value) -> VariableId {
-        let id = self.variable(name, self.type_of(value));
+    pub fn variable_of(&self, name: impl Into<String>, value: Value) -> VariableId {
+        let ty = self.type_of(value);
+        let id = self.variable(name, ty);
         self.set(id, value);
         id
     }
 
     /// A fresh value of a type, to be defined by the caller's statement.
-    pub fn fresh(&mut self, ty: Scalar) -> Value {
-        self.kernel.types.push(ty);
-        Value(self.kernel.types.len() as u32 - 1)
+    pub fn fresh(&self, ty: Scalar) -> Value {
+        Value(append(&mut self.kernel.borrow_mut().types, ty))
     }
 
     /// Appends a statement.
-    pub fn push(&mut self, statement: Statement) {
-        self.blocks.last_mut().expect("the builder keeps one open block").push(statement);
+    pub fn push(&self, statement: Statement) {
+        self.blocks.borrow_mut().last_mut().expect("the builder keeps one open block").push(statement);
     }
 
     /// Defines a value, or finds that it is an operand or a constant.
-    pub fn emit(&mut self, expr: Expr) -> Value {
+    pub fn emit(&self, expr: Expr) -> Value {
         let expr = match self.fold(&expr) {
             Some(Folded::Operand(value)) => return value,
             Some(Folded::Constant(literal)) => Expr::Constant(literal),
             None => expr,
         };
-        let ty = infer(&self.kernel, &expr).unwrap_or(Scalar::U32);
+        let ty = infer(&self.kernel(), &expr).unwrap_or(Scalar::U32);
         let value = self.fresh(ty);
         if let Expr::Constant(literal) = expr {
-            self.constants.insert(value, literal);
+            self.constants.borrow_mut().insert(value, literal);
         }
         if let Some(bound) = self.bound_of(ty, &expr) {
-            self.bounds.insert(value, bound);
+            self.bounds.borrow_mut().insert(value, bound);
         }
         self.push(Statement::Let(value, expr));
         value
@@ -118,12 +133,12 @@ impl Builder {
 
     /// The constant that a value is known to be.
     pub fn constant_of(&self, value: Value) -> Option<Literal> {
-        self.constants.get(&value).copied()
+        self.constants.borrow().get(&value).copied()
     }
 
     /// The largest value that a `u32` can have, as far as its definition tells.
     pub fn upper_bound(&self, value: Value) -> u64 {
-        self.bounds.get(&value).copied().unwrap_or(u64::from(u32::MAX))
+        self.bounds.borrow().get(&value).copied().unwrap_or(u64::from(u32::MAX))
     }
 
     fn bound_of(&self, ty: Scalar, expr: &Expr) -> Option<u64> {
@@ -134,14 +149,14 @@ impl Builder {
             Expr::Binary(BinaryOp::Add, a, b) => bound(a) + bound(b),
             Expr::Binary(BinaryOp::Mul, a, b) => bound(a) * bound(b),
             Expr::Select(_, a, b) => bound(a).max(bound(b)),
-            Expr::Cast(_, a) if self.kernel.type_of(a) == Some(Scalar::Bool) => 1,
+            Expr::Cast(_, a) if self.kernel().type_of(a) == Some(Scalar::Bool) => 1,
             _ => return None,
         };
         (ty == Scalar::U32 && largest < u64::from(u32::MAX)).then_some(largest)
     }
 
     fn fold(&self, expr: &Expr) -> Option<Folded> {
-        let ty = infer(&self.kernel, expr).ok()?;
+        let ty = infer(&self.kernel(), expr).ok()?;
         let known = |value: Value| self.constant_of(value);
         let bits = match *expr {
             Expr::Unary(op, a) => scalar::unary(op, ty, known(a)?.bits),
@@ -162,182 +177,187 @@ impl Builder {
     }
 
     /// A constant from its bits.
-    pub fn literal(&mut self, ty: Scalar, bits: u64) -> Value {
+    pub fn literal(&self, ty: Scalar, bits: u64) -> Value {
         self.emit(Expr::Constant(Literal { ty, bits }))
     }
 
     /// A `u32` constant.
-    pub fn u32(&mut self, value: u32) -> Value {
+    pub fn u32(&self, value: u32) -> Value {
         self.literal(Scalar::U32, u64::from(value))
     }
 
     /// An `i32` constant.
-    pub fn i32(&mut self, value: i32) -> Value {
+    pub fn i32(&self, value: i32) -> Value {
         self.literal(Scalar::I32, u64::from(value as u32))
     }
 
     /// An `f32` constant.
-    pub fn f32(&mut self, value: f32) -> Value {
+    pub fn f32(&self, value: f32) -> Value {
         self.literal(Scalar::F32, u64::from(value.to_bits()))
     }
 
     /// A bool constant.
-    pub fn bool(&mut self, value: bool) -> Value {
+    pub fn bool(&self, value: bool) -> Value {
         self.literal(Scalar::Bool, u64::from(value))
     }
 
     /// A function of one operand.
-    pub fn unary(&mut self, op: UnaryOp, a: Value) -> Value {
+    pub fn unary(&self, op: UnaryOp, a: Value) -> Value {
         self.emit(Expr::Unary(op, a))
     }
 
     /// A function of two operands.
-    pub fn binary(&mut self, op: BinaryOp, a: Value, b: Value) -> Value {
+    pub fn binary(&self, op: BinaryOp, a: Value, b: Value) -> Value {
         self.emit(Expr::Binary(op, a, b))
     }
 
     /// `a + b`.
-    pub fn add(&mut self, a: Value, b: Value) -> Value {
+    pub fn add(&self, a: Value, b: Value) -> Value {
         self.binary(BinaryOp::Add, a, b)
     }
 
     /// `a - b`.
-    pub fn sub(&mut self, a: Value, b: Value) -> Value {
+    pub fn sub(&self, a: Value, b: Value) -> Value {
         self.binary(BinaryOp::Sub, a, b)
     }
 
     /// `a * b`.
-    pub fn mul(&mut self, a: Value, b: Value) -> Value {
+    pub fn mul(&self, a: Value, b: Value) -> Value {
         self.binary(BinaryOp::Mul, a, b)
     }
 
     /// `a / b`.
-    pub fn div(&mut self, a: Value, b: Value) -> Value {
+    pub fn div(&self, a: Value, b: Value) -> Value {
         self.binary(BinaryOp::Div, a, b)
     }
 
     /// `a < b`.
-    pub fn lt(&mut self, a: Value, b: Value) -> Value {
+    pub fn lt(&self, a: Value, b: Value) -> Value {
         self.binary(BinaryOp::Lt, a, b)
     }
 
     /// Both, on bool or bitwise.
-    pub fn and(&mut self, a: Value, b: Value) -> Value {
+    pub fn and(&self, a: Value, b: Value) -> Value {
         self.binary(BinaryOp::And, a, b)
     }
 
     /// `then` where `condition`, else `otherwise`.
-    pub fn select(&mut self, condition: Value, then: Value, otherwise: Value) -> Value {
+    pub fn select(&self, condition: Value, then: Value, otherwise: Value) -> Value {
         self.emit(Expr::Select(condition, then, otherwise))
     }
 
     /// Conversion; no statement when the type is the same.
-    pub fn cast(&mut self, ty: Scalar, a: Value) -> Value {
+    pub fn cast(&self, ty: Scalar, a: Value) -> Value {
         if self.type_of(a) == ty { a } else { self.emit(Expr::Cast(ty, a)) }
     }
 
     /// The same bits as another type; no statement when the type is the same.
-    pub fn bitcast(&mut self, ty: Scalar, a: Value) -> Value {
+    pub fn bitcast(&self, ty: Scalar, a: Value) -> Value {
         if self.type_of(a) == ty { a } else { self.emit(Expr::Bitcast(ty, a)) }
     }
 
     /// A launch index.
-    pub fn builtin(&mut self, builtin: Builtin) -> Value {
+    pub fn builtin(&self, builtin: Builtin) -> Value {
         self.emit(Expr::Builtin(builtin))
     }
 
     /// The present value of a variable.
-    pub fn get(&mut self, variable: VariableId) -> Value {
+    pub fn get(&self, variable: VariableId) -> Value {
         self.emit(Expr::Get(variable))
     }
 
     /// Assigns a variable.
-    pub fn set(&mut self, variable: VariableId, value: Value) {
+    pub fn set(&self, variable: VariableId, value: Value) {
         self.push(Statement::Set(variable, value));
     }
 
     /// Reads an element.
-    pub fn load(&mut self, place: Place, index: Value) -> Value {
+    pub fn load(&self, place: Place, index: Value) -> Value {
         self.emit(Expr::Load(place, index))
     }
 
     /// Writes an element.
-    pub fn store(&mut self, place: Place, index: Value, value: Value) {
+    pub fn store(&self, place: Place, index: Value, value: Value) {
         self.push(Statement::Store(place, index, value));
     }
 
     /// An atomic; gives the old value.
-    pub fn atomic(&mut self, op: AtomicOp, place: Place, index: Value, value: Value) -> Value {
-        let result = self.fresh(self.kernel.element_of(place).unwrap_or(Scalar::U32));
+    pub fn atomic(&self, op: AtomicOp, place: Place, index: Value, value: Value) -> Value {
+        let ty = self.kernel().element_of(place).unwrap_or(Scalar::U32);
+        let result = self.fresh(ty);
         self.push(Statement::Atomic { result, op, place, index, value });
         result
     }
 
     /// Compare and exchange; gives the old value.
-    pub fn compare_exchange(&mut self, place: Place, index: Value, expected: Value, value: Value) -> Value {
-        let result = self.fresh(self.kernel.element_of(place).unwrap_or(Scalar::U32));
+    pub fn compare_exchange(&self, place: Place, index: Value, expected: Value, value: Value) -> Value {
+        let ty = self.kernel().element_of(place).unwrap_or(Scalar::U32);
+        let result = self.fresh(ty);
         self.push(Statement::CompareExchange { result, place, index, expected, value });
         result
     }
 
     /// A barrier of the workgroup.
-    pub fn barrier(&mut self, fence: Fence) {
+    pub fn barrier(&self, fence: Fence) {
         self.push(Statement::Barrier(fence));
     }
 
     /// Starts a block: statements go to it until [`Builder::close`].
-    pub fn open(&mut self) {
-        self.blocks.push(Vec::new());
+    pub fn open(&self) {
+        self.blocks.borrow_mut().push(Vec::new());
     }
 
     /// Ends the block that was opened last.
-    pub fn close(&mut self) -> Block {
-        self.blocks.pop().expect("blocks are opened before they are closed")
+    pub fn close(&self) -> Block {
+        self.blocks.borrow_mut().pop().expect("blocks are opened before they are closed")
     }
 
     /// Collects the statements that `fill` appends.
-    pub fn block<R>(&mut self, fill: impl FnOnce(&mut Builder) -> R) -> (Block, R) {
+    pub fn block<R>(&self, fill: impl FnOnce(&Builder) -> R) -> (Block, R) {
         self.open();
         let result = fill(self);
         (self.close(), result)
     }
 
     /// Runs `then` where `condition` holds.
-    pub fn when(&mut self, condition: Value, then: impl FnOnce(&mut Builder)) {
+    pub fn when(&self, condition: Value, then: impl FnOnce(&Builder)) {
         let (then, ()) = self.block(then);
         self.push(Statement::If(condition, then, Vec::new()));
     }
 
     /// Counts from `start` below `end`.
-    pub fn count(&mut self, start: Value, end: Value, step: Value, body: impl FnOnce(&mut Builder, Value)) {
+    pub fn count(&self, start: Value, end: Value, step: Value, body: impl FnOnce(&Builder, Value)) {
         let counter = self.fresh(Scalar::U32);
         let (body, ()) = self.block(|b| body(b, counter));
         self.push(Statement::For { counter, start, end, step, body });
     }
 
     /// Repeats `body` while `header`'s result holds.
-    pub fn repeat(&mut self, header: impl FnOnce(&mut Builder) -> Value, body: impl FnOnce(&mut Builder)) {
+    pub fn repeat(&self, header: impl FnOnce(&Builder) -> Value, body: impl FnOnce(&Builder)) {
         let (header, condition) = self.block(header);
         let (body, ()) = self.block(body);
         self.push(Statement::While { header, condition, body });
     }
 
     /// The workgroup's number in a grid folded over axes 0 and 1.
-    pub fn linear_group(&mut self) -> Value {
-        let (x, y) = (self.builtin(Builtin::GroupId(0)), self.builtin(Builtin::GroupId(1)));
-        let width = self.builtin(Builtin::GroupCount(0));
-        let row = self.mul(y, width);
-        self.add(row, x)
+    pub fn linear_group(&self) -> Value {
+        let [x, y, width] =
+            [Builtin::GroupId(0), Builtin::GroupId(1), Builtin::GroupCount(0)].map(|b| self.builtin(b));
+        self.add(self.mul(y, width), x)
     }
 
     /// The invocation's number in a grid folded over axes 0 and 1, for workgroups along axis 0.
-    pub fn linear_invocation(&mut self) -> Value {
-        let group = self.linear_group();
-        let size = self.u32(self.kernel.workgroup[0]);
-        let first = self.mul(group, size);
-        let local = self.builtin(Builtin::LocalId(0));
-        self.add(first, local)
+    pub fn linear_invocation(&self) -> Value {
+        let size = self.kernel().workgroup[0];
+        let first = self.mul(self.linear_group(), self.u32(size));
+        self.add(first, self.builtin(Builtin::LocalId(0)))
     }
+}
+
+/// Appends to a list of a kernel; returns the position.
+fn append<T>(list: &mut Vec<T>, item: T) -> u32 {
+    list.push(item);
+    list.len() as u32 - 1
 }
 
 enum Folded {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod interp;
 pub mod ir;
 pub mod lower;
+mod num;
 pub mod print;
 pub mod rewrite;
 pub mod text;

@@ -10,60 +10,41 @@ fn launch(kernel: &Kernel, groups: u32, parameters: &[u32], buffers: &mut [Vec<u
 }
 
 /// A kernel of 4 invocations a workgroup with one buffer `out` of 8 words.
-fn faults(groups: u32, fill: impl FnOnce(&mut Builder, Place)) -> Vec<(FaultKind, u64)> {
-    let mut b = Builder::new("test", [4, 1, 1]);
+fn faults(groups: u32, fill: impl FnOnce(&Builder, Place)) -> Vec<(FaultKind, u64)> {
+    let b = Builder::new("test", [4, 1, 1]);
     let out = b.buffer("out", Scalar::U32, Access::ReadWrite);
-    fill(&mut b, out);
+    fill(&b, out);
     let found = launch(&b.finish(), groups, &[], &mut [vec![0; 32]]);
     found.into_iter().map(|fault| (fault.kind, fault.index)).collect()
 }
 
 /// Sums the elements of each workgroup by halving.
 fn tree_sum() -> Kernel {
-    let mut b = Builder::new("tree_sum", [8, 1, 1]);
+    let b = Builder::new("tree_sum", [8, 1, 1]);
     let x = b.buffer("x", Scalar::F32, Access::Read);
     let y = b.buffer("y", Scalar::F32, Access::ReadWrite);
     let tile = b.array("tile", Scalar::F32, 8);
     let n = b.parameter("n");
     let (global, local) = (b.linear_invocation(), b.builtin(Builtin::LocalId(0)));
-    let inside = b.lt(global, n);
-    let zero = b.f32(0.0);
-    let value = b.variable_of("value", zero);
-    b.when(inside, |b| {
-        let loaded = b.load(x, global);
-        b.set(value, loaded);
-    });
-    let mine = b.get(value);
-    b.store(tile, local, mine);
-    let four = b.u32(4);
-    let width = b.variable_of("width", four);
+    let value = b.variable_of("value", b.f32(0.0));
+    b.when(b.lt(global, n), |b| b.set(value, b.load(x, global)));
+    b.store(tile, local, b.get(value));
+    let width = b.variable_of("width", b.u32(4));
     b.barrier(Fence::Arrays);
-    let (none, one) = (b.u32(0), b.u32(1));
+    let none = b.u32(0);
     b.repeat(
+        |b| b.binary(BinaryOp::Gt, b.get(width), none),
         |b| {
             let now = b.get(width);
-            b.binary(BinaryOp::Gt, now, none)
-        },
-        |b| {
-            let now = b.get(width);
-            let active = b.lt(local, now);
-            b.when(active, |b| {
-                let other = b.add(local, now);
-                let (left, right) = (b.load(tile, local), b.load(tile, other));
-                let sum = b.add(left, right);
+            b.when(b.lt(local, now), |b| {
+                let sum = b.add(b.load(tile, local), b.load(tile, b.add(local, now)));
                 b.store(tile, local, sum);
             });
             b.barrier(Fence::Arrays);
-            let half = b.binary(BinaryOp::Shr, now, one);
-            b.set(width, half);
+            b.set(width, b.binary(BinaryOp::Shr, now, b.u32(1)));
         },
     );
-    let first = b.binary(BinaryOp::Eq, local, none);
-    b.when(first, |b| {
-        let group = b.linear_group();
-        let total = b.load(tile, none);
-        b.store(y, group, total);
-    });
+    b.when(b.binary(BinaryOp::Eq, local, none), |b| b.store(y, b.linear_group(), b.load(tile, none)));
     b.finish()
 }
 
@@ -94,11 +75,7 @@ fn out_of_bounds_store() {
 
 #[test]
 fn race_in_a_workgroup() {
-    let found = faults(1, |b, out| {
-        let zero = b.u32(0);
-        let id = b.linear_invocation();
-        b.store(out, zero, id);
-    });
+    let found = faults(1, |b, out| b.store(out, b.u32(0), b.linear_invocation()));
     assert_eq!(found, [(FaultKind::Race, 0)]);
 }
 
@@ -122,10 +99,7 @@ fn missing_barrier_before_a_neighbours_element() {
             if let Some(fence) = fence {
                 b.barrier(fence);
             }
-            let three = b.u32(3);
-            let mirrored = b.sub(three, local);
-            let other = b.load(tile, mirrored);
-            b.store(out, local, other);
+            b.store(out, local, b.load(tile, b.sub(b.u32(3), local)));
         })
     };
     assert_eq!(with(None), [(FaultKind::Race, 3)]);
@@ -139,12 +113,8 @@ fn a_fence_of_arrays_does_not_order_buffers() {
             let local = b.builtin(Builtin::LocalId(0));
             b.store(out, local, local);
             b.barrier(fence);
-            let three = b.u32(3);
-            let mirrored = b.sub(three, local);
-            let other = b.load(out, mirrored);
-            let four = b.u32(4);
-            let next = b.add(local, four);
-            b.store(out, next, other);
+            let other = b.load(out, b.sub(b.u32(3), local));
+            b.store(out, b.add(local, b.u32(4)), other);
         })
     };
     assert_eq!(with(Fence::Arrays), [(FaultKind::Race, 3)]);
@@ -154,8 +124,7 @@ fn a_fence_of_arrays_does_not_order_buffers() {
 #[test]
 fn atomics_do_not_race() {
     let found = faults(2, |b, out| {
-        let (zero, one) = (b.u32(0), b.u32(1));
-        b.atomic(AtomicOp::Add, out, zero, one);
+        b.atomic(AtomicOp::Add, out, b.u32(0), b.u32(1));
     });
     assert_eq!(found, []);
 }
@@ -163,9 +132,7 @@ fn atomics_do_not_race() {
 #[test]
 fn divergent_barrier() {
     let found = faults(1, |b, _| {
-        let (local, two) = (b.builtin(Builtin::LocalId(0)), b.u32(2));
-        let low = b.lt(local, two);
-        b.when(low, |b| b.barrier(Fence::Arrays));
+        b.when(b.lt(b.builtin(Builtin::LocalId(0)), b.u32(2)), |b| b.barrier(Fence::Arrays));
     });
     assert_eq!(found, [(FaultKind::BarrierDivergence, 0)]);
 }
@@ -177,9 +144,7 @@ fn unwritten_memory_and_locals() {
         let local = b.builtin(Builtin::LocalId(0));
         let loaded = b.load(tile, local);
         let variable = b.variable("local", Scalar::U32);
-        let now = b.get(variable);
-        let sum = b.add(loaded, now);
-        b.store(out, local, sum);
+        b.store(out, local, b.add(loaded, b.get(variable)));
     });
     assert_eq!(found, [(FaultKind::Unwritten, 0), (FaultKind::Unwritten, 0)]);
 }
@@ -187,11 +152,10 @@ fn unwritten_memory_and_locals() {
 #[test]
 fn endless_loops() {
     let found = faults(1, |b, _| {
-        let (zero, nine) = (b.u32(0), b.u32(9));
-        b.count(zero, nine, zero, |_, _| {});
+        b.count(b.u32(0), b.u32(9), b.u32(0), |_, _| {});
     });
     assert_eq!(found, [(FaultKind::Endless, 0)]);
-    let mut b = Builder::new("test", [1, 1, 1]);
+    let b = Builder::new("test", [1, 1, 1]);
     b.repeat(|b| b.bool(true), |_| {});
     let launch = Launch { groups: [1; 3], parameters: &[], buffers: &mut [], budget: 1000 };
     let found = run(&b.finish(), launch).unwrap();
@@ -208,7 +172,7 @@ fn a_launch_that_does_not_fit_is_an_error() {
 
 #[test]
 fn the_verifier_lists_every_problem() {
-    let mut b = Builder::new("bad kernel", [0, 1, 1]);
+    let b = Builder::new("bad kernel", [0, 1, 1]);
     let x = b.buffer("x", Scalar::F32, Access::Read);
     b.array("x", Scalar::F32, 0);
     b.declare_parameter("p", Scalar::F16);

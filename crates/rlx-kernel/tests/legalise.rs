@@ -24,19 +24,17 @@ fn map(
     name: &str,
     inputs: &[Scalar],
     output: Scalar,
-    fill: impl FnOnce(&mut Builder, &[Value]) -> Value,
+    fill: impl FnOnce(&Builder, &[Value]) -> Value,
 ) -> Kernel {
-    let mut b = Builder::new(name, [64, 1, 1]);
+    let b = Builder::new(name, [64, 1, 1]);
     let places: Vec<Place> =
         inputs.iter().enumerate().map(|(i, &ty)| b.buffer(format!("x{i}"), ty, Access::Read)).collect();
     let out = b.buffer("y", output, Access::ReadWrite);
     let n = b.parameter("n");
     let id = b.linear_invocation();
-    let inside = b.lt(id, n);
-    b.when(inside, |b| {
+    b.when(b.lt(id, n), |b| {
         let values: Vec<Value> = places.iter().map(|&place| b.load(place, id)).collect();
-        let result = fill(b, &values);
-        b.store(out, id, result);
+        b.store(out, id, fill(b, &values));
     });
     b.finish()
 }
@@ -307,10 +305,7 @@ fn integer_operations_keep_their_meaning() {
 #[test]
 fn buffers_share_a_binding() {
     // y[i] = x[i] + 1 with both in one arena: x from word 4, y from word 1.
-    let kernel = map("shared", &[Scalar::U8], Scalar::U8, |b, x| {
-        let one = b.literal(Scalar::U8, 1);
-        b.add(x[0], one)
-    });
+    let kernel = map("shared", &[Scalar::U8], Scalar::U8, |b, x| b.add(x[0], b.literal(Scalar::U8, 1)));
     let layout = Layout { slots: vec![0, 0], bindings: vec![Access::ReadWrite] };
     let legal = legalise(&kernel, &Target::wgsl(false), &layout).unwrap();
     insta::assert_snapshot!(wgsl(&legal));

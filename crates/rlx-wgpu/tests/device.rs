@@ -46,18 +46,13 @@ fn on_device(device: &Wgpu, kernel: &Kernel, groups: [u32; 3], parameters: &[u32
 }
 
 /// `y[i] = fill(x[i])` over `f32`.
-fn map(name: &str, fill: impl FnOnce(&mut Builder, Value) -> Value) -> Kernel {
-    let mut b = Builder::new(name, [64, 1, 1]);
+fn map(name: &str, fill: impl FnOnce(&Builder, Value) -> Value) -> Kernel {
+    let b = Builder::new(name, [64, 1, 1]);
     let x = b.buffer("x", Scalar::F32, Access::Read);
     let y = b.buffer("y", Scalar::F32, Access::ReadWrite);
     let n = b.parameter("n");
     let id = b.linear_invocation();
-    let inside = b.lt(id, n);
-    b.when(inside, |b| {
-        let value = b.load(x, id);
-        let result = fill(b, value);
-        b.store(y, id, result);
-    });
+    b.when(b.lt(id, n), |b| b.store(y, id, fill(b, b.load(x, id))));
     b.finish()
 }
 
@@ -106,16 +101,13 @@ fn functions_of_two_operands_agree_with_the_interpreter() {
     let n = pairs.len();
     let (left, right): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
     for op in [BinaryOp::Pow, BinaryOp::Atan2, BinaryOp::Rem, BinaryOp::Min, BinaryOp::Max, BinaryOp::Lt] {
-        let mut b = Builder::new(op.name(), [64, 1, 1]);
+        let b = Builder::new(op.name(), [64, 1, 1]);
         let places = ["x", "y"].map(|name| b.buffer(name, Scalar::F32, Access::Read));
         let out = b.buffer("z", Scalar::F32, Access::ReadWrite);
         let (count, id) = (b.parameter("n"), b.linear_invocation());
-        let inside = b.lt(id, count);
-        b.when(inside, |b| {
+        b.when(b.lt(id, count), |b| {
             let [x, y] = places.map(|place| b.load(place, id));
-            let value = b.binary(op, x, y);
-            let value = b.cast(Scalar::F32, value);
-            b.store(out, id, value);
+            b.store(out, id, b.cast(Scalar::F32, b.binary(op, x, y)));
         });
         let kernel = b.finish();
         let groups = [n.div_ceil(64) as u32, 1, 1];
@@ -138,7 +130,7 @@ fn functions_of_two_operands_agree_with_the_interpreter() {
 #[test]
 fn bytes_halves_and_long_integers_are_stored() {
     let Some(device) = device() else { return };
-    let mut b = Builder::new("types", [64, 1, 1]);
+    let b = Builder::new("types", [64, 1, 1]);
     let types = [Scalar::Bool, Scalar::U8, Scalar::I16, Scalar::F16, Scalar::BF16];
     let outputs = types.map(|ty| b.buffer(format!("as_{}", ty.name()), ty, Access::ReadWrite));
     let wide = b.buffer("wide", Scalar::I64, Access::ReadWrite);
@@ -170,7 +162,7 @@ fn bytes_halves_and_long_integers_are_stored() {
 #[test]
 fn a_large_grid_is_folded() {
     let Some(device) = device() else { return };
-    let mut b = Builder::new("count", [1, 1, 1]);
+    let b = Builder::new("count", [1, 1, 1]);
     let out = b.buffer("out", Scalar::U32, Access::ReadWrite);
     let n = b.parameter("n");
     let id = b.linear_invocation();
@@ -187,7 +179,7 @@ fn a_large_grid_is_folded() {
 #[test]
 fn launches_of_a_list_see_each_other() {
     let Some(device) = device() else { return };
-    let mut b = Builder::new("double", [64, 1, 1]);
+    let b = Builder::new("double", [64, 1, 1]);
     let x = b.buffer("x", Scalar::F32, Access::Read);
     let y = b.buffer("y", Scalar::F32, Access::ReadWrite);
     let id = b.linear_invocation();
@@ -221,7 +213,7 @@ fn misuse_is_an_error_and_leaves_the_device_usable() {
     assert!(matches!(error, GpuError::Rejected { .. }), "{error}");
     let error = read(&device, &memory, 12, &mut [0; 16]).unwrap_err();
     assert!(matches!(error, GpuError::Rejected { .. }), "{error}");
-    let mut b = Builder::new("large", [64, 1, 1]);
+    let b = Builder::new("large", [64, 1, 1]);
     b.array("tile", Scalar::F32, 1 << 20);
     let kernel = b.finish();
     let error = device.compile(&kernel, &Layout::separate(&kernel)).unwrap_err();

@@ -7,7 +7,7 @@ use crate::ir::Scalar;
 use rlx_ir::lir::{EpilogueInput, View};
 use rlx_ir::{Dim, Layout, ScalarKind, Shape};
 
-pub(super) fn lower(e: &mut Emitter<'_>) -> Result<Dim, KernelError> {
+pub(super) fn lower(e: &Emitter<'_>) -> Result<Dim, KernelError> {
     let step = e.step;
     let (Some(epilogue), Some(first)) = (&step.epilogue, step.outputs.first()) else {
         return Err(e.refuse("a step that computes nothing".into()));
@@ -32,10 +32,8 @@ pub(super) fn lower(e: &mut Emitter<'_>) -> Result<Dim, KernelError> {
             let ty = if outputs[0].dtype.size_of() == Some(1) { Scalar::U8 } else { Scalar::U16 };
             let ty = if outputs[0].dtype.size_of() >= Some(4) { Scalar::U32 } else { ty };
             let (from, to) = (e.place(inputs[0].buffer, ty), e.place(outputs[0].buffer, ty));
-            let (source, target) =
-                (e.position(&inputs[0], &coordinates)?, e.position(&outputs[0], &coordinates)?);
-            let value = e.b.load(from, source);
-            e.b.store(to, target, value);
+            let value = e.b.load(from, e.position(&inputs[0], &coordinates)?);
+            e.b.store(to, e.position(&outputs[0], &coordinates)?, value);
             return Ok(());
         }
         let load = |view| e.load(view, &coordinates);

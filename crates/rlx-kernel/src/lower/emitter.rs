@@ -7,6 +7,7 @@ use crate::error::KernelError;
 use crate::ir::*;
 use rlx_ir::lir::{self, EpilogueInput, KernelStep, Operand, View};
 use rlx_ir::{DType, Dim};
+use std::cell::RefCell;
 
 /// Invocations of a workgroup, for every kernel.
 pub(super) const WORKGROUP: u32 = 256;
@@ -16,8 +17,8 @@ pub(super) struct Emitter<'a> {
     pub b: Builder,
     name: String,
     fault_word: u32,
-    arguments: Vec<(Argument, Scalar)>,
-    parameters: Vec<Dim>,
+    arguments: RefCell<Vec<(Argument, Scalar)>>,
+    parameters: RefCell<Vec<Dim>>,
 }
 
 impl<'a> Emitter<'a> {
@@ -25,14 +26,14 @@ impl<'a> Emitter<'a> {
         let name = step.anchor.as_ref().map_or("elementwise", |anchor| anchor.op.def().name);
         let b = Builder::new(format!("k_{name}"), [WORKGROUP, 1, 1]);
         let name = name.to_string();
-        Emitter { step, b, name, fault_word, arguments: Vec::new(), parameters: Vec::new() }
+        Emitter { step, b, name, fault_word, arguments: RefCell::default(), parameters: RefCell::default() }
     }
 
     pub fn finish(self, groups: Dim) -> LoweredStep {
         LoweredStep {
             kernel: self.b.finish(),
-            arguments: self.arguments.into_iter().map(|(argument, _)| argument).collect(),
-            parameters: self.parameters,
+            arguments: self.arguments.into_inner().into_iter().map(|(argument, _)| argument).collect(),
+            parameters: self.parameters.into_inner(),
             groups,
             origin: self.step.origin.clone(),
             small: None,
@@ -57,7 +58,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// An extent, stride or offset as a word: a constant where it is static, else a parameter.
-    pub fn dim(&mut self, dim: &Dim) -> Result<Value, KernelError> {
+    pub fn dim(&self, dim: &Dim) -> Result<Value, KernelError> {
         match dim.as_static() {
             Some(value) if (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(&value) => {
                 Ok(self.b.u32(value as u32))
@@ -68,68 +69,64 @@ impl<'a> Emitter<'a> {
     }
 
     /// A parameter; equal expressions share one.
-    fn parameter(&mut self, dim: &Dim) -> Value {
-        let known = self.parameters.iter().position(|known| known == dim);
+    fn parameter(&self, dim: &Dim) -> Value {
+        let mut parameters = self.parameters.borrow_mut();
+        let known = parameters.iter().position(|known| known == dim);
         let index = known.unwrap_or_else(|| {
-            self.b.declare_parameter(format!("p{}", self.parameters.len()), Scalar::U32);
-            self.parameters.push(dim.clone());
-            self.parameters.len() - 1
+            self.b.declare_parameter(format!("p{}", parameters.len()), Scalar::U32);
+            parameters.push(dim.clone());
+            parameters.len() - 1
         });
         self.b.emit(Expr::Parameter(ParameterId(index as u32)))
     }
 
     /// The kernel's buffer for a buffer of the module, seen as elements of one type.
-    pub fn place(&mut self, buffer: lir::BufferId, element: Scalar) -> Place {
+    pub fn place(&self, buffer: lir::BufferId, element: Scalar) -> Place {
         let written = self.step.outputs.iter().any(|view| view.buffer == buffer);
         self.argument(Argument::Buffer(buffer), element, written)
     }
 
-    fn argument(&mut self, argument: Argument, element: Scalar, written: bool) -> Place {
-        if let Some(known) = self.arguments.iter().position(|known| *known == (argument, element)) {
+    fn argument(&self, argument: Argument, element: Scalar, written: bool) -> Place {
+        let mut arguments = self.arguments.borrow_mut();
+        if let Some(known) = arguments.iter().position(|known| *known == (argument, element)) {
             return Place::Buffer(BufferId(known as u32));
         }
         let access = if written { Access::ReadWrite } else { Access::Read };
-        let place = self.b.buffer(format!("b{}", self.arguments.len()), element, access);
-        self.arguments.push((argument, element));
-        place
+        arguments.push((argument, element));
+        self.b.buffer(format!("b{}", arguments.len() - 1), element, access)
     }
 
     /// The position in its buffer of the element of a view at some coordinates.
-    pub fn position(&mut self, view: &View, coordinates: &[Value]) -> Result<Value, KernelError> {
+    pub fn position(&self, view: &View, coordinates: &[Value]) -> Result<Value, KernelError> {
         let mut position = self.dim(&view.layout.offset)?;
         for (stride, &coordinate) in view.layout.strides.iter().zip(coordinates) {
             if stride.is(0) {
                 continue;
             }
-            let stride = self.dim(stride)?;
-            let step = self.b.mul(coordinate, stride);
-            position = self.b.add(position, step);
+            position = self.b.add(position, self.b.mul(coordinate, self.dim(stride)?));
         }
         Ok(position)
     }
 
     /// The element of a view, in its compute type.
-    pub fn load(&mut self, view: &View, coordinates: &[Value]) -> Result<Value, KernelError> {
+    pub fn load(&self, view: &View, coordinates: &[Value]) -> Result<Value, KernelError> {
         let (storage, register) = (self.storage(view.dtype)?, self.register(view.dtype)?);
         let place = self.place(view.buffer, storage);
-        let position = self.position(view, coordinates)?;
-        let value = self.b.load(place, position);
-        let value = small_float::decode(&mut self.b, view.dtype, value);
-        Ok(self.b.cast(register, value))
+        let value = self.b.load(place, self.position(view, coordinates)?);
+        Ok(small_float::decode(view.dtype, self.b.num(value)).cast(register).value)
     }
 
-    pub fn store(&mut self, view: &View, coordinates: &[Value], value: Value) -> Result<(), KernelError> {
+    pub fn store(&self, view: &View, coordinates: &[Value], value: Value) -> Result<(), KernelError> {
         let storage = self.storage(view.dtype)?;
         let place = self.place(view.buffer, storage);
         let position = self.position(view, coordinates)?;
-        let value = small_float::encode(&mut self.b, view.dtype, value);
-        let value = self.b.cast(storage, value);
-        self.b.store(place, position, value);
+        let value = small_float::encode(view.dtype, self.b.num(value)).cast(storage);
+        self.b.store(place, position, value.value);
         Ok(())
     }
 
     /// The element of an anchor's operand, computed where it is a region.
-    pub fn operand(&mut self, operand: &Operand, coordinates: &[Value]) -> Result<Value, KernelError> {
+    pub fn operand(&self, operand: &Operand, coordinates: &[Value]) -> Result<Value, KernelError> {
         match operand {
             Operand::View(view) => self.load(view, coordinates),
             Operand::Region(region) => {
@@ -143,7 +140,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// Stores an anchor's results at some coordinates, through the epilogue where there is one.
-    pub fn results(&mut self, coordinates: &[Value], results: &[Value]) -> Result<(), KernelError> {
+    pub fn results(&self, coordinates: &[Value], results: &[Value]) -> Result<(), KernelError> {
         let step = self.step;
         let Some(epilogue) = &step.epilogue else {
             return step
@@ -156,10 +153,7 @@ impl<'a> Emitter<'a> {
         for (input, &dtype) in epilogue.inputs.iter().zip(&epilogue.program.inputs) {
             inputs.push(match input {
                 EpilogueInput::View(view) => self.load(view, coordinates)?,
-                EpilogueInput::Anchor => {
-                    let ty = self.register(dtype)?;
-                    self.b.cast(ty, results[0])
-                }
+                EpilogueInput::Anchor => self.b.cast(self.register(dtype)?, results[0]),
             });
         }
         let outputs = emit_program(self, &epilogue.program, &inputs, coordinates)?;
@@ -167,7 +161,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// The coordinates of a position in row-major order.
-    pub fn coordinates(&mut self, linear: Value, dims: &[Dim]) -> Result<Vec<Value>, KernelError> {
+    pub fn coordinates(&self, linear: Value, dims: &[Dim]) -> Result<Vec<Value>, KernelError> {
         let mut rest = linear;
         let mut coordinates = Vec::with_capacity(dims.len());
         for (axis, dim) in dims.iter().enumerate().rev() {
@@ -191,22 +185,21 @@ impl<'a> Emitter<'a> {
 
     /// Runs `body` once for each element of a domain, with its row-major position; returns the number of workgroups.
     pub fn each(
-        &mut self,
+        &self,
         dims: &[Dim],
-        body: impl FnOnce(&mut Self, Value) -> Result<(), KernelError>,
+        body: impl FnOnce(&Self, Value) -> Result<(), KernelError>,
     ) -> Result<Dim, KernelError> {
         let count = super::product(dims);
-        let (id, end) = (self.b.linear_invocation(), self.dim(&count)?);
-        let inside = self.b.lt(id, end);
-        self.when(inside, |e| body(e, id))?;
+        let id = self.b.linear_invocation();
+        self.when(self.b.lt(id, self.dim(&count)?), |e| body(e, id))?;
         Ok(count.ceil_div(&Dim::from(i64::from(WORKGROUP))))
     }
 
     /// Runs `body` under a condition.
     pub fn when(
-        &mut self,
+        &self,
         condition: Value,
-        body: impl FnOnce(&mut Self) -> Result<(), KernelError>,
+        body: impl FnOnce(&Self) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
         self.b.open();
         let result = body(self);
@@ -217,15 +210,13 @@ impl<'a> Emitter<'a> {
 
     /// The `f32` that `body` computes where a condition holds, else 0.
     pub fn value_when(
-        &mut self,
+        &self,
         condition: Value,
-        body: impl FnOnce(&mut Self) -> Result<Value, KernelError>,
+        body: impl FnOnce(&Self) -> Result<Value, KernelError>,
     ) -> Result<Value, KernelError> {
-        let zero = self.b.f32(0.0);
-        let result = self.local(zero);
+        let result = self.local(self.b.f32(0.0));
         self.when(condition, |e| {
-            let value = body(e)?;
-            e.b.set(result, value);
+            e.b.set(result, body(e)?);
             Ok(())
         })?;
         Ok(self.b.get(result))
@@ -233,9 +224,9 @@ impl<'a> Emitter<'a> {
 
     /// Counts from `start` below `end`.
     pub fn count(
-        &mut self,
+        &self,
         [start, end, step]: [Value; 3],
-        body: impl FnOnce(&mut Self, Value) -> Result<(), KernelError>,
+        body: impl FnOnce(&Self, Value) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
         let counter = self.b.fresh(Scalar::U32);
         self.b.open();
@@ -247,30 +238,37 @@ impl<'a> Emitter<'a> {
 
     /// Counts from 0 below `end`.
     pub fn upto(
-        &mut self,
+        &self,
         end: Value,
-        body: impl FnOnce(&mut Self, Value) -> Result<(), KernelError>,
+        body: impl FnOnce(&Self, Value) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        let (zero, one) = (self.b.u32(0), self.b.u32(1));
-        self.count([zero, end, one], body)
+        self.count([self.b.u32(0), end, self.b.u32(1)], body)
     }
 
     /// A mutable local with a first value.
-    pub fn local(&mut self, value: Value) -> VariableId {
+    pub fn local(&self, value: Value) -> VariableId {
         let name = format!("x{}", self.b.kernel().variables.len());
         self.b.variable_of(name, value)
     }
 
-    /// Records that the index found at `position` is outside.
-    pub fn fault(&mut self, position: Value) {
-        let faults = self.argument(Argument::Faults, Scalar::U32, true);
-        // Always a parameter, so that steps share kernels.
-        let word = self.parameter(&Dim::from(i64::from(self.fault_word)));
-        self.b.atomic(AtomicOp::Min, faults, word, position);
+    /// Changes a local by an operation with a value.
+    pub fn accumulate(&self, local: VariableId, op: BinaryOp, value: Value) {
+        self.b.set(local, self.b.binary(op, self.b.get(local), value));
+    }
+
+    /// Where `inside` does not hold, records that the index found at `position` is outside.
+    pub fn fault_unless(&self, inside: Value, position: Value) -> Result<(), KernelError> {
+        self.when(self.b.unary(UnaryOp::Not, inside), |e| {
+            let faults = e.argument(Argument::Faults, Scalar::U32, true);
+            // Always a parameter, so that steps share kernels.
+            let word = e.parameter(&Dim::from(i64::from(e.fault_word)));
+            e.b.atomic(AtomicOp::Min, faults, word, position);
+            Ok(())
+        })
     }
 
     /// An index of any integer type as `u32`, and whether it lies below `extent`.
-    pub fn check_index(&mut self, index: Value, extent: Value) -> (Value, Value) {
+    pub fn check_index(&self, index: Value, extent: Value) -> (Value, Value) {
         let ty = self.b.type_of(index);
         let word = self.b.cast(Scalar::U32, index);
         let below = self.b.lt(word, extent);
@@ -278,8 +276,7 @@ impl<'a> Emitter<'a> {
             // A negative index is a large word.
             return (word, below);
         }
-        let back = self.b.cast(ty, word);
-        let same = self.b.binary(BinaryOp::Eq, back, index);
+        let same = self.b.binary(BinaryOp::Eq, self.b.cast(ty, word), index);
         (word, self.b.and(below, same))
     }
 }

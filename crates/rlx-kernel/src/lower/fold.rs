@@ -4,6 +4,7 @@
 //! strides, and then over workgroup memory by halving. Sums of the half formats accumulate in `f32`.
 
 use super::emitter::{Emitter, WORKGROUP};
+use super::ordering::beyond;
 use super::product;
 use crate::builder::Builder;
 use crate::error::KernelError;
@@ -18,13 +19,13 @@ const TOGETHER: i64 = 64;
 /// What a fold keeps and does.
 trait Fold {
     /// The state before the first element.
-    fn start(&self, b: &mut Builder) -> Vec<Value>;
+    fn start(&self, b: &Builder) -> Vec<Value>;
     /// The state of one element alone.
-    fn element(&self, b: &mut Builder, x: Value, position: Value) -> Vec<Value>;
+    fn element(&self, b: &Builder, x: Value, position: Value) -> Vec<Value>;
     /// The state of two sets of elements together.
-    fn join(&self, b: &mut Builder, left: &[Value], right: &[Value]) -> Vec<Value>;
+    fn join(&self, b: &Builder, left: &[Value], right: &[Value]) -> Vec<Value>;
     /// The result, given the number of elements.
-    fn finish(&self, b: &mut Builder, state: &[Value], count: Value) -> Value;
+    fn finish(&self, b: &Builder, state: &[Value], count: Value) -> Value;
 }
 
 struct Reduction {
@@ -33,24 +34,23 @@ struct Reduction {
 }
 
 impl Fold for Reduction {
-    fn start(&self, b: &mut Builder) -> Vec<Value> {
+    fn start(&self, b: &Builder) -> Vec<Value> {
         vec![b.literal(self.ty, identity(self.kind, self.ty))]
     }
 
-    fn element(&self, _: &mut Builder, x: Value, _: Value) -> Vec<Value> {
+    fn element(&self, _: &Builder, x: Value, _: Value) -> Vec<Value> {
         vec![x]
     }
 
-    fn join(&self, b: &mut Builder, left: &[Value], right: &[Value]) -> Vec<Value> {
+    fn join(&self, b: &Builder, left: &[Value], right: &[Value]) -> Vec<Value> {
         vec![b.binary(joining(self.kind), left[0], right[0])]
     }
 
-    fn finish(&self, b: &mut Builder, state: &[Value], count: Value) -> Value {
+    fn finish(&self, b: &Builder, state: &[Value], count: Value) -> Value {
         if self.kind != ReduceKind::Mean {
             return state[0];
         }
-        let count = b.cast(self.ty, count);
-        b.div(state[0], count)
+        b.div(state[0], b.cast(self.ty, count))
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn identity(kind: ReduceKind, ty: Scalar) -> u64 {
     }
 }
 
-pub(super) fn reduce(e: &mut Emitter<'_>, anchor: &Anchor, op: &Reduce) -> Result<Dim, KernelError> {
+pub(super) fn reduce(e: &Emitter<'_>, anchor: &Anchor, op: &Reduce) -> Result<Dim, KernelError> {
     let ty = e.register(anchor.results[0].dtype)?;
     lower(e, anchor, &op.axes, op.keep_dims, &Reduction { kind: op.kind, ty })
 }
@@ -98,49 +98,35 @@ struct ArgExtreme<'a> {
 const NOWHERE: u32 = u32::MAX;
 
 impl Fold for ArgExtreme<'_> {
-    fn start(&self, b: &mut Builder) -> Vec<Value> {
+    fn start(&self, b: &Builder) -> Vec<Value> {
         vec![b.literal(self.ty, 0), b.u32(NOWHERE)]
     }
 
-    fn element(&self, _: &mut Builder, x: Value, position: Value) -> Vec<Value> {
+    fn element(&self, _: &Builder, x: Value, position: Value) -> Vec<Value> {
         vec![x, position]
     }
 
-    fn join(&self, b: &mut Builder, left: &[Value], right: &[Value]) -> Vec<Value> {
+    fn join(&self, b: &Builder, left: &[Value], right: &[Value]) -> Vec<Value> {
+        let num = |value| b.num(value);
+        let (left, right) = ([0, 1].map(|part| num(left[part])), [0, 1].map(|part| num(right[part])));
         let better = match self.op.kind {
-            ArgReduceKind::Max => BinaryOp::Gt,
-            ArgReduceKind::Min => BinaryOp::Lt,
+            ArgReduceKind::Max => right[0].above(left[0]),
+            ArgReduceKind::Min => right[0].below(left[0]),
         };
-        let mut wins = b.binary(better, right[0], left[0]);
-        let mut ties = b.binary(BinaryOp::Eq, right[0], left[0]);
-        if self.ty.is_float() {
-            // NaN is beyond every number.
-            let left_nan = b.binary(BinaryOp::Ne, left[0], left[0]);
-            let right_nan = b.binary(BinaryOp::Ne, right[0], right[0]);
-            let left_number = b.unary(UnaryOp::Not, left_nan);
-            let beyond = b.and(right_nan, left_number);
-            wins = b.binary(BinaryOp::Or, wins, beyond);
-            let both = b.and(left_nan, right_nan);
-            ties = b.binary(BinaryOp::Or, ties, both);
-        }
+        // NaN is beyond every number.
+        let (better, same) = beyond(right[0], left[0], better);
         let order = if self.op.select_last { BinaryOp::Gt } else { BinaryOp::Lt };
-        let placed = b.binary(order, right[1], left[1]);
-        let ties = b.and(ties, placed);
-        let wins = b.binary(BinaryOp::Or, wins, ties);
-        let nowhere = b.u32(NOWHERE);
-        let left_empty = b.binary(BinaryOp::Eq, left[1], nowhere);
-        let right_full = b.binary(BinaryOp::Ne, right[1], nowhere);
-        let wins = b.binary(BinaryOp::Or, wins, left_empty);
-        let wins = b.and(wins, right_full);
-        vec![b.select(wins, right[0], left[0]), b.select(wins, right[1], left[1])]
+        let wins = better | (same & right[1].binary(order, left[1])) | left[1].is(NOWHERE);
+        let wins = wins & right[1].is_not(NOWHERE);
+        [0, 1].map(|part| wins.choose(right[part], left[part]).value).to_vec()
     }
 
-    fn finish(&self, b: &mut Builder, state: &[Value], _: Value) -> Value {
+    fn finish(&self, b: &Builder, state: &[Value], _: Value) -> Value {
         b.cast(self.result, state[1])
     }
 }
 
-pub(super) fn arg_reduce(e: &mut Emitter<'_>, anchor: &Anchor, op: &ArgReduce) -> Result<Dim, KernelError> {
+pub(super) fn arg_reduce(e: &Emitter<'_>, anchor: &Anchor, op: &ArgReduce) -> Result<Dim, KernelError> {
     let ty = e.register(anchor.operands[0].ty().dtype)?;
     let result = e.register(anchor.results[0].dtype)?;
     lower(e, anchor, &[op.axis], op.keep_dims, &ArgExtreme { op, ty, result })
@@ -168,7 +154,7 @@ impl Axes {
     }
 
     /// Coordinates of the result.
-    fn result(&self, b: &mut Builder, kept: &[Value]) -> Vec<Value> {
+    fn result(&self, b: &Builder, kept: &[Value]) -> Vec<Value> {
         if !self.keep_dims {
             return kept.to_vec();
         }
@@ -179,7 +165,7 @@ impl Axes {
 }
 
 fn lower(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     anchor: &Anchor,
     axes: &[usize],
     keep_dims: bool,
@@ -198,19 +184,18 @@ fn lower(
     e.each(&kept, |e, id| {
         let kept = e.coordinates(id, &kept)?;
         let state = start(e, fold);
-        let (zero, one) = (e.b.u32(0), e.b.u32(1));
         let end = e.dim(&count)?;
-        accumulate(e, (&anchor.operands[0], &axes, fold), &kept, &state, [zero, end, one])?;
+        let range = [e.b.u32(0), end, e.b.u32(1)];
+        accumulate(e, (&anchor.operands[0], &axes, fold), &kept, &state, range)?;
         finish(e, &axes, &kept, &state, end, fold)
     })
 }
 
-fn start(e: &mut Emitter<'_>, fold: &dyn Fold) -> Vec<VariableId> {
-    let first = fold.start(&mut e.b);
-    first.into_iter().map(|value| e.local(value)).collect()
+fn start(e: &Emitter<'_>, fold: &dyn Fold) -> Vec<VariableId> {
+    fold.start(&e.b).into_iter().map(|value| e.local(value)).collect()
 }
 
-fn state(e: &mut Emitter<'_>, variables: &[VariableId]) -> Vec<Value> {
+fn state(e: &Emitter<'_>, variables: &[VariableId]) -> Vec<Value> {
     variables.iter().map(|&variable| e.b.get(variable)).collect()
 }
 
@@ -218,7 +203,7 @@ fn state(e: &mut Emitter<'_>, variables: &[VariableId]) -> Vec<Value> {
 type Folded<'a> = (&'a Operand, &'a Axes, &'a dyn Fold);
 
 fn accumulate(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     (operand, axes, fold): Folded<'_>,
     kept: &[Value],
     variables: &[VariableId],
@@ -227,31 +212,27 @@ fn accumulate(
     e.count(range, |e, position| {
         let inner = e.coordinates(position, &axes.extents(true))?;
         let x = e.operand(operand, &axes.operand(kept, &inner))?;
-        let so_far = state(e, variables);
-        let next = fold.element(&mut e.b, x, position);
-        let next = fold.join(&mut e.b, &so_far, &next);
+        let next = fold.join(&e.b, &state(e, variables), &fold.element(&e.b, x, position));
         variables.iter().zip(next).for_each(|(&variable, value)| e.b.set(variable, value));
         Ok(())
     })
 }
 
 fn finish(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     axes: &Axes,
     kept: &[Value],
     variables: &[VariableId],
     count: Value,
     fold: &dyn Fold,
 ) -> Result<(), KernelError> {
-    let total = state(e, variables);
-    let result = fold.finish(&mut e.b, &total, count);
-    let coordinates = axes.result(&mut e.b, kept);
-    e.results(&coordinates, &[result])
+    let result = fold.finish(&e.b, &state(e, variables), count);
+    e.results(&axes.result(&e.b, kept), &[result])
 }
 
 /// One workgroup for each result.
 fn together(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     operand: &Operand,
     axes: &Axes,
     count: &Dim,
@@ -259,9 +240,8 @@ fn together(
 ) -> Result<Dim, KernelError> {
     let kept_dims = axes.extents(false);
     let groups = product(&kept_dims);
-    let (group, end) = (e.b.linear_group(), e.dim(&groups)?);
-    let inside = e.b.lt(group, end);
-    e.when(inside, |e| {
+    let group = e.b.linear_group();
+    e.when(e.b.lt(group, e.dim(&groups)?), |e| {
         let kept = e.coordinates(group, &kept_dims)?;
         let variables = start(e, fold);
         let (local, step, end) = (e.b.builtin(Builtin::LocalId(0)), e.b.u32(WORKGROUP), e.dim(count)?);
@@ -277,9 +257,8 @@ fn together(
         while width > 0 {
             e.b.barrier(Fence::Arrays);
             let limit = e.b.u32(width);
-            let active = e.b.lt(local, limit);
             let other = e.b.add(local, limit);
-            e.b.when(active, |b| {
+            e.b.when(e.b.lt(local, limit), |b| {
                 let mine: Vec<Value> = tiles.iter().map(|&tile| b.load(tile, local)).collect();
                 let theirs: Vec<Value> = tiles.iter().map(|&tile| b.load(tile, other)).collect();
                 let joined = fold.join(b, &mine, &theirs);
@@ -288,12 +267,10 @@ fn together(
             width /= 2;
         }
         let zero = e.b.u32(0);
-        let first = e.b.binary(BinaryOp::Eq, local, zero);
-        e.when(first, |e| {
+        e.when(e.b.binary(BinaryOp::Eq, local, zero), |e| {
             // Lane 0 wrote the last join itself.
             for (&variable, &tile) in variables.iter().zip(&tiles) {
-                let value = e.b.load(tile, zero);
-                e.b.set(variable, value);
+                e.b.set(variable, e.b.load(tile, zero));
             }
             finish(e, axes, &kept, &variables, end, fold)
         })

@@ -21,16 +21,15 @@ fn padded(dims: &[Dim]) -> Vec<Dim> {
 }
 
 /// `inside`, where extents of `dims` that the kernel pads are not 0.
-fn and_filled(e: &mut Emitter<'_>, inside: Value, dims: &[Dim]) -> Result<Value, KernelError> {
+fn and_filled(e: &Emitter<'_>, inside: Value, dims: &[Dim]) -> Result<Value, KernelError> {
     if padded(dims) == dims {
         return Ok(inside);
     }
-    let (zero, count) = (e.b.u32(0), e.dim(&product(dims))?);
-    let filled = e.b.lt(zero, count);
+    let filled = e.b.lt(e.b.u32(0), e.dim(&product(dims))?);
     Ok(e.b.and(inside, filled))
 }
 
-pub(super) fn gather(e: &mut Emitter<'_>, anchor: &Anchor, op: &Gather) -> Result<Dim, KernelError> {
+pub(super) fn gather(e: &Emitter<'_>, anchor: &Anchor, op: &Gather) -> Result<Dim, KernelError> {
     let (table, indices) = (view(e, &anchor.operands[0])?, view(e, &anchor.operands[1])?);
     let (axis, rank) = (op.axis, indices.layout.shape.rank());
     let (result, looked_up) = (anchor.results[0].shape.dims(), indices.layout.shape.dims());
@@ -39,23 +38,16 @@ pub(super) fn gather(e: &mut Emitter<'_>, anchor: &Anchor, op: &Gather) -> Resul
     e.each(&dims, |e, id| {
         let coordinates = e.coordinates(id, &dims)?;
         let index = e.load(indices, &coordinates[axis..axis + rank])?;
-        let extent = e.dim(&table.layout.shape[axis])?;
-        let (row, inside) = e.check_index(index, extent);
-        let reads = and_filled(e, inside, &slice)?;
-        e.when(reads, |e| {
+        let (row, inside) = e.check_index(index, e.dim(&table.layout.shape[axis])?);
+        e.when(and_filled(e, inside, &slice)?, |e| {
             let place = [&coordinates[..axis], &[row], &coordinates[axis + rank..]].concat();
-            let value = e.load(table, &place)?;
-            e.results(&coordinates, &[value])
+            e.results(&coordinates, &[e.load(table, &place)?])
         })?;
-        let outside = e.b.unary(UnaryOp::Not, inside);
-        e.when(outside, |e| {
-            e.fault(id);
-            Ok(())
-        })
+        e.fault_unless(inside, id)
     })
 }
 
-pub(super) fn gather_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &GatherNd) -> Result<Dim, KernelError> {
+pub(super) fn gather_nd(e: &Emitter<'_>, anchor: &Anchor, op: &GatherNd) -> Result<Dim, KernelError> {
     let (table, indices) = (view(e, &anchor.operands[0])?, view(e, &anchor.operands[1])?);
     let lead = indices.layout.shape.rank() - 1;
     let (vectors, slice) = anchor.results[0].shape.dims().split_at(lead);
@@ -64,17 +56,11 @@ pub(super) fn gather_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &GatherNd) -> 
     e.each(&dims, |e, id| {
         let coordinates = e.coordinates(id, &dims)?;
         let (vector, inside) = read_vector(e, indices, &coordinates[..lead], table, op.batch_dims, depth)?;
-        let reads = and_filled(e, inside, slice)?;
-        e.when(reads, |e| {
+        e.when(and_filled(e, inside, slice)?, |e| {
             let place = [&coordinates[..op.batch_dims], &vector, &coordinates[lead..]].concat();
-            let value = e.load(table, &place)?;
-            e.results(&coordinates, &[value])
+            e.results(&coordinates, &[e.load(table, &place)?])
         })?;
-        let outside = e.b.unary(UnaryOp::Not, inside);
-        e.when(outside, |e| {
-            e.fault(id);
-            Ok(())
-        })
+        e.fault_unless(inside, id)
     })
 }
 
@@ -88,7 +74,7 @@ fn depth(e: &Emitter<'_>, indices: &View) -> Result<usize, KernelError> {
 /// The coordinate vector at `outer`, which names `depth` axes of `table` from axis `first` on, and whether it lies
 /// inside.
 fn read_vector(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     indices: &View,
     outer: &[Value],
     table: &View,
@@ -99,8 +85,7 @@ fn read_vector(
     for axis in 0..depth {
         let at = e.b.u32(axis as u32);
         let index = e.load(indices, &[outer, &[at]].concat())?;
-        let extent = e.dim(&table.layout.shape[first + axis])?;
-        let (row, below) = e.check_index(index, extent);
+        let (row, below) = e.check_index(index, e.dim(&table.layout.shape[first + axis])?);
         inside = e.b.and(inside, below);
         vector.push(row);
     }
@@ -109,7 +94,7 @@ fn read_vector(
 
 /// One invocation for each element of a slice goes through all updates in order: repeats combine in index order, and
 /// no two invocations write one element.
-pub(super) fn scatter_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &ScatterNd) -> Result<Dim, KernelError> {
+pub(super) fn scatter_nd(e: &Emitter<'_>, anchor: &Anchor, op: &ScatterNd) -> Result<Dim, KernelError> {
     let base = &e.step.outputs[0];
     let (indices, updates) = (view(e, &anchor.operands[1])?, view(e, &anchor.operands[2])?);
     let lead = &indices.layout.shape.dims()[..indices.layout.shape.rank() - 1];
@@ -124,24 +109,15 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, anchor: &Anchor, op: &ScatterNd) -
             let outer = e.coordinates(vector, lead)?;
             let (mut place, inside) = read_vector(e, indices, &outer, base, 0, depth)?;
             place.extend(&inner);
-            let writes = and_filled(e, inside, &slice)?;
-            e.when(writes, |e| {
+            e.when(and_filled(e, inside, &slice)?, |e| {
                 let update = e.load(updates, &[outer.as_slice(), &inner].concat())?;
                 let value = match op.kind {
                     ScatterKind::None => update,
-                    kind => {
-                        let old = e.load(base, &place)?;
-                        e.b.binary(combine(kind), old, update)
-                    }
+                    kind => e.b.binary(combine(kind), e.load(base, &place)?, update),
                 };
-                let value = e.b.cast(ty, value);
-                e.store(base, &place, value)
+                e.store(base, &place, e.b.cast(ty, value))
             })?;
-            let outside = e.b.unary(UnaryOp::Not, inside);
-            e.when(outside, |e| {
-                e.fault(vector);
-                Ok(())
-            })
+            e.fault_unless(inside, vector)
         })
     })
 }

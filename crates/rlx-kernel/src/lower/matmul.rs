@@ -78,7 +78,7 @@ impl Matrix<'_> {
     /// The element at a row and column of the matrix that the product sees.
     fn load(
         &self,
-        e: &mut Emitter<'_>,
+        e: &Emitter<'_>,
         batch: &[Value],
         row: Value,
         column: Value,
@@ -107,12 +107,7 @@ impl Matrix<'_> {
     }
 }
 
-pub(super) fn lower(
-    e: &mut Emitter<'_>,
-    anchor: &Anchor,
-    op: &MatMul,
-    rows: Rows,
-) -> Result<Dim, KernelError> {
+pub(super) fn lower(e: &Emitter<'_>, anchor: &Anchor, op: &MatMul, rows: Rows) -> Result<Dim, KernelError> {
     let a = Matrix::new(&anchor.operands[0], op.transpose_a);
     let b = Matrix::new(&anchor.operands[1], op.transpose_b);
     let dims = anchor.results[0].shape.dims().to_vec();
@@ -127,7 +122,7 @@ pub(super) fn lower(
 }
 
 fn one_by_one(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     [a, b]: [&Matrix<'_>; 2],
     dims: &[Dim],
     depth: &Dim,
@@ -136,19 +131,13 @@ fn one_by_one(
     e.each(dims, |e, id| {
         let coordinates = e.coordinates(id, dims)?;
         let (batch, place) = coordinates.split_at(dims.len() - 2);
-        let zero = e.b.literal(ty, 0);
-        let sum = e.local(zero);
-        let end = e.dim(depth)?;
-        e.upto(end, |e, k| {
-            let (x, y) = (a.load(e, batch, place[0], k)?, b.load(e, batch, k, place[1])?);
-            let product = e.b.mul(x, y);
-            let so_far = e.b.get(sum);
-            let next = e.b.add(so_far, product);
-            e.b.set(sum, next);
+        let sum = e.local(e.b.literal(ty, 0));
+        e.upto(e.dim(depth)?, |e, k| {
+            let product = e.b.mul(a.load(e, batch, place[0], k)?, b.load(e, batch, k, place[1])?);
+            e.accumulate(sum, BinaryOp::Add, product);
             Ok(())
         })?;
-        let total = e.b.get(sum);
-        e.results(&coordinates, &[total])
+        e.results(&coordinates, &[e.b.get(sum)])
     })
 }
 
@@ -166,7 +155,7 @@ struct Block {
 }
 
 fn tiled(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     [a, b]: [&Matrix<'_>; 2],
     dims: &[Dim],
     depth: &Dim,
@@ -179,17 +168,13 @@ fn tiled(
     let groups = product(&grid);
     let words = (tile.rows * tile.columns).max((tile.rows + tile.columns) * tile.depth);
     let memory = e.b.array("tile", Scalar::F32, words);
-    let (group, end) = (e.b.linear_group(), e.dim(&groups)?);
-    let inside = e.b.lt(group, end);
-    e.when(inside, |e| {
+    let group = e.b.linear_group();
+    e.when(e.b.lt(group, e.dim(&groups)?), |e| {
         let mut batch = e.coordinates(group, &grid)?;
         let (column, row) = (batch.pop(), batch.pop());
         let zero = e.b.u32(0);
-        let scale = |e: &mut Emitter<'_>, at: Option<Value>, size: u32| {
-            let size = e.b.u32(size);
-            e.b.mul(at.unwrap_or(zero), size)
-        };
-        let origin = [scale(e, row, tile.rows), scale(e, column, tile.columns)];
+        let scale = |at: Option<Value>, size: u32| e.b.mul(at.unwrap_or(zero), e.b.u32(size));
+        let origin = [scale(row, tile.rows), scale(column, tile.columns)];
         let (rows, columns, depth) = (e.dim(&last[0])?, e.dim(&last[1])?, e.dim(depth)?);
         let local = e.b.builtin(Builtin::LocalId(0));
         let block = Block { batch, origin, rows, columns, depth, memory, local };
@@ -200,7 +185,7 @@ fn tiled(
 }
 
 /// Row and column in its tile of result `(i, j)` of this invocation.
-fn own_place(e: &mut Emitter<'_>, block: &Block, tile: &Tile, i: u32, j: u32) -> [Value; 2] {
+fn own_place(e: &Emitter<'_>, block: &Block, tile: &Tile, i: u32, j: u32) -> [Value; 2] {
     let across = e.b.u32(tile.columns / tile.own[1]);
     let (x, y) = (e.b.binary(BinaryOp::Rem, block.local, across), e.b.div(block.local, across));
     let (down, right) = (e.b.u32(i * (tile.rows / tile.own[0])), e.b.u32(j * (tile.columns / tile.own[1])));
@@ -209,7 +194,7 @@ fn own_place(e: &mut Emitter<'_>, block: &Block, tile: &Tile, i: u32, j: u32) ->
 
 /// The sums of this invocation, row by row.
 fn multiply(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     [a, b]: [&Matrix<'_>; 2],
     block: &Block,
     tile: &Tile,
@@ -224,8 +209,9 @@ fn multiply(
         let rows = Part { width: tile.rows, width_first: !a.rows_are_dense(), base: first };
         fill(e, block, tile.depth, &rows, |e, k, row| {
             let (row, k) = (e.b.add(block.origin[0], row), e.b.add(start, k));
-            let inside = both_below(e, [row, k], [block.rows, block.depth]);
-            e.value_when(inside, |e| a.load(e, &block.batch, row, k))
+            e.value_when(both_below(e, [row, k], [block.rows, block.depth]), |e| {
+                a.load(e, &block.batch, row, k)
+            })
         })?;
         let columns = Part { width: tile.columns, width_first: b.rows_are_dense(), base: second };
         fill(e, block, tile.depth, &columns, |e, k, column| {
@@ -234,30 +220,17 @@ fn multiply(
             e.value_when(inside, |e| b.load(e, &block.batch, k, column))
         })?;
         e.b.barrier(Fence::Arrays);
-        let depth = e.b.u32(tile.depth);
-        e.upto(depth, |e, k| {
-            let (rows, columns) = (e.b.u32(tile.rows), e.b.u32(tile.columns));
-            let (row_base, column_base) = (e.b.mul(k, rows), e.b.mul(k, columns));
-            let column_base = e.b.add(column_base, second);
-            let xs: Vec<Value> = (0..down)
-                .map(|i| {
-                    let [row, _] = own_place(e, block, tile, i, 0);
-                    let at = e.b.add(row_base, row);
-                    e.b.load(block.memory, at)
-                })
-                .collect();
-            let ys: Vec<Value> = (0..across)
-                .map(|j| {
-                    let [_, column] = own_place(e, block, tile, 0, j);
-                    let at = e.b.add(column_base, column);
-                    e.b.load(block.memory, at)
-                })
-                .collect();
+        e.upto(e.b.u32(tile.depth), |e, k| {
+            let row_base = e.b.mul(k, e.b.u32(tile.rows));
+            let column_base = e.b.add(e.b.mul(k, e.b.u32(tile.columns)), second);
+            let at = |base, place| e.b.load(block.memory, e.b.add(base, place));
+            let xs: Vec<Value> =
+                (0..down).map(|i| at(row_base, own_place(e, block, tile, i, 0)[0])).collect();
+            let ys: Vec<Value> =
+                (0..across).map(|j| at(column_base, own_place(e, block, tile, 0, j)[1])).collect();
             for (index, &sum) in sums.iter().enumerate() {
                 let product = e.b.mul(xs[index / across as usize], ys[index % across as usize]);
-                let so_far = e.b.get(sum);
-                let next = e.b.add(so_far, product);
-                e.b.set(sum, next);
+                e.accumulate(sum, BinaryOp::Add, product);
             }
             Ok(())
         })?;
@@ -267,9 +240,8 @@ fn multiply(
     Ok(sums)
 }
 
-fn both_below(e: &mut Emitter<'_>, at: [Value; 2], limits: [Value; 2]) -> Value {
-    let (first, second) = (e.b.lt(at[0], limits[0]), e.b.lt(at[1], limits[1]));
-    e.b.and(first, second)
+fn both_below(e: &Emitter<'_>, at: [Value; 2], limits: [Value; 2]) -> Value {
+    e.b.and(e.b.lt(at[0], limits[0]), e.b.lt(at[1], limits[1]))
 }
 
 /// The part of the tile memory that one operand fills.
@@ -284,11 +256,11 @@ struct Part {
 
 /// Fills a part with what `load` gives at a depth and a position along the width.
 fn fill(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     block: &Block,
     depth: u32,
     part: &Part,
-    load: impl Fn(&mut Emitter<'_>, Value, Value) -> Result<Value, KernelError>,
+    load: impl Fn(&Emitter<'_>, Value, Value) -> Result<Value, KernelError>,
 ) -> Result<(), KernelError> {
     let (total, step) = (e.b.u32(depth * part.width), e.b.u32(WORKGROUP));
     e.count([block.local, total, step], |e, at| {
@@ -296,36 +268,28 @@ fn fill(
         let (inner, outer) = (e.b.binary(BinaryOp::Rem, at, fast), e.b.div(at, fast));
         let (k, position) = if part.width_first { (outer, inner) } else { (inner, outer) };
         let value = load(e, k, position)?;
-        let width = e.b.u32(part.width);
-        let target = e.b.mul(k, width);
-        let target = e.b.add(target, position);
-        let target = e.b.add(part.base, target);
-        e.b.store(block.memory, target, value);
+        let target = e.b.add(e.b.mul(k, e.b.u32(part.width)), position);
+        e.b.store(block.memory, e.b.add(part.base, target), value);
         Ok(())
     })
 }
 
 /// Puts the sums into the tile memory and stores them through the epilogue.
-fn write(e: &mut Emitter<'_>, block: &Block, tile: &Tile, sums: &[VariableId]) -> Result<(), KernelError> {
+fn write(e: &Emitter<'_>, block: &Block, tile: &Tile, sums: &[VariableId]) -> Result<(), KernelError> {
     let columns = e.b.u32(tile.columns);
     for (index, &sum) in sums.iter().enumerate() {
         let index = index as u32;
         let [row, column] = own_place(e, block, tile, index / tile.own[1], index % tile.own[1]);
-        let at = e.b.mul(row, columns);
-        let at = e.b.add(at, column);
-        let value = e.b.get(sum);
-        e.b.store(block.memory, at, value);
+        e.b.store(block.memory, e.b.add(e.b.mul(row, columns), column), e.b.get(sum));
     }
     e.b.barrier(Fence::Arrays);
     let (total, step) = (e.b.u32(tile.rows * tile.columns), e.b.u32(WORKGROUP));
     e.count([block.local, total, step], |e, at| {
         let (row, column) = (e.b.div(at, columns), e.b.binary(BinaryOp::Rem, at, columns));
         let (row, column) = (e.b.add(block.origin[0], row), e.b.add(block.origin[1], column));
-        let inside = both_below(e, [row, column], [block.rows, block.columns]);
-        e.when(inside, |e| {
-            let value = e.b.load(block.memory, at);
+        e.when(both_below(e, [row, column], [block.rows, block.columns]), |e| {
             let coordinates = [block.batch.as_slice(), &[row, column]].concat();
-            e.results(&coordinates, &[value])
+            e.results(&coordinates, &[e.b.load(block.memory, at)])
         })
     })
 }

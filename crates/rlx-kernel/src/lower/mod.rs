@@ -83,10 +83,10 @@ impl LoweredStep {
 /// An op, dtype or extent that has no kernel; [`claims`] says no to all of them.
 pub fn lower_step(step: &KernelStep, fault_word: u32) -> Result<LoweredStep, KernelError> {
     let lower = |rows: Rows| {
-        let mut e = Emitter::new(step, fault_word);
+        let e = Emitter::new(step, fault_word);
         let groups = match &step.anchor {
-            None => elementwise::lower(&mut e)?,
-            Some(anchor) => lower_anchor(&mut e, anchor, rows)?,
+            None => elementwise::lower(&e)?,
+            Some(anchor) => lower_anchor(&e, anchor, rows)?,
         };
         Ok(e.finish(groups))
     };
@@ -100,7 +100,7 @@ pub fn lower_step(step: &KernelStep, fault_word: u32) -> Result<LoweredStep, Ker
     Ok(lowered)
 }
 
-fn lower_anchor(e: &mut Emitter<'_>, anchor: &Anchor, rows: Rows) -> Result<Dim, KernelError> {
+fn lower_anchor(e: &Emitter<'_>, anchor: &Anchor, rows: Rows) -> Result<Dim, KernelError> {
     match &anchor.op {
         Op::Reduce(op) => fold::reduce(e, anchor, op),
         Op::ArgReduce(op) => fold::arg_reduce(e, anchor, op),

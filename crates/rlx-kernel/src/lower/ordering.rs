@@ -3,12 +3,13 @@
 use super::emitter::Emitter;
 use crate::error::KernelError;
 use crate::ir::*;
+use crate::num::Num;
 use rlx_ir::Dim;
 use rlx_ir::lir::Anchor;
 use rlx_ir::ops::{Cumulative, CumulativeKind, TopK};
 
 /// One invocation for each row.
-pub(super) fn cumulative(e: &mut Emitter<'_>, anchor: &Anchor, op: Cumulative) -> Result<Dim, KernelError> {
+pub(super) fn cumulative(e: &Emitter<'_>, anchor: &Anchor, op: Cumulative) -> Result<Dim, KernelError> {
     let dims = anchor.results[0].shape.dims().to_vec();
     let ty = e.register(anchor.results[0].dtype)?;
     let mut rows = dims.clone();
@@ -20,15 +21,12 @@ pub(super) fn cumulative(e: &mut Emitter<'_>, anchor: &Anchor, op: Cumulative) -
     };
     e.each(&rows, |e, id| {
         let outer = e.coordinates(id, &rows)?;
-        let first = e.b.literal(ty, first);
-        let sum = e.local(first);
+        let sum = e.local(e.b.literal(ty, first));
         let end = e.dim(&extent)?;
         e.upto(end, |e, at| {
             let mut place = at;
             if op.reverse {
-                let one = e.b.u32(1);
-                let last = e.b.sub(end, one);
-                place = e.b.sub(last, at);
+                place = e.b.sub(e.b.sub(end, e.b.u32(1)), at);
             }
             let mut coordinates = outer.clone();
             coordinates.insert(op.axis, place);
@@ -41,36 +39,30 @@ pub(super) fn cumulative(e: &mut Emitter<'_>, anchor: &Anchor, op: Cumulative) -
     })
 }
 
-fn combine(e: &mut Emitter<'_>, kind: CumulativeKind, so_far: Value, x: Value) -> Value {
+fn combine(e: &Emitter<'_>, kind: CumulativeKind, so_far: Value, x: Value) -> Value {
     let op = match kind {
         CumulativeKind::Sum => BinaryOp::Add,
         CumulativeKind::Prod => BinaryOp::Mul,
         CumulativeKind::Max => BinaryOp::Max,
         CumulativeKind::Min => BinaryOp::Min,
-        CumulativeKind::LogSumExp => return log_add_exp(e, so_far, x),
+        CumulativeKind::LogSumExp => return log_add_exp(e.b.num(so_far), e.b.num(x)).value,
     };
     e.b.binary(op, so_far, x)
 }
 
 /// `log(e^a + e^b)` without overflow.
-fn log_add_exp(e: &mut Emitter<'_>, x: Value, y: Value) -> Value {
-    let b = &mut e.b;
-    let (high, low) = (b.binary(BinaryOp::Max, x, y), b.binary(BinaryOp::Min, x, y));
-    let distance = b.sub(low, high);
-    let ratio = b.unary(UnaryOp::Exp, distance);
-    let rest = b.unary(UnaryOp::Log1p, ratio);
-    let sum = b.add(high, rest);
+fn log_add_exp<'b>(x: Num<'b>, y: Num<'b>) -> Num<'b> {
+    let (high, low) = (x.max(y), x.min(y));
+    let sum = high + (low - high).unary(UnaryOp::Exp).unary(UnaryOp::Log1p);
     // An infinity is the whole sum, and its distance to another is not a number.
-    let size = b.unary(UnaryOp::Abs, high);
-    let infinity = crate::interp::scalar::from_f64(b.type_of(x), f64::INFINITY);
-    let infinity = b.literal(b.type_of(x), infinity);
-    let infinite = b.binary(BinaryOp::Eq, size, infinity);
-    b.select(infinite, high, sum)
+    let ty = x.ty();
+    let infinity = Literal { ty, bits: crate::interp::scalar::from_f64(ty, f64::INFINITY) };
+    high.unary(UnaryOp::Abs).is(infinity).choose(high, sum)
 }
 
 /// One invocation for each element counts the elements that come before it; that is its place in the result. Without
 /// `sorted`, its place is the number of chosen elements at smaller positions.
-pub(super) fn top_k(e: &mut Emitter<'_>, anchor: &Anchor, op: &TopK) -> Result<Dim, KernelError> {
+pub(super) fn top_k(e: &Emitter<'_>, anchor: &Anchor, op: &TopK) -> Result<Dim, KernelError> {
     let dims = anchor.operands[0].ty().shape.dims().to_vec();
     let position_ty = e.register(op.dtype)?;
     e.each(&dims, |e, id| {
@@ -78,31 +70,24 @@ pub(super) fn top_k(e: &mut Emitter<'_>, anchor: &Anchor, op: &TopK) -> Result<D
         let mine = e.operand(&anchor.operands[0], &coordinates)?;
         let own = coordinates[op.axis];
         let own_rank = rank(e, anchor, op, &coordinates, [mine, own])?;
-        let k = e.dim(&op.k)?;
-        let chosen = e.b.lt(own_rank, k);
-        e.when(chosen, |e| {
+        e.when(e.b.lt(own_rank, e.dim(&op.k)?), |e| {
             let place = if op.sorted { own_rank } else { chosen_before(e, anchor, op, &coordinates)? };
             coordinates[op.axis] = place;
-            let own = e.b.cast(position_ty, own);
-            e.results(&coordinates, &[mine, own])
+            e.results(&coordinates, &[mine, e.b.cast(position_ty, own)])
         })
     })
 }
 
 /// Adds up a condition over the elements of the row below `end`.
 fn tally(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     end: Value,
-    condition: impl FnOnce(&mut Emitter<'_>, Value) -> Result<Value, KernelError>,
+    condition: impl FnOnce(&Emitter<'_>, Value) -> Result<Value, KernelError>,
 ) -> Result<Value, KernelError> {
-    let zero = e.b.u32(0);
-    let total = e.local(zero);
+    let total = e.local(e.b.u32(0));
     e.upto(end, |e, at| {
         let holds = condition(e, at)?;
-        let one = e.b.cast(Scalar::U32, holds);
-        let so_far = e.b.get(total);
-        let next = e.b.add(so_far, one);
-        e.b.set(total, next);
+        e.accumulate(total, BinaryOp::Add, e.b.cast(Scalar::U32, holds));
         Ok(())
     })?;
     Ok(e.b.get(total))
@@ -110,7 +95,7 @@ fn tally(
 
 /// The number of elements of the row that come before an element.
 fn rank(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     anchor: &Anchor,
     op: &TopK,
     row: &[Value],
@@ -127,37 +112,30 @@ fn rank(
 }
 
 /// The number of chosen elements of the row at positions below that of the element at `row`.
-fn chosen_before(
-    e: &mut Emitter<'_>,
-    anchor: &Anchor,
-    op: &TopK,
-    row: &[Value],
-) -> Result<Value, KernelError> {
+fn chosen_before(e: &Emitter<'_>, anchor: &Anchor, op: &TopK, row: &[Value]) -> Result<Value, KernelError> {
     tally(e, row[op.axis], |e, other| {
         let mut place = row.to_vec();
         place[op.axis] = other;
         let theirs = e.operand(&anchor.operands[0], &place)?;
         let rank = rank(e, anchor, op, row, [theirs, other])?;
-        let k = e.dim(&op.k)?;
-        Ok(e.b.lt(rank, k))
+        Ok(e.b.lt(rank, e.dim(&op.k)?))
     })
 }
 
 /// Does the first of two elements come before the second? NaN is above every number; equals go by position.
-fn comes_before(e: &mut Emitter<'_>, largest: bool, [x, y]: [Value; 2], [i, j]: [Value; 2]) -> Value {
-    let b = &mut e.b;
+fn comes_before(e: &Emitter<'_>, largest: bool, values: [Value; 2], positions: [Value; 2]) -> Value {
+    let ([x, y], [i, j]) = (values.map(|x| e.b.num(x)), positions.map(|i| e.b.num(i)));
     let (high, low) = if largest { (x, y) } else { (y, x) };
-    let mut before = b.binary(BinaryOp::Gt, high, low);
-    let mut same = b.binary(BinaryOp::Eq, x, y);
-    if b.type_of(x).is_float() {
-        let (high_nan, low_nan) = (b.binary(BinaryOp::Ne, high, high), b.binary(BinaryOp::Ne, low, low));
-        let low_number = b.unary(UnaryOp::Not, low_nan);
-        let above = b.and(high_nan, low_number);
-        before = b.binary(BinaryOp::Or, before, above);
-        let both = b.and(high_nan, low_nan);
-        same = b.binary(BinaryOp::Or, same, both);
+    let (before, same) = beyond(high, low, high.above(low));
+    (before | (same & i.below(j))).value
+}
+
+/// Where floats are compared by `better`: with NaN beyond every number; and are the two the same?
+pub(super) fn beyond<'b>(x: Num<'b>, y: Num<'b>, better: Num<'b>) -> (Num<'b>, Num<'b>) {
+    let same = x.is(y);
+    if !x.ty().is_float() {
+        return (better, same);
     }
-    let earlier = b.lt(i, j);
-    let tie = b.and(same, earlier);
-    b.binary(BinaryOp::Or, before, tie)
+    let (x_nan, y_nan) = (x.is_not(x), y.is_not(y));
+    (better | (x_nan & !y_nan), same | (x_nan & y_nan))
 }

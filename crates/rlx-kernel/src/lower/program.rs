@@ -2,14 +2,14 @@
 
 use super::emitter::Emitter;
 use super::{register, small_float, storage};
-use crate::builder::Builder;
 use crate::error::KernelError;
 use crate::ir::*;
+use crate::num::Num;
 use rlx_ir::{DType, ScalarKind, ScalarOp, ScalarProgram};
 
 /// Emits a program; inputs and outputs are in their compute types.
 pub(super) fn emit_program(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     program: &ScalarProgram,
     inputs: &[Value],
     coordinates: &[Value],
@@ -30,8 +30,9 @@ pub(super) fn emit_program(
             ScalarKind::Index(axis) => e.b.cast(Scalar::I64, coordinates[axis as usize]),
             ScalarKind::Op(op) => {
                 let from = instr.args.first().map_or(instr.dtype, |&arg| dtypes[arg as usize]);
-                emit_op(&mut e.b, op, &args, from, instr.dtype)
-                    .ok_or_else(|| e.refuse(format!("{} of {from}", op.name())))?
+                let args: Vec<Num<'_>> = args.into_iter().map(|arg| e.b.num(arg)).collect();
+                let result = emit_op(op, &args, from, instr.dtype);
+                result.ok_or_else(|| e.refuse(format!("{} of {from}", op.name())))?.value
             }
         });
     }
@@ -39,81 +40,47 @@ pub(super) fn emit_program(
 }
 
 /// `None` for a primitive that kernels do not have on this dtype.
-fn emit_op(b: &mut Builder, op: ScalarOp, args: &[Value], from: DType, to: DType) -> Option<Value> {
+fn emit_op<'b>(op: ScalarOp, args: &[Num<'b>], from: DType, to: DType) -> Option<Num<'b>> {
     let (ty, stored) = (register(to)?, storage(to)?);
     Some(match (op, args) {
-        (ScalarOp::Select, &[condition, yes, no]) => b.select(condition, yes, no),
-        (ScalarOp::Cast, &[x]) => {
-            // Round to both types, whatever precision the registers keep.
-            let x = round(b, from, x)?;
-            round(b, to, x)?
-        }
+        (ScalarOp::Select, &[condition, yes, no]) => condition.choose(yes, no),
+        // Round to both types, whatever precision the registers keep.
+        (ScalarOp::Cast, &[x]) => round(to, round(from, x)?)?,
         (ScalarOp::Bitcast, &[x]) => {
-            let x = small_float::encode(b, from, x);
-            let x = b.cast(storage(from)?, x);
-            let x = b.bitcast(stored, x);
-            let x = small_float::decode(b, to, x);
-            b.cast(ty, x)
+            let x = small_float::encode(from, x).cast(storage(from)?).bitcast(stored);
+            small_float::decode(to, x).cast(ty)
         }
         (ScalarOp::Floor | ScalarOp::Ceil | ScalarOp::Trunc | ScalarOp::Round, &[x]) if ty.is_integer() => x,
-        (ScalarOp::Pow, &[x, y]) if ty.is_integer() => integer_power(b, x, y),
-        (op, &[x]) => {
-            let unary = UnaryOp::ALL.iter().find(|unary| unary.name() == op.name())?;
-            b.unary(*unary, x)
-        }
-        (op, &[x, y]) => {
-            let binary = BinaryOp::ALL.iter().find(|binary| binary.name() == op.name())?;
-            b.binary(*binary, x, y)
-        }
+        (ScalarOp::Pow, &[x, y]) if ty.is_integer() => integer_power(x, y),
+        (op, &[x]) => x.unary(*UnaryOp::ALL.iter().find(|unary| unary.name() == op.name())?),
+        (op, &[x, y]) => x.binary(*BinaryOp::ALL.iter().find(|binary| binary.name() == op.name())?, y),
         _ => return None,
     })
 }
 
 /// A value as `dtype` stores it, in the type that computes it.
-fn round(b: &mut Builder, dtype: DType, x: Value) -> Option<Value> {
-    let x = small_float::encode(b, dtype, x);
-    let x = b.cast(storage(dtype)?, x);
-    let x = small_float::decode(b, dtype, x);
-    Some(b.cast(register(dtype)?, x))
+fn round(dtype: DType, x: Num<'_>) -> Option<Num<'_>> {
+    let x = small_float::encode(dtype, x).cast(storage(dtype)?);
+    Some(small_float::decode(dtype, x).cast(register(dtype)?))
 }
 
 /// Wrapping power by squaring; a negative exponent gives the truncated quotient.
-fn integer_power(b: &mut Builder, x: Value, y: Value) -> Value {
-    let ty = b.type_of(x);
-    let (zero, one) = (b.literal(ty, 0), b.literal(ty, 1));
-    let unique = b.kernel().variables.len();
-    let result = b.variable_of(format!("power{unique}"), one);
-    let square = b.variable_of(format!("square{unique}"), x);
-    let negative = b.lt(y, zero);
-    let parity = b.and(y, one);
+fn integer_power<'b>(x: Num<'b>, y: Num<'b>) -> Num<'b> {
+    let (result, square) = (x.like(1).local("power"), x.local("square"));
+    let negative = y.below(0);
     // A negative exponent leaves only the sign of its parity; the loop does not run for it.
-    let exponent = b.select(negative, zero, y);
-    let rest = b.variable_of(format!("rest{unique}"), exponent);
-    b.repeat(
-        |b| {
-            let rest = b.get(rest);
-            b.binary(BinaryOp::Ne, rest, zero)
-        },
-        |b| {
-            let (now, product, base) = (b.get(rest), b.get(result), b.get(square));
-            let low = b.and(now, one);
-            let odd = b.binary(BinaryOp::Ne, low, zero);
-            let next = b.mul(product, base);
-            let next = b.select(odd, next, product);
-            b.set(result, next);
-            let squared = b.mul(base, base);
-            b.set(square, squared);
-            let halved = b.binary(BinaryOp::Shr, now, one);
-            b.set(rest, halved);
+    let rest = negative.choose(0, y).local("rest");
+    x.b.repeat(
+        |_| rest.get().is_not(0).value,
+        |_| {
+            let (now, product, base) = (rest.get(), result.get(), square.get());
+            result.set((now & 1).is_not(0).choose(product * base, product));
+            square.set(base * base);
+            rest.set(now >> 1);
         },
     );
-    let power = b.get(result);
-    let is_one = b.binary(BinaryOp::Eq, x, one);
-    let minus_one = b.unary(UnaryOp::Not, zero);
-    let is_minus_one = b.binary(BinaryOp::Eq, x, minus_one);
-    let even = b.binary(BinaryOp::Eq, parity, zero);
-    let sign = b.select(even, one, minus_one);
-    let inverse = b.select(is_minus_one, sign, zero);
-    let inverse = b.select(is_one, one, inverse);
-    b.select(negative, inverse, power)
+    let minus_one = !x.like(0);
+    let sign = (y & 1).is(0).choose(1, minus_one);
+    let inverse = x.is(1).choose(1, x.is(minus_one).choose(sign, 0));
+    negative.choose(inverse, result.get())
 }

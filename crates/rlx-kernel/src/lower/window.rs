@@ -35,10 +35,10 @@ struct Tap {
 
 /// Runs `body` for each tap of the window at `numbers`.
 fn each_tap(
-    e: &mut Emitter<'_>,
+    e: &Emitter<'_>,
     axes: &[Axis<'_>],
     numbers: &[Value],
-    body: impl FnOnce(&mut Emitter<'_>, Tap) -> Result<(), KernelError>,
+    body: impl FnOnce(&Emitter<'_>, Tap) -> Result<(), KernelError>,
 ) -> Result<(), KernelError> {
     let window: Vec<Dim> = axes.iter().map(|axis| axis.window.clone()).collect();
     let count = e.dim(&product(&window))?;
@@ -48,22 +48,18 @@ fn each_tap(
         for ((axis, &number), &at) in axes.iter().zip(numbers).zip(&inner) {
             let [stride, dilation, low] = [axis.stride, axis.dilation, axis.low].map(Dim::from);
             let (stride, dilation, low) = (e.dim(&stride)?, e.dim(&dilation)?, e.dim(&low)?);
-            let (first, offset) = (e.b.mul(number, stride), e.b.mul(at, dilation));
-            let from_padding = e.b.add(first, offset);
+            let from_padding = e.b.add(e.b.mul(number, stride), e.b.mul(at, dilation));
             let end = e.dim(&(axis.extent.clone() + Dim::from(axis.low) + Dim::from(axis.high)))?;
-            let below = e.b.lt(from_padding, end);
-            padded = e.b.and(padded, below);
+            padded = e.b.and(padded, e.b.lt(from_padding, end));
             let position = e.b.sub(from_padding, low);
-            let extent = e.dim(axis.extent)?;
-            let below = e.b.lt(position, extent);
-            inside = e.b.and(inside, below);
+            inside = e.b.and(inside, e.b.lt(position, e.dim(axis.extent)?));
             place.push(position);
         }
         body(e, Tap { inner, place, inside, padded })
     })
 }
 
-pub(super) fn conv(e: &mut Emitter<'_>, anchor: &Anchor, op: &Conv) -> Result<Dim, KernelError> {
+pub(super) fn conv(e: &Emitter<'_>, anchor: &Anchor, op: &Conv) -> Result<Dim, KernelError> {
     let [x, w] = [0, 1].map(|index| anchor.operands[index].ty().shape.dims().to_vec());
     let dims = anchor.results[0].shape.dims().to_vec();
     let ty = e.register(anchor.results[0].dtype)?;
@@ -80,11 +76,10 @@ pub(super) fn conv(e: &mut Emitter<'_>, anchor: &Anchor, op: &Conv) -> Result<Di
     let outputs_of_group = w[0].floor_div(&Dim::from(op.groups));
     e.each(&dims, |e, id| {
         let coordinates = e.coordinates(id, &dims)?;
-        let (output, zero) = (coordinates[1], e.b.literal(ty, 0));
-        let sum = e.local(zero);
-        let (channels, outputs) = (e.dim(&w[1])?, e.dim(&outputs_of_group)?);
-        let group = e.b.div(output, outputs);
-        let first = e.b.mul(group, channels);
+        let output = coordinates[1];
+        let sum = e.local(e.b.literal(ty, 0));
+        let channels = e.dim(&w[1])?;
+        let first = e.b.mul(e.b.div(output, e.dim(&outputs_of_group)?), channels);
         e.upto(channels, |e, channel| {
             let from = e.b.add(first, channel);
             each_tap(e, &axes, &coordinates[2..], |e, tap| {
@@ -93,24 +88,20 @@ pub(super) fn conv(e: &mut Emitter<'_>, anchor: &Anchor, op: &Conv) -> Result<Di
                     let weight = [&[output, channel], tap.inner.as_slice()].concat();
                     let (x, w) =
                         (e.operand(&anchor.operands[0], &place)?, e.operand(&anchor.operands[1], &weight)?);
-                    let product = e.b.mul(x, w);
-                    let so_far = e.b.get(sum);
-                    let next = e.b.add(so_far, product);
-                    e.b.set(sum, next);
+                    e.accumulate(sum, BinaryOp::Add, e.b.mul(x, w));
                     Ok(())
                 })
             })
         })?;
         let mut total = e.b.get(sum);
         if let Some(bias) = anchor.operands.get(2) {
-            let bias = e.operand(bias, &[output])?;
-            total = e.b.add(total, bias);
+            total = e.b.add(total, e.operand(bias, &[output])?);
         }
         e.results(&coordinates, &[total])
     })
 }
 
-pub(super) fn pool(e: &mut Emitter<'_>, anchor: &Anchor, op: &Pool) -> Result<Dim, KernelError> {
+pub(super) fn pool(e: &Emitter<'_>, anchor: &Anchor, op: &Pool) -> Result<Dim, KernelError> {
     let x = anchor.operands[0].ty().shape.dims().to_vec();
     let dims = anchor.results[0].shape.dims().to_vec();
     let ty = e.register(anchor.results[0].dtype)?;
@@ -136,35 +127,26 @@ pub(super) fn pool(e: &mut Emitter<'_>, anchor: &Anchor, op: &Pool) -> Result<Di
     e.each(&dims, |e, id| {
         let coordinates = e.coordinates(id, &dims)?;
         let first = e.b.literal(ty, super::fold::identity(fold, ty));
-        let none = e.b.u32(0);
-        let (state, count) = (e.local(first), e.local(none));
+        let (state, count) = (e.local(first), e.local(e.b.u32(0)));
         each_tap(e, &axes, &coordinates[lead..], |e, tap| {
-            let counted = e.b.cast(Scalar::U32, if op.count_include_pad { tap.padded } else { tap.inside });
-            let so_far = e.b.get(count);
-            let next = e.b.add(so_far, counted);
-            e.b.set(count, next);
+            let counted = if op.count_include_pad { tap.padded } else { tap.inside };
+            e.accumulate(count, BinaryOp::Add, e.b.cast(Scalar::U32, counted));
             e.when(tap.inside, |e| {
                 let place = [&coordinates[..lead], tap.place.as_slice()].concat();
                 let mut x = e.operand(&anchor.operands[0], &place)?;
                 if let Some(norm) = norm {
-                    let (size, norm) = (e.b.unary(UnaryOp::Abs, x), e.b.f32(norm));
-                    x = e.b.binary(BinaryOp::Pow, size, norm);
+                    x = e.b.binary(BinaryOp::Pow, e.b.unary(UnaryOp::Abs, x), e.b.f32(norm));
                 }
-                let so_far = e.b.get(state);
-                let next = e.b.binary(super::fold::joining(fold), so_far, x);
-                e.b.set(state, next);
+                e.accumulate(state, super::fold::joining(fold), x);
                 Ok(())
             })
         })?;
         let mut total = e.b.get(state);
         if op.kind == PoolKind::Mean {
-            let count = e.b.get(count);
-            let count = e.b.cast(ty, count);
-            total = e.b.div(total, count);
+            total = e.b.div(total, e.b.cast(ty, e.b.get(count)));
         }
         if let Some(norm) = norm {
-            let inverse = e.b.f32(1.0 / norm);
-            total = e.b.binary(BinaryOp::Pow, total, inverse);
+            total = e.b.binary(BinaryOp::Pow, total, e.b.f32(1.0 / norm));
         }
         e.results(&coordinates, &[total])
     })

@@ -11,6 +11,7 @@ use super::Rewrite;
 use crate::builder::Builder;
 use crate::error::KernelError;
 use crate::ir::*;
+use crate::num::{INFINITY, Num, Operand};
 
 /// The rewrite; see the module's text.
 #[derive(Debug)]
@@ -19,190 +20,117 @@ pub struct Exact;
 impl Rewrite for Exact {
     fn expression(
         &mut self,
-        b: &mut Builder,
+        b: &Builder,
         expr: Expr,
         ty: Scalar,
         operand: Scalar,
     ) -> Result<Value, KernelError> {
-        Ok(match expr {
-            Expr::Cast(to, a) if operand == Scalar::F32 => cast_float(b, to, a),
+        use BinaryOp::*;
+        let num = |value| b.num(value);
+        let exact = match expr {
+            Expr::Cast(to, x) if operand == Scalar::F32 => cast_float(num(x), to),
             // Widening copies the sign; compilers are seen that do not when the result is unsigned.
-            Expr::Cast(Scalar::U64, a) if operand == Scalar::I32 => {
-                let wide = b.cast(Scalar::I64, a);
-                b.bitcast(Scalar::U64, wide)
+            Expr::Cast(Scalar::U64, x) if operand == Scalar::I32 => {
+                num(x).cast(Scalar::I64).bitcast(Scalar::U64)
             }
             Expr::Binary(op, x, y) if op.is_comparison() && matches!(operand, Scalar::F32 | Scalar::Bool) => {
-                compare(b, op, x, y)
+                compare(op, num(x), num(y))
             }
-            Expr::Binary(op @ (BinaryOp::Min | BinaryOp::Max), x, y) if ty == Scalar::F32 => {
-                select_extreme(b, op, x, y)
+            Expr::Binary(op @ (Min | Max), x, y) if ty == Scalar::F32 => {
+                let (x, y) = (num(x), num(y));
+                ordered(x, y).choose(x.binary(op, y), f32::NAN)
             }
-            Expr::Binary(op @ (BinaryOp::Div | BinaryOp::Rem), x, y) if ty.is_integer() => {
-                divide(b, op, x, y)
-            }
-            Expr::Binary(op @ (BinaryOp::Shl | BinaryOp::Shr), x, y) => shift(b, op, x, y),
-            Expr::Unary(op @ (UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Sign), x) => sign(b, op, x),
-            other => b.emit(other),
-        })
+            Expr::Binary(op @ (Div | Rem), x, y) if ty.is_integer() => divide(op, num(x), num(y)),
+            Expr::Binary(op @ (Shl | Shr), x, y) => shift(op, num(x), num(y)),
+            Expr::Unary(op @ (UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Sign), x) => sign(op, num(x)),
+            other => num(b.emit(other)),
+        };
+        Ok(exact.value)
     }
 }
 
-fn zero(b: &mut Builder, ty: Scalar) -> Value {
-    b.literal(ty, 0)
-}
-
-/// The bits of an `f32` without its sign.
-pub(super) fn magnitude(b: &mut Builder, x: Value) -> Value {
-    let bits = b.bitcast(Scalar::U32, x);
-    let mask = b.u32(0x7fff_ffff);
-    b.and(bits, mask)
+/// All bits of an integer type.
+fn all_bits(ty: Scalar) -> Literal {
+    Literal { ty, bits: u64::MAX >> (64 - 8 * ty.bytes()) }
 }
 
 /// True when neither operand is NaN.
-fn ordered(b: &mut Builder, x: Value, y: Value) -> Value {
-    let (x, y) = (magnitude(b, x), magnitude(b, y));
-    let larger = b.binary(BinaryOp::Max, x, y);
-    let infinity = b.u32(0x7f80_0000);
-    b.binary(BinaryOp::Le, larger, infinity)
+fn ordered<'b>(x: Num<'b>, y: Num<'b>) -> Num<'b> {
+    x.magnitude().max(y.magnitude()).at_most(INFINITY)
 }
 
-/// True when `x` is NaN.
-pub(super) fn is_nan(b: &mut Builder, x: Value) -> Value {
-    let (size, infinity) = (magnitude(b, x), b.u32(0x7f80_0000));
-    b.binary(BinaryOp::Gt, size, infinity)
-}
-
-fn compare(b: &mut Builder, op: BinaryOp, x: Value, y: Value) -> Value {
-    if b.type_of(x) == Scalar::Bool {
-        let (x, y) = (b.cast(Scalar::U32, x), b.cast(Scalar::U32, y));
-        return b.binary(op, x, y);
+fn compare<'b>(op: BinaryOp, x: Num<'b>, y: impl Operand<'b>) -> Num<'b> {
+    let y = x.like(y);
+    if x.ty() == Scalar::Bool {
+        return x.cast(Scalar::U32).binary(op, y.cast(Scalar::U32));
     }
-    let ordered = ordered(b, x, y);
-    if op == BinaryOp::Ne {
-        let unordered = b.unary(UnaryOp::Not, ordered);
-        let differ = b.binary(BinaryOp::Ne, x, y);
-        return b.binary(BinaryOp::Or, differ, unordered);
-    }
-    let result = b.binary(op, x, y);
-    b.and(result, ordered)
+    let ordered = ordered(x, y);
+    if op == BinaryOp::Ne { !ordered | x.is_not(y) } else { x.binary(op, y) & ordered }
 }
 
-fn select_extreme(b: &mut Builder, op: BinaryOp, x: Value, y: Value) -> Value {
-    let ordered = ordered(b, x, y);
-    let extreme = b.binary(op, x, y);
-    let nan = b.f32(f32::NAN);
-    b.select(ordered, extreme, nan)
-}
-
-fn cast_float(b: &mut Builder, to: Scalar, x: Value) -> Value {
+fn cast_float(x: Num<'_>, to: Scalar) -> Num<'_> {
     if to == Scalar::Bool {
-        let zero = b.f32(0.0);
-        return compare(b, BinaryOp::Ne, x, zero);
+        return compare(BinaryOp::Ne, x, 0.0);
     }
     if !to.is_integer() {
-        return b.cast(to, x);
+        return x.cast(to);
     }
-    let width = 8 * to.bytes() as i32;
     let signed = to.class() == Class::Signed;
+    let range = 8 * to.bytes() - u32::from(signed);
     // `limit` is the first power of two above the range; the float below it is the largest that converts.
-    let limit = 2f32.powi(if signed { width - 1 } else { width });
-    let low = b.f32(if signed { -limit } else { 0.0 });
-    let high = b.f32(limit.next_down());
-    let limit = b.f32(limit);
-    let clamped = b.binary(BinaryOp::Max, x, low);
-    let clamped = b.binary(BinaryOp::Min, clamped, high);
-    let inside = b.cast(to, clamped);
-    let above = compare(b, BinaryOp::Ge, x, limit);
-    let largest = b.literal(to, u64::MAX >> (64 - width + i32::from(signed)));
-    let result = b.select(above, largest, inside);
-    let nan = is_nan(b, x);
-    let zero = zero(b, to);
-    b.select(nan, zero, result)
+    let limit = 2f32.powi(range as i32);
+    let inside = x.max(if signed { -limit } else { 0.0 }).min(limit.next_down()).cast(to);
+    let largest = Literal { ty: to, bits: u64::MAX >> (64 - range) };
+    x.is_nan().choose(0, compare(BinaryOp::Ge, x, limit).choose(largest, inside))
 }
 
-fn divide(b: &mut Builder, op: BinaryOp, x: Value, y: Value) -> Value {
-    let ty = b.type_of(y);
-    if b.constant_of(y)
-        .is_some_and(|literal| literal.bits != 0 && literal.bits != u64::MAX >> (64 - 8 * ty.bytes()))
-    {
-        return b.binary(op, x, y);
+fn divide<'b>(op: BinaryOp, x: Num<'b>, y: Num<'b>) -> Num<'b> {
+    let minus_one = all_bits(y.ty());
+    if y.b.constant_of(y.value).is_some_and(|literal| literal.bits != 0 && literal != minus_one) {
+        return x.binary(op, y);
     }
-    let (zero, one) = (zero(b, ty), b.literal(ty, 1));
-    let mut by_zero = b.binary(BinaryOp::Eq, y, zero);
-    let mut safe = b.select(by_zero, one, y);
-    let mut special = zero;
-    if ty.class() == Class::Signed {
-        // Division by -1 is negation, which wraps; its remainder is 0.
-        let all = b.literal(ty, u64::MAX >> (64 - 8 * ty.bytes()));
-        let by_minus_one = b.binary(BinaryOp::Eq, y, all);
-        safe = b.select(by_minus_one, one, safe);
-        let negated = b.sub(zero, x);
-        if op == BinaryOp::Div {
-            special = b.select(by_minus_one, negated, zero);
-        }
-        by_zero = b.binary(BinaryOp::Or, by_zero, by_minus_one);
+    let by_zero = y.is(0);
+    let divisor = by_zero.choose(1, y);
+    if y.ty().class() != Class::Signed {
+        return by_zero.choose(0, x.binary(op, divisor));
     }
-    let result = b.binary(op, x, safe);
-    b.select(by_zero, special, result)
+    // Division by -1 is negation, which wraps; its remainder is 0.
+    let by_minus_one = y.is(minus_one);
+    let quotient = x.binary(op, by_minus_one.choose(1, divisor));
+    let special = if op == BinaryOp::Div { by_minus_one.choose(0 - x, 0) } else { y.like(0) };
+    (by_zero | by_minus_one).choose(special, quotient)
 }
 
-fn shift(b: &mut Builder, op: BinaryOp, x: Value, y: Value) -> Value {
-    let ty = b.type_of(x);
+fn shift<'b>(op: BinaryOp, x: Num<'b>, y: Num<'b>) -> Num<'b> {
+    let ty = x.ty();
     let width = 8 * ty.bytes();
-    let known = b.constant_of(y).map(|literal| literal.bits);
-    let largest = known.unwrap_or_else(|| if ty == Scalar::U32 { b.upper_bound(y) } else { u64::MAX });
+    let known = x.b.constant_of(y.value).map(|literal| literal.bits);
+    let largest =
+        known.unwrap_or_else(|| if ty == Scalar::U32 { x.b.upper_bound(y.value) } else { u64::MAX });
     if largest < u64::from(width) {
-        return b.binary(op, x, y);
+        return x.binary(op, y);
     }
-    let unsigned = if width == 64 { Scalar::U64 } else { Scalar::U32 };
-    let amount = b.bitcast(unsigned, y);
-    let largest = b.literal(unsigned, u64::from(width - 1));
-    let clamped = b.binary(BinaryOp::Min, amount, largest);
-    let clamped = b.bitcast(ty, clamped);
-    let result = b.binary(op, x, clamped);
+    let amount = y.bitcast(if width == 64 { Scalar::U64 } else { Scalar::U32 });
+    let shifted = x.binary(op, amount.min(width - 1).bitcast(ty));
     if op == BinaryOp::Shr && ty.class() == Class::Signed {
-        return result;
+        return shifted;
     }
-    let over = b.binary(BinaryOp::Gt, amount, largest);
-    let zero = zero(b, ty);
-    b.select(over, zero, result)
+    amount.above(width - 1).choose(0, shifted)
 }
 
-fn sign(b: &mut Builder, op: UnaryOp, x: Value) -> Value {
-    let ty = b.type_of(x);
-    let zero = zero(b, ty);
-    match (op, ty.class()) {
-        (UnaryOp::Neg, Class::Signed | Class::Unsigned) => b.sub(zero, x),
+fn sign(op: UnaryOp, x: Num<'_>) -> Num<'_> {
+    match (op, x.ty().class()) {
+        (UnaryOp::Neg, Class::Signed | Class::Unsigned) => 0 - x,
         (UnaryOp::Abs, Class::Unsigned) => x,
-        (UnaryOp::Abs, Class::Signed) => {
-            let negated = b.sub(zero, x);
-            b.binary(BinaryOp::Max, x, negated)
-        }
-        (UnaryOp::Sign, Class::Unsigned) => {
-            let one = b.literal(ty, 1);
-            b.binary(BinaryOp::Min, x, one)
-        }
-        (UnaryOp::Sign, Class::Signed) => {
-            let (one, minus_one) = (b.literal(ty, 1), b.literal(ty, u64::MAX >> (64 - 8 * ty.bytes())));
-            let x = b.binary(BinaryOp::Min, x, one);
-            b.binary(BinaryOp::Max, x, minus_one)
-        }
+        (UnaryOp::Abs, Class::Signed) => x.max(0 - x),
+        (UnaryOp::Sign, Class::Unsigned) => x.min(1),
+        (UnaryOp::Sign, Class::Signed) => x.min(1).max(all_bits(x.ty())),
         (UnaryOp::Sign, _) => {
-            let (one, minus_one) = (b.f32(1.0), b.f32(-1.0));
-            let above = compare(b, BinaryOp::Gt, x, zero);
-            let below = compare(b, BinaryOp::Lt, x, zero);
-            let rest = b.select(below, minus_one, x);
-            b.select(above, one, rest)
+            let below = compare(BinaryOp::Lt, x, 0.0).choose(-1.0, x);
+            compare(BinaryOp::Gt, x, 0.0).choose(1.0, below)
         }
         // The sign bit alone, so that NaN and zero keep their other bits.
-        (UnaryOp::Neg, _) => {
-            let (bits, mask) = (b.bitcast(Scalar::U32, x), b.u32(0x8000_0000));
-            let flipped = b.binary(BinaryOp::Xor, bits, mask);
-            b.bitcast(Scalar::F32, flipped)
-        }
-        _ => {
-            let size = magnitude(b, x);
-            b.bitcast(Scalar::F32, size)
-        }
+        (UnaryOp::Neg, _) => x.negate(),
+        _ => x.abs(),
     }
 }

@@ -6,7 +6,6 @@
 //! Each keeps the meaning of the kernel to the accuracy that it states, and runs under the interpreter like any other.
 
 pub mod exact;
-mod float;
 pub mod maths;
 mod narrow;
 mod trigonometry;
@@ -47,7 +46,7 @@ pub fn legalise(kernel: &Kernel, target: &Target, layout: &Layout) -> Result<Ker
 /// How one rewrite treats each part of a kernel.
 pub trait Rewrite {
     /// Declares buffers, arrays, parameters and variables; variables and arrays keep their order.
-    fn declare(&mut self, old: &Kernel, b: &mut Builder) -> Result<(), KernelError> {
+    fn declare(&mut self, old: &Kernel, b: &Builder) -> Result<(), KernelError> {
         for buffer in &old.buffers {
             b.buffer(&buffer.name, buffer.element, buffer.access);
         }
@@ -66,26 +65,20 @@ pub trait Rewrite {
     /// Emits an expression. `ty` is its type in the old kernel, `operand` that of its first operand.
     fn expression(
         &mut self,
-        b: &mut Builder,
+        b: &Builder,
         expr: Expr,
         ty: Scalar,
         operand: Scalar,
     ) -> Result<Value, KernelError>;
 
     /// Emits a store.
-    fn store(
-        &mut self,
-        b: &mut Builder,
-        place: Place,
-        index: Value,
-        value: Value,
-    ) -> Result<(), KernelError> {
+    fn store(&mut self, b: &Builder, place: Place, index: Value, value: Value) -> Result<(), KernelError> {
         b.store(place, index, value);
         Ok(())
     }
 
     /// The place and index that an atomic works on.
-    fn atomic(&mut self, _: &mut Builder, place: Place, index: Value) -> Result<(Place, Value), KernelError> {
+    fn atomic(&mut self, _: &Builder, place: Place, index: Value) -> Result<(Place, Value), KernelError> {
         Ok((place, index))
     }
 }
@@ -94,7 +87,7 @@ pub trait Rewrite {
 pub fn rewrite(old: &Kernel, rule: &mut dyn Rewrite) -> Result<Kernel, KernelError> {
     let mut walk =
         Walk { old, rule, b: Builder::new(&old.name, old.workgroup), map: vec![None; old.types.len()] };
-    walk.rule.declare(old, &mut walk.b)?;
+    walk.rule.declare(old, &walk.b)?;
     walk.statements(&old.body)?;
     Ok(walk.b.finish())
 }
@@ -135,17 +128,17 @@ impl Walk<'_> {
                 let operand = operand.map_or(self.ty(value), |&operand| self.ty(operand));
                 let mapped = expr.map(|operand| self.value(operand));
                 let ty = self.ty(value);
-                let new = self.rule.expression(&mut self.b, mapped, ty, operand)?;
+                let new = self.rule.expression(&self.b, mapped, ty, operand)?;
                 self.map[value.index()] = Some(new);
             }
             Statement::Set(id, value) => self.b.set(id, self.value(value)),
             Statement::Store(place, index, value) => {
                 let (index, value) = (self.value(index), self.value(value));
-                self.rule.store(&mut self.b, place, index, value)?;
+                self.rule.store(&self.b, place, index, value)?;
             }
             Statement::Atomic { result, op, place, index, value } => {
                 let (index, value) = (self.value(index), self.value(value));
-                let (place, index) = self.rule.atomic(&mut self.b, place, index)?;
+                let (place, index) = self.rule.atomic(&self.b, place, index)?;
                 let ty = self.ty(result);
                 let element = self.b.kernel().element_of(place).unwrap_or(ty);
                 let value = self.b.bitcast(element, value);
@@ -154,7 +147,7 @@ impl Walk<'_> {
             }
             Statement::CompareExchange { result, place, index, expected, value } => {
                 let (index, expected, value) = (self.value(index), self.value(expected), self.value(value));
-                let (place, index) = self.rule.atomic(&mut self.b, place, index)?;
+                let (place, index) = self.rule.atomic(&self.b, place, index)?;
                 let ty = self.ty(result);
                 let element = self.b.kernel().element_of(place).unwrap_or(ty);
                 let (expected, value) = (self.b.bitcast(element, expected), self.b.bitcast(element, value));

@@ -2,8 +2,8 @@
 //!
 //! A carrier holds exactly the narrow type's values: f16 and bf16 in `f32`, narrow integers in `i32` or `u32`.
 
-use crate::builder::Builder;
 use crate::ir::*;
+use crate::num::{INFINITY, Num};
 
 /// The type that carries values of `ty` in registers and workgroup arrays; `ty` itself when it is not narrow.
 pub fn carrier(ty: Scalar) -> Scalar {
@@ -16,152 +16,82 @@ pub fn carrier(ty: Scalar) -> Scalar {
 }
 
 /// Carrier from the stored bits, given in the low end of a `u32` whose other bits are zero.
-pub fn from_bits(b: &mut Builder, ty: Scalar, bits: Value) -> Value {
+pub fn from_bits(ty: Scalar, bits: Num<'_>) -> Num<'_> {
     match ty {
-        Scalar::Bool => b.cast(Scalar::Bool, bits),
-        Scalar::F16 => f16_from_bits(b, bits),
-        Scalar::BF16 => {
-            let sixteen = b.u32(16);
-            let wide = b.binary(BinaryOp::Shl, bits, sixteen);
-            b.bitcast(Scalar::F32, wide)
-        }
-        Scalar::I8 | Scalar::I16 => {
-            let signed = b.bitcast(Scalar::I32, bits);
-            wrap(b, ty, signed)
-        }
-        _ => b.bitcast(ty.max(carrier(ty)), bits),
+        Scalar::Bool => bits.cast(Scalar::Bool),
+        Scalar::F16 => f16_from_bits(bits),
+        Scalar::BF16 => (bits << 16).float(),
+        Scalar::I8 | Scalar::I16 => wrap(ty, bits.bitcast(Scalar::I32)),
+        _ => bits.bitcast(ty.max(carrier(ty))),
     }
 }
 
 /// Stored bits of a carrier, in the low end of a `u32` whose other bits are zero.
-pub fn to_bits(b: &mut Builder, ty: Scalar, value: Value) -> Value {
+pub fn to_bits(ty: Scalar, value: Num<'_>) -> Num<'_> {
     match ty {
-        Scalar::Bool => b.cast(Scalar::U32, value),
-        Scalar::F16 => f16_to_bits(b, value),
-        Scalar::BF16 => bf16_to_bits(b, value),
-        _ => {
-            let bits = b.bitcast(Scalar::U32, value);
-            if ty.bytes() == 4 {
-                return bits;
-            }
-            let mask = b.u32((1 << (8 * ty.bytes())) - 1);
-            b.and(bits, mask)
-        }
+        Scalar::Bool => value.cast(Scalar::U32),
+        Scalar::F16 => f16_to_bits(value),
+        Scalar::BF16 => bf16_to_bits(value),
+        _ if ty.bytes() == 4 => value.bits(),
+        _ => value.bits() & ((1 << (8 * ty.bytes())) - 1),
     }
 }
 
 /// A result computed in the carrier, rounded or wrapped to the narrow type.
-pub fn round(b: &mut Builder, ty: Scalar, value: Value) -> Value {
+pub fn round(ty: Scalar, value: Num<'_>) -> Num<'_> {
     match ty.class() {
         _ if carrier(ty) == ty => value,
-        Class::Float => {
-            let bits = to_bits(b, ty, value);
-            from_bits(b, ty, bits)
-        }
-        _ => wrap(b, ty, value),
+        Class::Float => from_bits(ty, to_bits(ty, value)),
+        _ => wrap(ty, value),
     }
 }
 
 /// A conversion to `ty`, as a carrier, of a value that is not narrow itself.
-pub fn cast(b: &mut Builder, ty: Scalar, value: Value) -> Value {
-    let from_float = b.type_of(value).is_float();
-    let wide = b.cast(carrier(ty), value);
-    if carrier(ty) == ty || !from_float || ty.is_float() {
-        return round(b, ty, wide);
+pub fn cast(ty: Scalar, value: Num<'_>) -> Num<'_> {
+    let wide = value.cast(carrier(ty));
+    if carrier(ty) == ty || !value.ty().is_float() || ty.is_float() {
+        return round(ty, wide);
     }
     // The cast saturated at 32 bits; saturate at the narrow range.
     let width = 8 * ty.bytes();
     if ty.class() == Class::Unsigned {
-        let high = b.u32((1 << width) - 1);
-        return b.binary(BinaryOp::Min, wide, high);
+        return wide.min((1 << width) - 1);
     }
-    let (low, high) = (b.i32(-(1 << (width - 1))), b.i32((1 << (width - 1)) - 1));
-    let wide = b.binary(BinaryOp::Min, wide, high);
-    b.binary(BinaryOp::Max, wide, low)
+    let high = (1 << (width - 1)) - 1;
+    wide.min(high).max(!high)
 }
 
-fn wrap(b: &mut Builder, ty: Scalar, value: Value) -> Value {
-    if ty.class() == Class::Unsigned {
-        let mask = b.u32((1 << (8 * ty.bytes())) - 1);
-        return b.and(value, mask);
-    }
-    let unused = b.i32(32 - 8 * ty.bytes() as i32);
-    let high = b.binary(BinaryOp::Shl, value, unused);
-    b.binary(BinaryOp::Shr, high, unused)
+fn wrap(ty: Scalar, value: Num<'_>) -> Num<'_> {
+    let unused = 32 - 8 * ty.bytes();
+    if ty.class() == Class::Unsigned { value & (u32::MAX >> unused) } else { value << unused >> unused }
 }
 
-fn f16_from_bits(b: &mut Builder, bits: Value) -> Value {
-    let (sign_mask, size_mask) = (b.u32(0x8000), b.u32(0x7fff));
-    let (thirteen, sixteen) = (b.u32(13), b.u32(16));
-    let sign = b.and(bits, sign_mask);
-    let sign = b.binary(BinaryOp::Shl, sign, sixteen);
-    let size = b.and(bits, size_mask);
-    let shifted = b.binary(BinaryOp::Shl, size, thirteen);
-    let bias = b.u32(112 << 23);
-    let normal = b.add(shifted, bias);
-    let infinity = b.u32(0x7f80_0000);
-    let special = b.binary(BinaryOp::Or, shifted, infinity);
-    let as_float = b.cast(Scalar::F32, size);
-    let unit = b.f32(2f32.powi(-24));
-    let tiny = b.mul(as_float, unit);
-    let tiny = b.bitcast(Scalar::U32, tiny);
-    let (first_normal, first_special) = (b.u32(0x400), b.u32(0x7c00));
-    let is_tiny = b.lt(size, first_normal);
-    let is_special = b.binary(BinaryOp::Ge, size, first_special);
-    let finite = b.select(is_tiny, tiny, normal);
-    let size = b.select(is_special, special, finite);
-    let bits = b.binary(BinaryOp::Or, size, sign);
-    b.bitcast(Scalar::F32, bits)
+fn f16_from_bits(bits: Num<'_>) -> Num<'_> {
+    let sign = (bits & 0x8000) << 16;
+    let size = bits & 0x7fff;
+    let shifted = size << 13;
+    let normal = shifted + (112 << 23);
+    let tiny = (size.cast(Scalar::F32) * 2f32.powi(-24)).bits();
+    let finite = size.below(0x400).choose(tiny, normal);
+    let size = size.at_least(0x7c00).choose(shifted | INFINITY, finite);
+    (size | sign).float()
 }
 
-fn f16_to_bits(b: &mut Builder, value: Value) -> Value {
-    let bits = b.bitcast(Scalar::U32, value);
-    let size_mask = b.u32(0x7fff_ffff);
-    let size = b.and(bits, size_mask);
-    let (thirteen, sixteen, one) = (b.u32(13), b.u32(16), b.u32(1));
-    let sign = b.binary(BinaryOp::Shr, bits, sixteen);
-    let sign_mask = b.u32(0x8000);
-    let sign = b.and(sign, sign_mask);
+fn f16_to_bits(value: Num<'_>) -> Num<'_> {
+    let (bits, size) = (value.bits(), value.magnitude());
     // Normal numbers: half a unit less one, plus the last kept bit, makes ties even.
-    let shifted = b.binary(BinaryOp::Shr, size, thirteen);
-    let odd = b.and(shifted, one);
-    let half = b.u32(0xfff);
-    let rounded = b.add(size, half);
-    let rounded = b.add(rounded, odd);
-    let rounded = b.binary(BinaryOp::Shr, rounded, thirteen);
-    let bias = b.u32(112 << 10);
-    let normal = b.sub(rounded, bias);
+    let odd = (size >> 13) & 1;
+    let normal = ((size + 0xfff + odd) >> 13) - (112 << 10);
     // Subnormal numbers: adding 0.5 puts their unit at the end of the significand.
-    let as_float = b.bitcast(Scalar::F32, size);
-    let half = b.f32(0.5);
-    let aligned = b.add(as_float, half);
-    let aligned = b.bitcast(Scalar::U32, aligned);
-    let half = b.u32(0.5f32.to_bits());
-    let tiny = b.sub(aligned, half);
-    let (first_normal, overflow) = (b.u32(0x3880_0000), b.u32(0x477f_f000));
-    let is_tiny = b.lt(size, first_normal);
-    let result = b.select(is_tiny, tiny, normal);
-    let is_overflow = b.binary(BinaryOp::Ge, size, overflow);
-    let infinity = b.u32(0x7c00);
-    let result = b.select(is_overflow, infinity, result);
-    let wide_infinity = b.u32(0x7f80_0000);
-    let is_nan = b.binary(BinaryOp::Gt, size, wide_infinity);
-    let nan = b.u32(0x7e00);
-    let result = b.select(is_nan, nan, result);
-    b.binary(BinaryOp::Or, result, sign)
+    let tiny = (size.float() + 0.5).bits() - 0.5f32.to_bits();
+    let result = size.below(0x3880_0000).choose(tiny, normal);
+    let result = size.at_least(0x477f_f000).choose(0x7c00, result);
+    size.above(INFINITY).choose(0x7e00, result) | ((bits >> 16) & 0x8000)
 }
 
-fn bf16_to_bits(b: &mut Builder, value: Value) -> Value {
-    let bits = b.bitcast(Scalar::U32, value);
-    let (sixteen, one, half) = (b.u32(16), b.u32(1), b.u32(0x7fff));
-    let high = b.binary(BinaryOp::Shr, bits, sixteen);
-    let odd = b.and(high, one);
-    let rounded = b.add(bits, half);
-    let rounded = b.add(rounded, odd);
-    let rounded = b.binary(BinaryOp::Shr, rounded, sixteen);
-    let (size_mask, infinity, quiet) = (b.u32(0x7fff_ffff), b.u32(0x7f80_0000), b.u32(0x40));
-    let size = b.and(bits, size_mask);
-    let is_nan = b.binary(BinaryOp::Gt, size, infinity);
-    let nan = b.binary(BinaryOp::Or, high, quiet);
-    b.select(is_nan, nan, rounded)
+fn bf16_to_bits(value: Num<'_>) -> Num<'_> {
+    let bits = value.bits();
+    let high = bits >> 16;
+    let rounded = (bits + 0x7fff + (high & 1)) >> 16;
+    value.is_nan().choose(high | 0x40, rounded)
 }

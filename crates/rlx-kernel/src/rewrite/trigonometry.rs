@@ -3,8 +3,9 @@
 //! Arguments up to 8192 are reduced by `pi / 2` in three parts; larger ones by exact integer multiplication with the
 //! bits of `2 / pi`, so that every finite argument has its right quadrant.
 
-use super::float::Float;
 use crate::ir::*;
+use crate::num::{INFINITY, Num};
+use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, PI};
 
 /// `pi / 2` in three parts; the first two have 11 bits.
 const HALF_PI: [f32; 3] = [1.570_312_5, 0.000_483_751_3, 7.549_789_4e-8];
@@ -22,241 +23,125 @@ const ASIN: [f32; 6] = [0.166_666_6, 0.075_004_96, 0.044_518_12, 0.031_800_583, 
 /// `pi / 2` less its `f32`.
 const HALF_PI_LOW: f32 = -4.371_139e-8;
 
-impl Float<'_> {
+impl<'b> Num<'b> {
     /// `sin`, `cos` or `tan`.
-    pub(super) fn circular(&mut self, op: UnaryOp, x: Value) -> Value {
-        let (mut quadrant, r) = self.reduce(x);
-        let square = self.mul(r, r);
-        let curve = self.polynomial(square, &SIN);
-        let curve = self.mul(square, curve);
-        let curve = self.mul(curve, r);
-        let sine = self.add(r, curve);
-        let curve = self.polynomial(square, &COS);
-        let fourth = self.mul(square, square);
-        let curve = self.mul(fourth, curve);
-        let half = self.times(square, -0.5);
-        let flat = self.plus(half, 1.0);
-        let cosine = self.add(flat, curve);
-        let (one, two) = (self.u(1), self.u(2));
-        if op == UnaryOp::Cos {
-            quadrant = self.add(quadrant, one);
-        }
-        let odd = self.and(quadrant, one);
-        let odd = self.eq(odd, one);
+    pub(super) fn circular(self, op: UnaryOp) -> Self {
+        let (quadrant, r) = self.reduce();
+        let square = r * r;
+        let sine = r + square * square.polynomial(&SIN) * r;
+        let cosine = square * -0.5 + 1.0 + square * square * square.polynomial(&COS);
+        let quadrant = if op == UnaryOp::Cos { quadrant + 1 } else { quadrant };
+        let odd = (quadrant & 1).is(1);
         let value = if op == UnaryOp::Tan {
-            let (top, bottom) = (self.select(odd, cosine, sine), self.select(odd, sine, cosine));
-            let quotient = self.div(top, bottom);
-            let negative = self.negate(quotient);
-            self.select(odd, negative, quotient)
+            let quotient = odd.choose(cosine, sine) / odd.choose(sine, cosine);
+            odd.choose(quotient.negate(), quotient)
         } else {
-            let value = self.select(odd, cosine, sine);
-            let low = self.and(quadrant, two);
-            let low = self.eq(low, two);
-            let negative = self.negate(value);
-            self.select(low, negative, value)
+            let value = odd.choose(cosine, sine);
+            (quadrant & 2).is(2).choose(value.negate(), value)
         };
-        let size = super::exact::magnitude(self.b, x);
-        let infinity = self.u(0x7f80_0000);
-        let outside = self.ge(size, infinity);
-        let value = self.nan_if(outside, value);
+        let size = self.magnitude();
+        let value = value.nan_if(size.at_least(INFINITY));
         if op == UnaryOp::Cos {
             return value;
         }
-        let near = self.u(2f32.powi(-13).to_bits());
-        let near = self.lt(size, near);
-        self.select(near, x, value)
+        size.below(2f32.powi(-13).to_bits()).choose(self, value)
     }
 
     /// The quadrant (its low two bits) and the rest in `[-pi/4, pi/4]`.
-    fn reduce(&mut self, x: Value) -> (Value, Value) {
-        let bounded = self.clamp(x, -8192.0, 8192.0);
-        let n = self.times(bounded, std::f32::consts::FRAC_2_PI);
-        let n = self.round(n);
-        let r = HALF_PI.iter().fold(bounded, |r, &part| {
-            let product = self.times(n, part);
-            self.sub(r, product)
-        });
-        let n = self.as_i32(n);
-        let n = self.bits(n);
-        let unique = self.b.kernel().variables.len();
-        let quadrant = self.b.variable_of(format!("quadrant{unique}"), n);
-        let rest = self.b.variable_of(format!("rest{unique}"), r);
-        let size = self.abs(x);
-        let far = self.above(size, 8192.0);
-        self.b.when(far, |b| {
-            let mut m = Float { b };
-            let (n, r) = m.reduce_far(size);
+    fn reduce(self) -> (Self, Self) {
+        let bounded = self.clamp(-8192.0, 8192.0);
+        let n = (bounded * FRAC_2_PI).round();
+        let r = HALF_PI.iter().fold(bounded, |r, &part| r - n * part);
+        let (quadrant, rest) = (n.cast(Scalar::I32).bits().local("quadrant"), r.local("rest"));
+        let size = self.abs();
+        self.b.when(size.above(8192.0).value, |_| {
+            let (n, r) = size.reduce_far();
             // sin(-x) = -sin(x): the quadrant and the rest change sign together.
-            let (zero, sign) = (m.u(0), m.sign_bit(x));
-            let positive = m.eq(sign, zero);
-            let opposite = m.sub(zero, n);
-            let n = m.select(positive, n, opposite);
-            let opposite = m.negate(r);
-            let r = m.select(positive, r, opposite);
-            m.b.set(quadrant, n);
-            m.b.set(rest, r);
+            let positive = self.sign_bit().is(0);
+            quadrant.set(positive.choose(n, 0 - n));
+            rest.set(positive.choose(r, r.negate()));
         });
-        (self.b.get(quadrant), self.b.get(rest))
+        (quadrant.get(), rest.get())
     }
 
     /// The same for `x` above 8192, in integers: 96 bits of `2 / pi`, starting where a multiple of 4 ends, times the
     /// 24-bit significand; the top two bits are the quadrant.
-    fn reduce_far(&mut self, x: Value) -> (Value, Value) {
-        let bits = self.bits(x);
-        let (width, mask, hidden) = (self.u(23), self.u(0x7f_ffff), self.u(0x80_0000));
-        let exponent = self.shr(bits, width);
-        let significand = self.and(bits, mask);
-        let significand = self.or(significand, hidden);
+    fn reduce_far(self) -> (Self, Self) {
+        let bits = self.bits();
+        let significand = (bits & 0x7f_ffff) | 0x80_0000;
         // x = significand 2^(exponent - 150); the window starts 2 bits after that weight.
-        let offset = self.u(120);
-        let start = self.sub(exponent, offset);
-        let (five, low) = (self.u(5), self.u(31));
-        let first = self.shr(start, five);
-        let shift = self.and(start, low);
-        let words = [0, 1, 2].map(|i| self.window(first, shift, i));
-        let (carry2, p2) = self.wide_product(significand, words[2]);
-        let (carry1, p1) = self.wide_product(significand, words[1]);
-        let (_, p0) = self.wide_product(significand, words[0]);
-        let p1 = self.add(p1, carry2);
-        let overflow = self.lt(p1, carry2);
-        let overflow = self.b.cast(Scalar::U32, overflow);
-        let p0 = self.add(p0, carry1);
-        let p0 = self.add(p0, overflow);
-        let (two, thirty, half) = (self.u(2), self.u(30), self.u(31));
-        let quadrant = self.shr(p0, thirty);
-        let join = |m: &mut Float<'_>, high: Value, low: Value| {
-            let (high, low) = (m.shl(high, two), m.shr(low, thirty));
-            m.or(high, low)
-        };
-        let (high, low) = (join(self, p0, p1), join(self, p1, p2));
+        let start = (bits >> 23) - 120;
+        let (first, shift) = (start >> 5, start & 31);
+        let [(_, p0), (carry1, p1), (carry2, p2)] =
+            [0, 1, 2].map(|i| significand.wide_product(window(first, shift, i)));
+        let p1 = p1 + carry2;
+        let p0 = p0 + carry1 + p1.below(carry2).cast(Scalar::U32);
+        let join = |high: Self, low: Self| (high << 2) | (low >> 30);
+        let (high, low) = (join(p0, p1), join(p1, p2));
         // A fraction of a half or more belongs to the next quadrant, from below.
-        let up = self.shr(high, half);
-        let quadrant = self.add(quadrant, up);
-        let high = self.b.bitcast(Scalar::I32, high);
-        let (high, low) = (self.as_f32(high), self.as_f32(low));
-        let (high, low) = (self.times(high, 2f32.powi(-32)), self.times(low, 2f32.powi(-64)));
-        let fraction = self.add(high, low);
-        (quadrant, self.times(fraction, std::f32::consts::FRAC_PI_2))
-    }
-
-    /// Word `i` of the window of `2 / pi` that starts `shift` bits into word `first` (0 to 4).
-    fn window(&mut self, first: Value, shift: Value, i: usize) -> Value {
-        let word = |m: &mut Float<'_>, offset: usize| {
-            let last = m.u(TWO_OVER_PI[4 + offset]);
-            (0..4).fold(last, |value, k| {
-                let (index, word) = (m.u(k as u32), m.u(TWO_OVER_PI[k + offset]));
-                let here = m.eq(first, index);
-                m.select(here, word, value)
-            })
-        };
-        let (high, low) = (word(self, i), word(self, i + 1));
-        let (one, top) = (self.u(1), self.u(31));
-        let high = self.shl(high, shift);
-        // Two shifts, as one by 32 is not a shift.
-        let low = self.shr(low, one);
-        let rest = self.sub(top, shift);
-        let low = self.shr(low, rest);
-        self.or(high, low)
+        let quadrant = (p0 >> 30) + (high >> 31);
+        let high = high.bitcast(Scalar::I32).cast(Scalar::F32) * 2f32.powi(-32);
+        let fraction = high + low.cast(Scalar::F32) * 2f32.powi(-64);
+        (quadrant, fraction * FRAC_PI_2)
     }
 
     /// The high and low words of `a b` for `a` below 2^24.
-    fn wide_product(&mut self, a: Value, b: Value) -> (Value, Value) {
-        let (sixteen, mask) = (self.u(16), self.u(0xffff));
-        let low = self.mul(a, b);
-        let parts = |m: &mut Float<'_>, x: Value| (m.shr(x, sixteen), m.and(x, mask));
-        let ((ah, al), (bh, bl)) = (parts(self, a), parts(self, b));
-        let (hh, hl, lh, ll) = (self.mul(ah, bh), self.mul(ah, bl), self.mul(al, bh), self.mul(al, bl));
-        let carry = self.shr(ll, sixteen);
-        let middle = self.add(hl, carry);
-        let (middle_high, middle_low) = parts(self, middle);
-        let sum = self.add(lh, middle_low);
-        let sum = self.shr(sum, sixteen);
-        let high = self.add(hh, middle_high);
-        (self.add(high, sum), low)
+    fn wide_product(self, b: Self) -> (Self, Self) {
+        let parts = |x: Self| (x >> 16, x & 0xffff);
+        let ((ah, al), (bh, bl)) = (parts(self), parts(b));
+        let (middle_high, middle_low) = parts(ah * bl + ((al * bl) >> 16));
+        (ah * bh + middle_high + ((al * bh + middle_low) >> 16), self * b)
     }
 
     /// The arc tangent of a value that is not negative.
-    pub(super) fn atan_of_positive(&mut self, x: Value) -> Value {
-        let (far, middle) = (self.above(x, 2.414_213_6), self.above(x, 0.414_213_57));
-        let one = self.c(1.0);
-        let (less, more) = (self.plus(x, -1.0), self.plus(x, 1.0));
-        let turned = self.div(less, more);
-        let inverse = self.div(one, x);
-        let inverse = self.negate(inverse);
-        let z = self.select(middle, turned, x);
-        let z = self.select(far, inverse, z);
-        let (none, quarter, half) =
-            (self.c(0.0), self.c(std::f32::consts::FRAC_PI_4), self.c(std::f32::consts::FRAC_PI_2));
-        let (quarter_low, half_low) = (self.c(HALF_PI_LOW * 0.5), self.c(HALF_PI_LOW));
-        let base = self.select(middle, quarter, none);
-        let base = self.select(far, half, base);
-        let low = self.select(middle, quarter_low, none);
-        let low = self.select(far, half_low, low);
-        let square = self.mul(z, z);
-        let curve = self.polynomial(square, &ATAN);
-        let curve = self.mul(square, curve);
-        let curve = self.mul(curve, z);
-        let sum = self.add(curve, low);
-        let sum = self.add(z, sum);
-        self.add(base, sum)
+    pub(super) fn atan_of_positive(self) -> Self {
+        let (far, middle) = (self.above(2.414_213_6), self.above(0.414_213_57));
+        let turned = (self - 1.0) / (self + 1.0);
+        let z = far.choose((1.0 / self).negate(), middle.choose(turned, self));
+        let base = far.choose(FRAC_PI_2, middle.choose(FRAC_PI_4, 0.0));
+        let low = far.choose(HALF_PI_LOW, middle.choose(HALF_PI_LOW * 0.5, 0.0));
+        let square = z * z;
+        base + (z + (square * square.polynomial(&ATAN) * z + low))
     }
 
     /// The angle of the point (x, y).
-    pub(super) fn atan2(&mut self, y: Value, x: Value) -> Value {
-        let (a, c) = (self.abs(y), self.abs(x));
-        let (small, large) = (self.min(a, c), self.max(a, c));
-        let ratio = self.div(small, large);
+    pub(super) fn atan2(self, x: Self) -> Self {
+        let (a, c) = (self.abs(), x.abs());
+        let (small, large) = (a.min(c), a.max(c));
         // 0 / 0 and infinity / infinity are on an axis and on the diagonal.
-        let (zero, one, infinity) = (self.c(0.0), self.c(1.0), self.c(f32::INFINITY));
-        let origin = self.eq(large, zero);
-        let ratio = self.select(origin, zero, ratio);
-        let corner = self.eq(small, infinity);
-        let ratio = self.select(corner, one, ratio);
-        let angle = self.atan_of_positive(ratio);
-        let steep = self.gt(a, c);
-        let other = self.from(std::f32::consts::FRAC_PI_2, angle);
-        let other = self.plus(other, HALF_PI_LOW);
-        let angle = self.select(steep, other, angle);
-        let (sign, positive) = (self.sign_bit(x), self.u(0));
-        let right = self.eq(sign, positive);
-        let other = self.from(std::f32::consts::PI, angle);
-        let other = self.plus(other, 2.0 * HALF_PI_LOW);
-        let angle = self.select(right, angle, other);
-        let angle = self.with_sign(angle, y);
-        let angle = self.keep_nan(x, angle);
-        self.keep_nan(y, angle)
+        let ratio = large.is(0.0).choose(0.0, small / large);
+        let ratio = small.is(f32::INFINITY).choose(1.0, ratio);
+        let angle = ratio.atan_of_positive();
+        let angle = a.above(c).choose(FRAC_PI_2 - angle + HALF_PI_LOW, angle);
+        let right = x.sign_bit().is(0);
+        let angle = right.choose(angle, PI - angle + 2.0 * HALF_PI_LOW);
+        angle.with_sign(self).or_nan(x).or_nan(self)
     }
 
     /// `asin` or `acos`.
-    pub(super) fn arc(&mut self, op: UnaryOp, x: Value) -> Value {
-        let a = self.abs(x);
-        let near = self.below(a, 0.5);
-        let square = self.mul(a, a);
-        let rest = self.from(1.0, a);
-        let rest = self.times(rest, 0.5);
-        let root = self.sqrt(rest);
-        let (z, s) = (self.select(near, square, rest), self.select(near, a, root));
-        let curve = self.polynomial(z, &ASIN);
-        let curve = self.mul(z, curve);
-        let curve = self.mul(curve, s);
-        let angle = self.add(s, curve);
-        let doubled = self.times(angle, 2.0);
+    pub(super) fn arc(self, op: UnaryOp) -> Self {
+        let a = self.abs();
+        let near = a.below(0.5);
+        let rest = (1.0 - a) * 0.5;
+        let (z, s) = (near.choose(a * a, rest), near.choose(a, rest.sqrt()));
+        let angle = s + z * z.polynomial(&ASIN) * s;
+        let doubled = angle * 2.0;
         let value = if op == UnaryOp::Asin {
-            let far = self.from(std::f32::consts::FRAC_PI_2, doubled);
-            let far = self.plus(far, HALF_PI_LOW);
-            let value = self.select(near, angle, far);
-            self.with_sign(value, x)
+            near.choose(angle, FRAC_PI_2 - doubled + HALF_PI_LOW).with_sign(self)
         } else {
-            let signed = self.with_sign(angle, x);
-            let low = self.from(HALF_PI_LOW, signed);
-            let middle = self.plus(low, std::f32::consts::FRAC_PI_2);
-            let opposite = self.from(std::f32::consts::PI, doubled);
-            let right = self.above(x, 0.0);
-            let end = self.select(right, doubled, opposite);
-            self.select(near, middle, end)
+            let middle = HALF_PI_LOW - angle.with_sign(self) + FRAC_PI_2;
+            near.choose(middle, self.above(0.0).choose(doubled, PI - doubled))
         };
-        let outside = self.above(a, 1.0);
-        let value = self.nan_if(outside, value);
-        self.keep_nan(x, value)
+        value.nan_if(a.above(1.0)).or_nan(self)
     }
+}
+
+/// Word `i` of the window of `2 / pi` that starts `shift` bits into word `first` (0 to 4).
+fn window<'b>(first: Num<'b>, shift: Num<'b>, i: usize) -> Num<'b> {
+    let word = |offset: usize| {
+        let last = first.like(TWO_OVER_PI[4 + offset]);
+        (0..4).fold(last, |value, k| first.is(k as u32).choose(TWO_OVER_PI[k + offset], value))
+    };
+    // Two shifts, as one by 32 is not a shift.
+    (word(i) << shift) | (word(i + 1) >> 1 >> (31 - shift))
 }

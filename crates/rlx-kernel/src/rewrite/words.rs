@@ -14,6 +14,7 @@ use crate::builder::Builder;
 use crate::error::KernelError;
 use crate::interp::scalar;
 use crate::ir::*;
+use crate::num::Num;
 
 /// Where the buffers of a kernel lie.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
@@ -98,10 +99,8 @@ impl Words {
             Statement::Store(Place::Buffer(id), ..) => {
                 atomic[layout.slots[id.index()]] |= kernel.buffers[id.index()].element.bytes() < 4;
             }
-            Statement::Atomic { place: Place::Buffer(id), .. } => {
-                atomic[layout.slots[id.index()]] = true;
-            }
-            Statement::CompareExchange { place: Place::Buffer(id), .. } => {
+            Statement::Atomic { place: Place::Buffer(id), .. }
+            | Statement::CompareExchange { place: Place::Buffer(id), .. } => {
                 atomic[layout.slots[id.index()]] = true;
             }
             _ => {}
@@ -110,109 +109,83 @@ impl Words {
     }
 
     /// The binding of a buffer and the word that holds the element `index` (its first word, for 64-bit elements).
-    fn word(&self, b: &mut Builder, id: BufferId, index: Value) -> (Place, Value) {
+    fn word<'b>(&self, id: BufferId, index: Num<'b>) -> (Place, Num<'b>) {
         let (element, binding, base) = self.buffers[id.index()];
         let offset = match element.bytes() {
-            8 => {
-                let two = b.u32(2);
-                b.mul(index, two)
-            }
+            8 => index * 2,
             4 => index,
-            bytes => {
-                let shift = b.u32(if bytes == 1 { 2 } else { 1 });
-                b.binary(BinaryOp::Shr, index, shift)
-            }
+            bytes => index >> if bytes == 1 { 2 } else { 1 },
         };
-        let base = b.emit(Expr::Parameter(base));
-        (binding, b.add(base, offset))
+        (binding, index.b.num(index.b.emit(Expr::Parameter(base))) + offset)
     }
 
-    /// The position in its word, in bits, of a narrow element.
-    fn shift(&self, b: &mut Builder, element: Scalar, index: Value) -> Value {
-        let per_word = b.u32(4 / element.bytes() - 1);
-        let lane = b.and(index, per_word);
-        let width = b.u32(8 * element.bytes());
-        b.mul(lane, width)
+    fn load_word<'b>(&self, binding: Place, index: Num<'b>) -> Num<'b> {
+        let b = index.b;
+        b.num(match binding {
+            Place::Buffer(id) if self.atomic[id.index()] => {
+                b.atomic(AtomicOp::Load, binding, index.value, b.u32(0))
+            }
+            _ => b.load(binding, index.value),
+        })
     }
 
-    fn load_word(&self, b: &mut Builder, binding: Place, index: Value) -> Value {
+    fn store_word<'b>(&self, binding: Place, index: Num<'b>, value: Num<'b>) {
         match binding {
             Place::Buffer(id) if self.atomic[id.index()] => {
-                let zero = b.u32(0);
-                b.atomic(AtomicOp::Load, binding, index, zero)
+                index.b.atomic(AtomicOp::Exchange, binding, index.value, value.value);
             }
-            _ => b.load(binding, index),
+            _ => index.b.store(binding, index.value, value.value),
         }
     }
 
-    fn store_word(&self, b: &mut Builder, binding: Place, index: Value, value: Value) {
-        match binding {
-            Place::Buffer(id) if self.atomic[id.index()] => {
-                b.atomic(AtomicOp::Exchange, binding, index, value);
-            }
-            _ => b.store(binding, index, value),
-        }
-    }
-
-    fn load(&self, b: &mut Builder, id: BufferId, index: Value) -> Value {
+    fn load<'b>(&self, id: BufferId, index: Num<'b>) -> Num<'b> {
         let element = self.buffers[id.index()].0;
-        let (binding, word) = self.word(b, id, index);
-        let bits = self.load_word(b, binding, word);
-        if element.bytes() == 4 {
-            return b.bitcast(element, bits);
-        }
-        if element.bytes() == 8 {
-            let one = b.u32(1);
-            let next = b.add(word, one);
-            let high = self.load_word(b, binding, next);
-            let (low, high) = (b.cast(Scalar::U64, bits), b.cast(Scalar::U64, high));
-            let width = b.literal(Scalar::U64, 32);
-            let high = b.binary(BinaryOp::Shl, high, width);
-            let both = b.binary(BinaryOp::Or, high, low);
-            return b.bitcast(element, both);
-        }
-        let shift = self.shift(b, element, index);
-        let moved = b.binary(BinaryOp::Shr, bits, shift);
-        let mask = b.u32((1 << (8 * element.bytes())) - 1);
-        let bits = b.and(moved, mask);
-        narrow::from_bits(b, element, bits)
-    }
-
-    fn save(&self, b: &mut Builder, id: BufferId, index: Value, value: Value) {
-        let element = self.buffers[id.index()].0;
-        let (binding, word) = self.word(b, id, index);
+        let (binding, word) = self.word(id, index);
+        let bits = self.load_word(binding, word);
         match element.bytes() {
-            4 => {
-                let bits = b.bitcast(Scalar::U32, value);
-                self.store_word(b, binding, word, bits);
-            }
+            4 => bits.bitcast(element),
             8 => {
-                let bits = b.bitcast(Scalar::U64, value);
-                let low = b.cast(Scalar::U32, bits);
-                self.store_word(b, binding, word, low);
-                let width = b.literal(Scalar::U64, 32);
-                let high = b.binary(BinaryOp::Shr, bits, width);
-                let high = b.cast(Scalar::U32, high);
-                let one = b.u32(1);
-                let next = b.add(word, one);
-                self.store_word(b, binding, next, high);
+                let high = self.load_word(binding, word + 1);
+                let (low, high) = (bits.cast(Scalar::U64), high.cast(Scalar::U64));
+                ((high << 32) | low).bitcast(element)
+            }
+            _ => narrow::from_bits(element, (bits >> shift(element, index)) & mask(element)),
+        }
+    }
+
+    fn save<'b>(&self, id: BufferId, index: Num<'b>, value: Num<'b>) {
+        let element = self.buffers[id.index()].0;
+        let (binding, word) = self.word(id, index);
+        match element.bytes() {
+            4 => self.store_word(binding, word, value.bits()),
+            8 => {
+                let bits = value.bitcast(Scalar::U64);
+                self.store_word(binding, word, bits.cast(Scalar::U32));
+                self.store_word(binding, word + 1, (bits >> 32).cast(Scalar::U32));
             }
             _ => {
-                let bits = narrow::to_bits(b, element, value);
-                let shift = self.shift(b, element, index);
-                let mask = b.u32((1 << (8 * element.bytes())) - 1);
-                let mask = b.binary(BinaryOp::Shl, mask, shift);
-                let keep = b.unary(UnaryOp::Not, mask);
-                b.atomic(AtomicOp::And, binding, word, keep);
-                let bits = b.binary(BinaryOp::Shl, bits, shift);
-                b.atomic(AtomicOp::Or, binding, word, bits);
+                let bits = narrow::to_bits(element, value);
+                let shift = shift(element, index);
+                let keep = !(shift.like(mask(element)) << shift);
+                index.b.atomic(AtomicOp::And, binding, word.value, keep.value);
+                index.b.atomic(AtomicOp::Or, binding, word.value, (bits << shift).value);
             }
         }
     }
 }
 
+/// The bits of a narrow element in the low end of a word.
+fn mask(element: Scalar) -> u32 {
+    (1 << (8 * element.bytes())) - 1
+}
+
+/// The position in its word, in bits, of a narrow element.
+fn shift(element: Scalar, index: Num<'_>) -> Num<'_> {
+    (index & (4 / element.bytes() - 1)) * (8 * element.bytes())
+}
+
 impl Rewrite for Words {
-    fn declare(&mut self, old: &Kernel, b: &mut Builder) -> Result<(), KernelError> {
+    fn declare(&mut self, old: &Kernel, b: &Builder) -> Result<(), KernelError> {
         let bindings = self.layout.bindings.iter().enumerate();
         let bindings: Vec<Place> =
             bindings.map(|(i, &access)| b.buffer(format!("binding{i}"), Scalar::U32, access)).collect();
@@ -234,7 +207,7 @@ impl Rewrite for Words {
 
     fn expression(
         &mut self,
-        b: &mut Builder,
+        b: &Builder,
         expr: Expr,
         ty: Scalar,
         operand: Scalar,
@@ -243,38 +216,33 @@ impl Rewrite for Words {
             Expr::Constant(literal) if carrier(ty) != ty => {
                 b.literal(carrier(ty), scalar::cast(ty, carrier(ty), literal.bits))
             }
-            Expr::Load(Place::Buffer(id), index) => self.load(b, id, index),
+            Expr::Load(Place::Buffer(id), index) => self.load(id, b.num(index)).value,
             Expr::Cast(to, a) if to == operand => a,
-            Expr::Cast(to, a) => narrow::cast(b, to, a),
+            Expr::Cast(to, a) => narrow::cast(to, b.num(a)).value,
             Expr::Bitcast(to, a) if to.bytes() < 4 => {
-                let bits = narrow::to_bits(b, operand, a);
-                narrow::from_bits(b, to, bits)
+                narrow::from_bits(to, narrow::to_bits(operand, b.num(a))).value
             }
-            Expr::Unary(..) | Expr::Binary(..) => {
-                let result = b.emit(expr);
-                if ty == Scalar::Bool { result } else { narrow::round(b, ty, result) }
+            Expr::Unary(..) | Expr::Binary(..) if ty != Scalar::Bool => {
+                narrow::round(ty, b.num(b.emit(expr))).value
             }
             other => b.emit(other),
         })
     }
 
-    fn store(
-        &mut self,
-        b: &mut Builder,
-        place: Place,
-        index: Value,
-        value: Value,
-    ) -> Result<(), KernelError> {
+    fn store(&mut self, b: &Builder, place: Place, index: Value, value: Value) -> Result<(), KernelError> {
         match place {
-            Place::Buffer(id) => self.save(b, id, index, value),
+            Place::Buffer(id) => self.save(id, b.num(index), b.num(value)),
             Place::Array(_) => b.store(place, index, value),
         }
         Ok(())
     }
 
-    fn atomic(&mut self, b: &mut Builder, place: Place, index: Value) -> Result<(Place, Value), KernelError> {
+    fn atomic(&mut self, b: &Builder, place: Place, index: Value) -> Result<(Place, Value), KernelError> {
         Ok(match place {
-            Place::Buffer(id) => self.word(b, id, index),
+            Place::Buffer(id) => {
+                let (binding, word) = self.word(id, b.num(index));
+                (binding, word.value)
+            }
             Place::Array(_) => (place, index),
         })
     }
