@@ -10,6 +10,10 @@
 //! choose algorithms.
 
 #[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod x86;
+
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

@@ -64,17 +64,17 @@ impl<T: Copy> Lanes<T> {
 
 macro_rules! vector {
     ($elem:ty, |$a:ident, $b:ident, $c:ident| $mul_add:expr, |$x:ident, $y:ident| $plus:expr) => {
-        impl Vector<Portable> for Lanes<$elem> {
+        impl<S: Simd> Vector<S> for Lanes<$elem> {
             type Elem = $elem;
             const LANES: usize = 4;
 
             #[inline(always)]
-            fn splat(_: Portable, x: $elem) -> Self {
+            fn splat(_: S, x: $elem) -> Self {
                 Lanes([x; 4])
             }
 
             #[inline(always)]
-            unsafe fn load(_: Portable, from: *const $elem) -> Self {
+            unsafe fn load(_: S, from: *const $elem) -> Self {
                 // SAFETY: the caller vouches for four elements.
                 Lanes(unsafe { from.cast::<[$elem; 4]>().read_unaligned() })
             }
@@ -95,12 +95,8 @@ macro_rules! vector {
             }
 
             #[inline(always)]
-            fn plus(mut self, other: Self) -> Self {
-                for i in 0..4 {
-                    let ($x, $y) = (self.0[i], other.0[i]);
-                    self.0[i] = $plus;
-                }
-                self
+            fn plus(self, other: Self) -> Self {
+                self.zip(other, |$x, $y| $plus)
             }
         }
     };
@@ -114,22 +110,34 @@ vector!(f64, |a, b, c| if FUSED { a.mul_add(b, c) } else { a * b + c }, |x, y| x
 vector!(i32, |a, b, c| a.wrapping_mul(b).wrapping_add(c), |x, y| x.wrapping_add(y));
 vector!(i64, |a, b, c| a.wrapping_mul(b).wrapping_add(c), |x, y| x.wrapping_add(y));
 
-macro_rules! binary {
-    ($elem:ty: $($trait:ident $method:ident |$a:ident, $b:ident| $f:expr),*) => {
-        $(impl $trait for Lanes<$elem> {
+/// Methods by a function of one lane, or of a lane of each of two vectors.
+macro_rules! lanewise {
+    ($(fn $name:ident(self $(, $other:ident)?) -> $result:ty = $f:expr;)*) => { $(
+        #[inline(always)]
+        fn $name(self $(, $other: Self)?) -> $result {
+            lanewise!(@ self $($other)?, $f)
+        }
+    )* };
+    (@ $x:ident, $f:expr) => { $x.map($f) };
+    (@ $x:ident $y:ident, $f:expr) => { $x.zip($y, $f) };
+}
+
+macro_rules! operators {
+    ($elem:ty: $($trait:ident $method:ident $f:expr),*) => { $(
+        impl $trait for Lanes<$elem> {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
-                self.zip(other, |$a, $b| $f)
+                self.zip(other, $f)
             }
-        })*
-    };
+        }
+    )* };
 }
 
-binary!(f32: Add add |a, b| a + b, Sub sub |a, b| a - b, Mul mul |a, b| a * b, Div div |a, b| a / b);
-binary!(i32: Add add |a, b| a.wrapping_add(b), Sub sub |a, b| a.wrapping_sub(b),
-    BitAnd bitand |a, b| a & b, BitOr bitor |a, b| a | b, BitXor bitxor |a, b| a ^ b);
-binary!(bool: BitAnd bitand |a, b| a & b, BitOr bitor |a, b| a | b);
+operators!(f32: Add add |a, b| a + b, Sub sub |a, b| a - b, Mul mul |a, b| a * b, Div div |a, b| a / b);
+operators!(i32: Add add i32::wrapping_add, Sub sub i32::wrapping_sub, BitAnd bitand |a, b| a & b,
+    BitOr bitor |a, b| a | b, BitXor bitxor |a, b| a ^ b);
+operators!(bool: BitAnd bitand |a, b| a & b, BitOr bitor |a, b| a | b);
 
 impl Neg for Lanes<f32> {
     type Output = Self;
@@ -143,39 +151,17 @@ impl Neg for Lanes<f32> {
 const ROUNDER: f32 = 12_582_912.0;
 
 impl Float32<Portable> for Lanes<f32> {
-    #[inline(always)]
-    fn larger(self, other: Self) -> Self {
-        self.zip(other, |a, b| if a > b { a } else { b })
-    }
-
-    #[inline(always)]
-    fn smaller(self, other: Self) -> Self {
-        self.zip(other, |a, b| if a < b { a } else { b })
-    }
-
-    #[inline(always)]
-    fn abs(self) -> Self {
-        self.map(f32::abs)
-    }
-
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.map(f32::sqrt)
-    }
-
-    #[inline(always)]
-    fn lt(self, other: Self) -> Lanes<bool> {
-        self.zip(other, |a, b| a < b)
-    }
-
-    #[inline(always)]
-    fn le(self, other: Self) -> Lanes<bool> {
-        self.zip(other, |a, b| a <= b)
-    }
-
-    #[inline(always)]
-    fn same(self, other: Self) -> Lanes<bool> {
-        self.zip(other, |a, b| a == b)
+    lanewise! {
+        fn larger(self, other) -> Self = |a, b| if a > b { a } else { b };
+        fn smaller(self, other) -> Self = |a, b| if a < b { a } else { b };
+        fn abs(self) -> Self = f32::abs;
+        fn sqrt(self) -> Self = f32::sqrt;
+        fn lt(self, other) -> Lanes<bool> = |a, b| a < b;
+        fn le(self, other) -> Lanes<bool> = |a, b| a <= b;
+        fn same(self, other) -> Lanes<bool> = |a, b| a == b;
+        fn bits(self) -> Lanes<i32> = |x| x.to_bits() as i32;
+        fn round(self) -> Self =
+            |x| if x.abs() < 4_194_304.0 { (x + ROUNDER) - ROUNDER } else { x.round_ties_even() };
     }
 
     #[inline(always)]
@@ -186,21 +172,8 @@ impl Float32<Portable> for Lanes<f32> {
     }
 
     #[inline(always)]
-    fn bits(self) -> Lanes<i32> {
-        self.map(|x| x.to_bits() as i32)
-    }
-
-    #[inline(always)]
     fn from_bits(bits: Lanes<i32>) -> Self {
         bits.map(|x| f32::from_bits(x as u32))
-    }
-
-    #[inline(always)]
-    fn round(self) -> Self {
-        self.map(|x| {
-            let near = x.abs() < 4_194_304.0;
-            if near { (x + ROUNDER) - ROUNDER } else { x.round_ties_even() }
-        })
     }
 
     #[inline(always)]

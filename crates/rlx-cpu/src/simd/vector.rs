@@ -168,16 +168,7 @@ pub trait Float32<S: Simd<F32 = Self>>:
     /// Sum of the lanes, in a fixed pairwise order.
     #[inline(always)]
     fn sum_lanes(self) -> f32 {
-        let mut lanes = [0.0; MAX_LANES];
-        self.write(&mut lanes);
-        let mut width = Self::LANES;
-        while width > 1 {
-            width /= 2;
-            for i in 0..width {
-                lanes[i] += lanes[i + width];
-            }
-        }
-        lanes[0]
+        self.fold_lanes(|a, b| a + b)
     }
 
     /// Folds the lanes with `f`, in a fixed pairwise order.
