@@ -9,7 +9,7 @@ mod support;
 use rlx_ir::accuracy::Accuracy;
 use rlx_ir::ops::*;
 use rlx_ir::{DType, Literal, Op, Value};
-use support::{Case, assert_agreement, extent, extents, pick};
+use support::{Case, assert_agreement, extent, extents, long_extent, pick, stretch};
 
 const FLOATS: [DType; 4] = [DType::F32, DType::BF16, DType::F16, DType::F64];
 const NUMBERS: [DType; 12] = [
@@ -31,7 +31,7 @@ const NUMBERS: [DType; 12] = [
 fn matrix_products() {
     assert_agreement(1, 60, |case| {
         let dtype = pick(case, &NUMBERS);
-        let [m, n, k] = [extent(case, 70), extent(case, 70), extent(case, 70)];
+        let [m, n, k] = [long_extent(case, 70, 130), long_extent(case, 70, 130), long_extent(case, 70, 1100)];
         let op = MatMul { transpose_a: case.coin(), transpose_b: case.coin() };
         let lead = extents(case, 2, 3);
         let matrix =
@@ -40,8 +40,8 @@ fn matrix_products() {
         a.extend(matrix(m, k, op.transpose_a));
         let mut b = if case.coin() { lead } else { vec![] };
         b.extend(matrix(k, n, op.transpose_b));
-        let a = case.operand("a", dtype, &a);
-        let b = if case.coin() { case.weight("b", dtype, &b) } else { case.operand("b", dtype, &b) };
+        let a = case.special("a", dtype, &a);
+        let b = if case.coin() { case.weight("b", dtype, &b) } else { case.special("b", dtype, &b) };
         let product = case.graph.push(op, &[a, b]);
         let y = epilogue(case, product);
         case.output("y", y);
@@ -74,7 +74,7 @@ fn epilogue(case: &mut Case, product: Value) -> Value {
 fn products_of_f32_and_widened_halves() {
     assert_agreement(2, 20, |case| {
         let narrow = pick(case, &[DType::BF16, DType::F16]);
-        let [m, n, k] = [extent(case, 40), extent(case, 40), extent(case, 40)];
+        let [m, n, k] = [extent(case, 40), extent(case, 40), long_extent(case, 40, 600)];
         let a = case.operand("a", DType::F32, &[m, k]);
         let b = case.operand("b", narrow, &[k, n]);
         let b = case.graph.cast(b, DType::F32);
@@ -88,7 +88,8 @@ fn products_of_f32_and_widened_halves() {
 fn rows() {
     assert_agreement(3, 60, |case| {
         let dtype = pick(case, &FLOATS);
-        let dims = extents(case, 4, 40);
+        let mut dims = extents(case, 4, 40);
+        stretch(case, &mut dims, 5000);
         let axis = dims.len().saturating_sub(1);
         if dims.is_empty() {
             return;
@@ -122,7 +123,10 @@ fn reductions() {
             ReduceKind::Mean => pick(case, &FLOATS),
             _ => pick(case, &NUMBERS),
         };
-        let dims = extents(case, 4, if kind == ReduceKind::Prod { 6 } else { 40 });
+        let mut dims = extents(case, 4, if kind == ReduceKind::Prod { 6 } else { 40 });
+        if kind != ReduceKind::Prod {
+            stretch(case, &mut dims, 9000);
+        }
         let axes: Vec<usize> = (0..dims.len()).filter(|_| case.coin()).collect();
         let x = case.special("x", dtype, &dims);
         let keep_dims = case.coin();
@@ -179,7 +183,8 @@ fn elementwise_regions() {
 fn copies_of_views() {
     assert_agreement(6, 80, |case| {
         let dtype = pick(case, &[DType::F32, DType::BF16, DType::I8, DType::I64, DType::C64, DType::Bool]);
-        let dims = extents(case, 4, 70);
+        let mut dims = extents(case, 4, 70);
+        stretch(case, &mut dims, 400);
         let x = case.operand("x", dtype, &dims);
         let mut order: Vec<usize> = (0..dims.len()).collect();
         for index in (1..order.len()).rev() {
@@ -194,7 +199,8 @@ fn copies_of_views() {
 fn best_positions_and_sorts() {
     assert_agreement(7, 60, |case| {
         let dtype = pick(case, &NUMBERS);
-        let dims = extents(case, 3, 60);
+        let mut dims = extents(case, 3, 60);
+        stretch(case, &mut dims, 3000);
         if dims.is_empty() {
             return;
         }
@@ -208,7 +214,7 @@ fn best_positions_and_sorts() {
             case.output("y", y);
             return;
         }
-        let k = case.below(dims[axis] + 1);
+        let k = if case.coin() { case.below(20).min(dims[axis]) } else { case.below(dims[axis] + 1) };
         let op = TopK { k: k.into(), axis, largest: case.coin(), sorted: case.coin(), dtype: to };
         let results = case.graph.push_all(op, &[x]);
         case.output("values", results[0]);
@@ -221,7 +227,10 @@ fn running_sums() {
     assert_agreement(8, 60, |case| {
         let kind = case.below(5);
         let dtype = if kind == 4 { pick(case, &FLOATS) } else { pick(case, &NUMBERS) };
-        let dims = extents(case, 3, 40);
+        let mut dims = extents(case, 3, 40);
+        if kind != 1 {
+            stretch(case, &mut dims, 300);
+        }
         if dims.is_empty() {
             return;
         }
@@ -390,8 +399,8 @@ fn attentions() {
         let dtype = pick(case, &[DType::F32, DType::BF16, DType::F16]);
         let layout = pick(case, AttentionLayout::ALL);
         let [batch, heads, group] = [extent(case, 3), 1 + case.below(3), 1 + case.below(3)];
-        let [queries, keys] = [extent(case, 20), extent(case, 40)];
-        let [depth, value_depth] = [1 + case.below(24), 1 + case.below(24)];
+        let [queries, keys] = [long_extent(case, 20, 70), long_extent(case, 40, 300)];
+        let [depth, value_depth] = [24, 24].map(|usual| long_extent(case, usual, 64).max(1));
         let dims = |heads: usize, length: usize, depth: usize| match layout {
             AttentionLayout::Bhsd => vec![batch, heads, length, depth],
             AttentionLayout::Bshd => vec![batch, length, heads, depth],

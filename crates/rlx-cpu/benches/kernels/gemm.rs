@@ -32,7 +32,7 @@ fn product<A: Times<B, Output = f32>, B: RightElement>(
         let c = rlx_cpu::kernels::cast_bytes_mut("c", out.bytes()).expect("aligned");
         let c = MatrixMut::dense(c, m, n).expect("whole");
         let scratch = scratch.bytes();
-        let product = Gemm { a, b: right, c, accumulate: false, epilogue: None, scratch };
+        let product = Gemm { a, b: right, c, epilogue: None, scratch };
         gemm(context, product).expect("valid operands");
     })
 }

@@ -305,7 +305,7 @@ impl<T: Sum> Task<'_, T> {
         let finish = |tile: &mut TileMut<'_, T>| self.finish(tile, place, 0, step.apart);
         let plain = step.finish.is_none() && self.bias.is_none();
         let epilogue = (!plain).then_some(&finish as _);
-        gemm(context, Gemm { a, b: Right::Strided(b), c, accumulate: false, epilogue, scratch })
+        gemm(context, Gemm { a, b: Right::Strided(b), c, epilogue, scratch })
     }
 
     fn packed(
@@ -350,7 +350,7 @@ impl<T: Sum> Task<'_, T> {
             }
             self.finish(tile, place, first, true);
         };
-        gemm(context, Gemm { a, b, c, accumulate: false, epilogue: Some(&finish), scratch })
+        gemm(context, Gemm { a, b, c, epilogue: Some(&finish), scratch })
     }
 
     /// One output channel.

@@ -5,7 +5,6 @@ use super::work::{Call, Work};
 use crate::kernels::fold::{FoldElement, fold};
 use crate::kernels::reduce::{Reduction, reduce};
 use crate::kernels::{KernelError, cast_bytes, cast_bytes_mut};
-use half::{bf16, f16};
 use rlx_ir::DType;
 use rlx_ir::ops::{Reduce, ReduceKind};
 
@@ -57,27 +56,6 @@ impl FoldStep {
         let input = cast_bytes::<T>("operand", call.reads[0])?;
         fold(call.context, self.reduction, self.extents, input, cast_bytes_mut("result", call.writes[0])?)
     }
-
-    fn any_type(&self, call: Call<'_, '_>) -> Result<(), KernelError> {
-        match self.dtype {
-            DType::F32 => {
-                let (input, output) =
-                    (cast_bytes("operand", call.reads[0])?, cast_bytes_mut("result", call.writes[0])?);
-                reduce(call.context, self.reduction, self.extents, input, output)
-            }
-            DType::F16 => self.typed::<f16>(call),
-            DType::BF16 => self.typed::<bf16>(call),
-            DType::F64 => self.typed::<f64>(call),
-            DType::I8 => self.typed::<i8>(call),
-            DType::I16 => self.typed::<i16>(call),
-            DType::U16 => self.typed::<u16>(call),
-            DType::I32 => self.typed::<i32>(call),
-            DType::U32 => self.typed::<u32>(call),
-            DType::I64 => self.typed::<i64>(call),
-            DType::U64 => self.typed::<u64>(call),
-            _ => self.typed::<u8>(call),
-        }
-    }
 }
 
 impl Work for FoldStep {
@@ -86,6 +64,13 @@ impl Work for FoldStep {
     }
 
     fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
-        self.any_type(call).map_err(|error| error.to_string())
+        let done = match self.dtype {
+            DType::F32 => cast_bytes("operand", call.reads[0]).and_then(|input| {
+                let output = cast_bytes_mut("result", call.writes[0])?;
+                reduce(call.context, self.reduction, self.extents, input, output)
+            }),
+            dtype => with_element!(dtype, [F64 F16 BF16], T => self.typed::<T>(call)),
+        };
+        done.map_err(|error| error.to_string())
     }
 }

@@ -80,7 +80,7 @@ impl GroupedStep {
             let a = Matrix::dense(&near[..count * depth], count, depth)?;
             let b = Right::Strided(Matrix::new(w, expert * depth * columns, [depth, columns], self.strides)?);
             let c = MatrixMut::dense(&mut sums[..count * columns], count, columns)?;
-            gemm(call.context, Gemm { a, b, c, accumulate: false, epilogue: None, scratch: &mut *kernel })?;
+            gemm(call.context, Gemm { a, b, c, epilogue: None, scratch: &mut *kernel })?;
             let own = (0..rows).filter(|&row| expert_of(row) == expert);
             for (row, sums) in own.zip(sums.chunks_exact(columns)) {
                 y[row * columns..][..columns].copy_from_slice(sums);

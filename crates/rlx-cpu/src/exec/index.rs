@@ -5,8 +5,9 @@
 
 use super::view::BoundView;
 use super::work::{Call, Work};
+use crate::kernels::combine::{Combination, Loop, Total, with_combination};
 use crate::kernels::copy::{Axis, MAX_AXES, copy_strided};
-use crate::kernels::{Plain, cast_bytes, cast_bytes_mut};
+use crate::kernels::{cast_bytes, cast_bytes_mut};
 use rlx_ir::ops::ScatterKind;
 use rlx_ir::{DType, Op};
 
@@ -350,7 +351,14 @@ impl IndexStep {
         if slices.len == 0 {
             return Ok(());
         }
-        if kind == ScatterKind::None {
+        let combination = match kind {
+            ScatterKind::None => None,
+            ScatterKind::Add => Some(Combination::Sum),
+            ScatterKind::Mul => Some(Combination::Product),
+            ScatterKind::Min => Some(Combination::Minimum),
+            ScatterKind::Max => Some(Combination::Maximum),
+        };
+        let Some(kind) = combination else {
             let bytes = slices.len * self.dtype.size_of().unwrap_or(1);
             let width = bytes / slices.len;
             for number in 0..numbering.vectors {
@@ -358,100 +366,35 @@ impl IndexStep {
                 write[start..start + bytes].copy_from_slice(&reads[slot][number * bytes..][..bytes]);
             }
             return Ok(());
-        }
-        let rows = Rows { step: self, slices, numbering, kind, reads, updates: reads[slot] };
-        match self.dtype {
-            DType::F32 => rows.combine::<f32>(write),
-            DType::F64 => rows.combine::<f64>(write),
-            DType::I8 => rows.combine::<i8>(write),
-            DType::I16 => rows.combine::<i16>(write),
-            DType::I32 => rows.combine::<i32>(write),
-            DType::I64 => rows.combine::<i64>(write),
-            DType::U8 => rows.combine::<u8>(write),
-            DType::U16 => rows.combine::<u16>(write),
-            DType::U32 => rows.combine::<u32>(write),
-            _ => rows.combine::<u64>(write),
-        }
-    }
-}
-
-struct Rows<'a> {
-    step: &'a IndexStep,
-    slices: &'a Slices,
-    numbering: &'a Numbering,
-    kind: ScatterKind,
-    reads: &'a [&'a [u8]],
-    updates: &'a [u8],
-}
-
-impl Rows<'_> {
-    fn combine<T: Combine>(&self, write: &mut [u8]) -> Result<(), String> {
-        let target = cast_bytes_mut::<T>("result", write).map_err(|error| error.to_string())?;
-        let updates = cast_bytes::<T>("updates", self.updates).map_err(|error| error.to_string())?;
-        let len = self.slices.len;
-        for number in 0..self.numbering.vectors {
-            let start = self.step.start(self.slices, self.numbering, self.reads, number);
-            let (to, from) = (&mut target[start..start + len], &updates[number * len..(number + 1) * len]);
-            let pairs = to.iter_mut().zip(from);
-            match self.kind {
-                ScatterKind::Add => pairs.for_each(|(to, &x)| *to = to.add(x)),
-                ScatterKind::Mul => pairs.for_each(|(to, &x)| *to = to.multiply(x)),
-                ScatterKind::Min => pairs.for_each(|(to, &x)| *to = to.smaller(x)),
-                ScatterKind::Max => pairs.for_each(|(to, &x)| *to = to.larger(x)),
-                ScatterKind::None => pairs.for_each(|(to, &x)| *to = x),
-            }
-        }
+        };
+        with_element!(self.dtype, [F32 F64], T => {
+            let target = cast_bytes_mut::<T>("result", write).map_err(|error| error.to_string())?;
+            let updates = cast_bytes::<T>("updates", reads[slot]).map_err(|error| error.to_string())?;
+            let start = |number: usize| self.start(slices, numbering, reads, number);
+            with_combination(call.inline, kind, Rows { start, len: slices.len, target, updates });
+        });
         Ok(())
     }
 }
 
-/// An element that scatters combine: integers wrap, NaN wins.
-trait Combine: Plain {
-    fn add(self, other: Self) -> Self;
-    fn multiply(self, other: Self) -> Self;
-    fn smaller(self, other: Self) -> Self;
-    fn larger(self, other: Self) -> Self;
+/// Updates of rows of `len` elements that begin where `start` says, one after the other.
+struct Rows<'a, T, F> {
+    start: F,
+    len: usize,
+    target: &'a mut [T],
+    updates: &'a [T],
 }
 
-macro_rules! combine_floats {
-    ($($ty:ty),*) => {
-        $(impl Combine for $ty {
-            fn add(self, other: $ty) -> $ty {
-                self + other
-            }
-            fn multiply(self, other: $ty) -> $ty {
-                self * other
-            }
-            fn smaller(self, other: $ty) -> $ty {
-                if self < other || self.is_nan() { self } else { other }
-            }
-            fn larger(self, other: $ty) -> $ty {
-                if self > other || self.is_nan() { self } else { other }
-            }
-        })*
-    };
+impl<T: Total, F: Fn(usize) -> usize> Loop for Rows<'_, T, F> {
+    #[inline(always)]
+    fn run(self, kind: Combination) {
+        for (number, from) in self.updates.chunks_exact(self.len).enumerate() {
+            let start = (self.start)(number);
+            let to = &mut self.target[start..start + self.len];
+            to.iter_mut().zip(from).for_each(|(to, &x)| *to = to.step(kind, x));
+        }
+    }
 }
-combine_floats!(f32, f64);
-
-macro_rules! combine_integers {
-    ($($ty:ty),*) => {
-        $(impl Combine for $ty {
-            fn add(self, other: $ty) -> $ty {
-                self.wrapping_add(other)
-            }
-            fn multiply(self, other: $ty) -> $ty {
-                self.wrapping_mul(other)
-            }
-            fn smaller(self, other: $ty) -> $ty {
-                self.min(other)
-            }
-            fn larger(self, other: $ty) -> $ty {
-                self.max(other)
-            }
-        })*
-    };
-}
-combine_integers!(i8, u8, i16, u16, i32, u32, i64, u64);
 
 impl Window {
     fn run(&self, indices: &Indices, width: usize, call: Call<'_, '_>) -> Result<(), String> {

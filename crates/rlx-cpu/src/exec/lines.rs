@@ -3,10 +3,10 @@
 use super::fold::around;
 use super::view::BoundView;
 use super::work::{Call, Work};
-use crate::kernels::order::{Best, Ordered, Position, Top, best_position, top, top_scratch_bytes};
-use crate::kernels::scan::{Running, Scan, ScanElement, scan};
+use crate::kernels::combine::{Combination, Element};
+use crate::kernels::order::{Best, Ordered, Top, best_position, top, top_scratch_bytes};
+use crate::kernels::scan::{Scan, scan};
 use crate::kernels::{Context, KernelError, cast_bytes, cast_bytes_mut};
-use half::{bf16, f16};
 use rlx_ir::ops::{ArgReduce, ArgReduceKind, Cumulative, CumulativeKind, TopK};
 use rlx_ir::{DType, Op};
 
@@ -26,33 +26,22 @@ pub struct LineStep {
     threads: usize,
 }
 
-/// Something to do for an element type that is ordered.
-macro_rules! with_ordered {
-    ($dtype:expr, $function:ident($($argument:expr),*)) => {
-        match $dtype {
-            DType::F32 => $function::<f32>($($argument),*),
-            DType::F16 => $function::<f16>($($argument),*),
-            DType::BF16 => $function::<bf16>($($argument),*),
-            DType::F64 => $function::<f64>($($argument),*),
-            DType::I8 => $function::<i8>($($argument),*),
-            DType::I16 => $function::<i16>($($argument),*),
-            DType::I32 => $function::<i32>($($argument),*),
-            DType::I64 => $function::<i64>($($argument),*),
-            DType::U16 => $function::<u16>($($argument),*),
-            DType::U32 => $function::<u32>($($argument),*),
-            DType::U64 => $function::<u64>($($argument),*),
-            _ => $function::<u8>($($argument),*),
-        }
-    };
-}
-
-/// Something to do for the element type of positions.
+/// Evaluates an expression with a name for the element type of positions.
 macro_rules! with_positions {
-    ($step:expr, $function:ident::<$t:ty>($($argument:expr),*)) => {
-        match $step.positions {
-            DType::I32 => $function::<$t, i32>($($argument),*),
-            DType::U32 => $function::<$t, u32>($($argument),*),
-            _ => $function::<$t, i64>($($argument),*),
+    ($dtype:expr, $p:ident => $body:expr) => {
+        match $dtype {
+            DType::I32 => {
+                type $p = i32;
+                $body
+            }
+            DType::U32 => {
+                type $p = u32;
+                $body
+            }
+            _ => {
+                type $p = i64;
+                $body
+            }
         }
     };
 }
@@ -92,50 +81,37 @@ fn few(op: &TopK) -> Option<Top> {
 
 fn running(op: &Cumulative) -> Scan {
     let running = match op.kind {
-        CumulativeKind::Sum => Running::Sum,
-        CumulativeKind::Prod => Running::Product,
-        CumulativeKind::Max => Running::Maximum,
-        CumulativeKind::Min => Running::Minimum,
-        CumulativeKind::LogSumExp => Running::LogSumExp,
+        CumulativeKind::Sum => Combination::Sum,
+        CumulativeKind::Prod => Combination::Product,
+        CumulativeKind::Max => Combination::Maximum,
+        CumulativeKind::Min => Combination::Minimum,
+        CumulativeKind::LogSumExp => Combination::LogSumExp,
     };
     Scan { running, exclusive: op.exclusive, reverse: op.reverse }
 }
 
-fn find_best<T: Ordered>(step: &LineStep, best: Best, call: Call<'_, '_>) -> Result<(), KernelError> {
-    with_positions!(step, write_best::<T>(step, best, call))
-}
+impl LineStep {
+    fn best<T: Ordered>(&self, best: Best, call: Call<'_, '_>) -> Result<(), KernelError> {
+        let (input, output) = (cast_bytes::<T>("operand", call.reads[0])?, &mut *call.writes[0]);
+        with_positions!(self.positions, P => {
+            best_position::<T, P>(call.context, best, self.extents, input, cast_bytes_mut("result", output)?)
+        })
+    }
 
-fn write_best<T: Ordered, P: Position>(
-    step: &LineStep,
-    best: Best,
-    call: Call<'_, '_>,
-) -> Result<(), KernelError> {
-    let input = cast_bytes::<T>("operand", call.reads[0])?;
-    best_position::<T, P>(call.context, best, step.extents, input, cast_bytes_mut("result", call.writes[0])?)
-}
+    fn few<T: Ordered>(&self, few: Top, call: Call<'_, '_>) -> Result<(), KernelError> {
+        let input = cast_bytes::<T>("operand", call.reads[0])?;
+        let [values, positions] = call.writes else { return Ok(()) };
+        let values = cast_bytes_mut::<T>("values", values)?;
+        with_positions!(self.positions, P => {
+            let results = (values, cast_bytes_mut::<P>("positions", positions)?);
+            top(call.context, few, self.extents, input, results, call.scratch)
+        })
+    }
 
-fn find_few<T: Ordered>(step: &LineStep, few: Top, call: Call<'_, '_>) -> Result<(), KernelError> {
-    with_positions!(step, write_few::<T>(step, few, call))
-}
-
-fn write_few<T: Ordered, P: Position>(
-    step: &LineStep,
-    few: Top,
-    call: Call<'_, '_>,
-) -> Result<(), KernelError> {
-    let input = cast_bytes::<T>("operand", call.reads[0])?;
-    let [values, positions] = call.writes else { return Ok(()) };
-    let results = (cast_bytes_mut::<T>("values", values)?, cast_bytes_mut::<P>("positions", positions)?);
-    top(call.context, few, step.extents, input, results, call.scratch)
-}
-
-fn few_scratch<T: Ordered>(extent: usize) -> usize {
-    top_scratch_bytes::<T>(extent)
-}
-
-fn run_scan<T: ScanElement>(step: &LineStep, what: Scan, call: Call<'_, '_>) -> Result<(), KernelError> {
-    let input = cast_bytes::<T>("operand", call.reads[0])?;
-    scan(call.context, what, step.extents, input, cast_bytes_mut("result", call.writes[0])?)
+    fn scan<T: Element>(&self, what: Scan, call: Call<'_, '_>) -> Result<(), KernelError> {
+        let input = cast_bytes::<T>("operand", call.reads[0])?;
+        scan(call.context, what, self.extents, input, cast_bytes_mut("result", call.writes[0])?)
+    }
 }
 
 impl Work for LineStep {
@@ -149,7 +125,11 @@ impl Work for LineStep {
 
     fn scratch(&self) -> usize {
         match self.line {
-            Line::Top(_) => self.threads * with_ordered!(self.dtype, few_scratch(self.extents[1])),
+            Line::Top(_) => {
+                let extent = self.extents[1];
+                let one = with_element!(self.dtype, [F32 F64 F16 BF16], T => top_scratch_bytes::<T>(extent));
+                self.threads * one
+            }
             _ => 0,
         }
     }
@@ -159,20 +139,11 @@ impl Work for LineStep {
             Line::Best(_) if self.extents[1] == 0 => {
                 return Err("the axis is empty: it has no best element".into());
             }
-            Line::Best(best) => with_ordered!(self.dtype, find_best(self, *best, call)),
-            Line::Top(few) => with_ordered!(self.dtype, find_few(self, *few, call)),
-            Line::Scan(what) => match self.dtype {
-                DType::F32 => run_scan::<f32>(self, *what, call),
-                DType::F64 => run_scan::<f64>(self, *what, call),
-                DType::I8 => run_scan::<i8>(self, *what, call),
-                DType::I16 => run_scan::<i16>(self, *what, call),
-                DType::I32 => run_scan::<i32>(self, *what, call),
-                DType::I64 => run_scan::<i64>(self, *what, call),
-                DType::U16 => run_scan::<u16>(self, *what, call),
-                DType::U32 => run_scan::<u32>(self, *what, call),
-                DType::U64 => run_scan::<u64>(self, *what, call),
-                _ => run_scan::<u8>(self, *what, call),
-            },
+            Line::Best(best) => {
+                with_element!(self.dtype, [F32 F64 F16 BF16], T => self.best::<T>(*best, call))
+            }
+            Line::Top(few) => with_element!(self.dtype, [F32 F64 F16 BF16], T => self.few::<T>(*few, call)),
+            Line::Scan(what) => with_element!(self.dtype, [F32 F64], T => self.scan::<T>(*what, call)),
         };
         result.map_err(|error| error.to_string())
     }

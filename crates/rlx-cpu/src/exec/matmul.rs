@@ -291,7 +291,7 @@ impl MatmulStep {
             }
         };
         let epilogue = self.finish.is_some().then_some(&finish as &Epilogue<'_, A::Output>);
-        gemm(context, Gemm { a, b, c, accumulate: false, epilogue, scratch })
+        gemm(context, Gemm { a, b, c, epilogue, scratch })
     }
 }
 

@@ -1,5 +1,24 @@
 //! The executor: LIR on the CPU kernels.
 
+/// Evaluates an expression with a name for the element type of a dtype: one of the listed floats, an integer, or
+/// `bool` as a byte.
+macro_rules! with_element {
+    (F32) => { f32 };
+    (F64) => { f64 };
+    (F16) => { half::f16 };
+    (BF16) => { half::bf16 };
+    ($dtype:expr, [$($float:ident)*], $t:ident => $body:expr) => {
+        with_element!(@ $dtype, $t => $body, $($float: with_element!($float),)*
+            I8: i8, I16: i16, I32: i32, I64: i64, U16: u16, U32: u32, U64: u64)
+    };
+    (@ $dtype:expr, $t:ident => $body:expr, $($name:ident: $ty:ty),*) => {
+        match $dtype {
+            $(DType::$name => { type $t = $ty; $body })*
+            _ => { type $t = u8; $body }
+        }
+    };
+}
+
 mod attention;
 mod backend;
 mod bind;

@@ -2,8 +2,9 @@
 
 use super::view::BoundView;
 use super::work::{Call, Work};
+use crate::kernels::combine::{Combination, Element};
 use crate::kernels::conv::Windows;
-use crate::kernels::pool::{PoolElement, PoolPlane, Pooling};
+use crate::kernels::pool::{PoolPlane, Pooling};
 use crate::kernels::{KernelError, cast_bytes, cast_bytes_mut};
 use rlx_ir::DType;
 use rlx_ir::ops::Pool;
@@ -71,10 +72,10 @@ impl PoolStep {
         after[3 - op.window.len()..].copy_from_slice(&op.padding_high);
         Some(PoolStep {
             pooling: match op.kind {
-                PoolKind::Max => Pooling::Maximum,
-                PoolKind::Min => Pooling::Minimum,
-                PoolKind::Sum => Pooling::Sum,
-                PoolKind::Prod => Pooling::Product,
+                PoolKind::Max => Pooling::Plain(Combination::Maximum),
+                PoolKind::Min => Pooling::Plain(Combination::Minimum),
+                PoolKind::Sum => Pooling::Plain(Combination::Sum),
+                PoolKind::Prod => Pooling::Plain(Combination::Product),
                 PoolKind::Mean => Pooling::Mean { counted_padding: op.count_include_pad.then_some(after) },
                 PoolKind::Lp => Pooling::Power(op.norm.map_or(1.0, |norm| norm.0)),
             },
@@ -95,7 +96,7 @@ impl PoolStep {
         position as usize
     }
 
-    fn planes<T: PoolElement>(&self, call: Call<'_, '_>) -> Result<(), KernelError> {
+    fn planes<T: Element>(&self, call: Call<'_, '_>) -> Result<(), KernelError> {
         let data = cast_bytes::<T>("operand", call.reads[0])?;
         let output = cast_bytes_mut::<T>("result", call.writes[0])?;
         let windows: usize = self.axes.iter().map(|axis| axis.count).product();
@@ -107,7 +108,7 @@ impl PoolStep {
             for (index, to) in output.chunks_exact_mut(windows).enumerate() {
                 let offset = self.start(piece * planes + index);
                 let (pooling, axes) = (self.pooling, self.axes);
-                call.inline.dispatch(PoolPlane { pooling, data, offset, axes, to });
+                PoolPlane { pooling, data, offset, axes, to }.run(call.inline);
             }
         });
         Ok(())
@@ -120,18 +121,6 @@ impl Work for PoolStep {
     }
 
     fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
-        let result = match self.dtype {
-            DType::F32 => self.planes::<f32>(call),
-            DType::F64 => self.planes::<f64>(call),
-            DType::I8 => self.planes::<i8>(call),
-            DType::I16 => self.planes::<i16>(call),
-            DType::I32 => self.planes::<i32>(call),
-            DType::I64 => self.planes::<i64>(call),
-            DType::U8 => self.planes::<u8>(call),
-            DType::U16 => self.planes::<u16>(call),
-            DType::U32 => self.planes::<u32>(call),
-            _ => self.planes::<u64>(call),
-        };
-        result.map_err(|error| error.to_string())
+        with_element!(self.dtype, [F32 F64], T => self.planes::<T>(call)).map_err(|error| error.to_string())
     }
 }

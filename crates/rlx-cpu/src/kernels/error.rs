@@ -61,16 +61,6 @@ pub enum KernelError {
         /// Elements in a row.
         columns: usize,
     },
-    /// An index names no row.
-    #[error("index {index} at position {position} is outside 0..{extent}")]
-    Index {
-        /// The index value.
-        index: i64,
-        /// Where it stands in the index list.
-        position: usize,
-        /// Number of rows.
-        extent: usize,
-    },
 }
 
 /// Checks that `operand` has as many elements as `extents` say; a product beyond `usize` fits no slice.

@@ -9,6 +9,7 @@
 
 #[allow(unsafe_code)]
 pub mod attention;
+pub mod combine;
 mod context;
 pub mod conv;
 pub mod convert;

@@ -3,21 +3,15 @@
 //! Floats are reduced in f64 and rounded once; integers wrap; a NaN wins over every number. Only
 //! elements of the input take part. The windows are those of [`conv`](super::conv).
 
-use super::Plain;
+use super::Context;
+use super::combine::{Combination, Element, Loop, Total, with_combination};
 use super::conv::{Windows, for_each_apart};
-use crate::simd::{Kernel, Simd};
 
-/// What a window becomes.
+/// What the combination of a window becomes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pooling {
-    /// The largest element.
-    Maximum,
-    /// The smallest element.
-    Minimum,
-    /// The sum.
-    Sum,
-    /// The product.
-    Product,
+    /// Itself.
+    Plain(Combination),
     /// The sum divided by the number of elements, those of the padding included or not.
     Mean {
         /// Padding after the last element of each axis, where padding counts.
@@ -26,86 +20,6 @@ pub enum Pooling {
     /// The root of the sum of the powers of the magnitudes.
     Power(f64),
 }
-
-/// An element type that can be pooled.
-pub trait PoolElement: Plain {
-    /// What a window is reduced in.
-    type Total: Copy;
-    /// The total of nothing.
-    fn start(pooling: Pooling) -> Self::Total;
-    /// One more element.
-    fn step(pooling: Pooling, total: Self::Total, x: Self) -> Self::Total;
-    /// The result; `count` elements took part.
-    fn finish(pooling: Pooling, total: Self::Total, count: usize) -> Self;
-}
-
-macro_rules! floats {
-    ($($ty:ty),*) => {
-        $(impl PoolElement for $ty {
-            type Total = f64;
-            #[inline(always)]
-            fn start(pooling: Pooling) -> f64 {
-                match pooling {
-                    Pooling::Maximum => f64::NEG_INFINITY,
-                    Pooling::Minimum => f64::INFINITY,
-                    Pooling::Product => 1.0,
-                    _ => 0.0,
-                }
-            }
-            #[inline(always)]
-            fn step(pooling: Pooling, total: f64, x: $ty) -> f64 {
-                let x = f64::from(x);
-                match pooling {
-                    Pooling::Maximum => if x > total || x.is_nan() { x } else { total },
-                    Pooling::Minimum => if x < total || x.is_nan() { x } else { total },
-                    Pooling::Product => total * x,
-                    Pooling::Power(norm) => total + x.abs().powf(norm),
-                    _ => total + x,
-                }
-            }
-            #[inline(always)]
-            fn finish(pooling: Pooling, total: f64, count: usize) -> $ty {
-                (match pooling {
-                    Pooling::Mean { .. } => total / count as f64,
-                    Pooling::Power(norm) => total.powf(1.0 / norm),
-                    _ => total,
-                }) as $ty
-            }
-        })*
-    };
-}
-floats!(f32, f64);
-
-macro_rules! integers {
-    ($($ty:ty),*) => {
-        $(impl PoolElement for $ty {
-            type Total = $ty;
-            #[inline(always)]
-            fn start(pooling: Pooling) -> $ty {
-                match pooling {
-                    Pooling::Maximum => <$ty>::MIN,
-                    Pooling::Minimum => <$ty>::MAX,
-                    Pooling::Product => 1,
-                    _ => 0,
-                }
-            }
-            #[inline(always)]
-            fn step(pooling: Pooling, total: $ty, x: $ty) -> $ty {
-                match pooling {
-                    Pooling::Maximum => total.max(x),
-                    Pooling::Minimum => total.min(x),
-                    Pooling::Product => total.wrapping_mul(x),
-                    _ => total.wrapping_add(x),
-                }
-            }
-            #[inline(always)]
-            fn finish(_: Pooling, total: $ty, _: usize) -> $ty {
-                total
-            }
-        })*
-    };
-}
-integers!(i8, u8, i16, u16, i32, u32, i64, u64);
 
 /// Windows whose totals are kept together.
 const COLUMNS: usize = 64;
@@ -124,33 +38,37 @@ pub struct PoolPlane<'a, T> {
     pub to: &'a mut [T],
 }
 
-impl<T: PoolElement> Kernel for PoolPlane<'_, T> {
-    type Output = ();
+impl<T: Element> PoolPlane<'_, T> {
+    /// Pools on the calling thread.
+    pub fn run(self, context: Context<'_>) {
+        let combination = match self.pooling {
+            Pooling::Plain(combination) => combination,
+            Pooling::Mean { .. } | Pooling::Power(_) => Combination::Sum,
+        };
+        with_combination(context, combination, self);
+    }
+}
 
+impl<T: Element> Loop for PoolPlane<'_, T> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        // Each kind gets loops of its own.
+    fn run(self, kind: Combination) {
         match self.pooling {
-            Pooling::Maximum => self.rows(simd, Pooling::Maximum),
-            Pooling::Minimum => self.rows(simd, Pooling::Minimum),
-            Pooling::Product => self.rows(simd, Pooling::Product),
-            Pooling::Power(norm) => self.rows(simd, Pooling::Power(norm)),
-            // Sums of a mean are those of a sum.
-            pooling => self.rows(simd, pooling),
+            Pooling::Power(norm) => self.rows(kind, |x| x.widen().power(norm)),
+            _ => self.rows(kind, T::widen),
         }
     }
 }
 
-impl<T: PoolElement> PoolPlane<'_, T> {
+impl<T: Element> PoolPlane<'_, T> {
     #[inline(always)]
-    fn rows<S: Simd>(self, _: S, pooling: Pooling) {
-        let PoolPlane { data, offset, axes: [planes, lines, line], to, .. } = self;
+    fn rows(self, kind: Combination, term: impl Fn(T) -> T::Total) {
+        let PoolPlane { pooling, data, offset, axes: [planes, lines, line], to } = self;
         let mut rows = to.chunks_exact_mut(line.count.max(1));
         for plane in 0..planes.count {
             for number in 0..lines.count {
                 let Some(row) = rows.next() else { return };
                 for (block, row) in row.chunks_mut(COLUMNS).enumerate() {
-                    let mut totals = [T::start(pooling); COLUMNS];
+                    let mut totals = [T::Total::start(kind); COLUMNS];
                     let totals = &mut totals[..row.len()];
                     let first = block * COLUMNS;
                     for plane_tap in 0..planes.window {
@@ -164,14 +82,18 @@ impl<T: PoolElement> PoolPlane<'_, T> {
                                 let from = start + position * line.step;
                                 let step = line.step * line.stride as isize;
                                 for_each_apart(data, (from, step), &mut totals[low..high], |total, x| {
-                                    *total = T::step(pooling, *total, x);
+                                    *total = total.step(kind, term(x));
                                 });
                             }
                         }
                     }
                     let lead = count(pooling, 0, planes, plane) * count(pooling, 1, lines, number);
                     for (index, (to, &total)) in row.iter_mut().zip(totals.iter()).enumerate() {
-                        *to = T::finish(pooling, total, lead * count(pooling, 2, line, first + index));
+                        *to = T::narrow(match pooling {
+                            Pooling::Plain(_) => total,
+                            Pooling::Mean { .. } => total.mean(lead * count(pooling, 2, line, first + index)),
+                            Pooling::Power(norm) => total.power(1.0 / norm),
+                        });
                     }
                 }
             }

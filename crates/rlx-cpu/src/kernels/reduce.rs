@@ -4,8 +4,9 @@
 //! Maximum and minimum spread NaN. An empty axis gives the neutral value: 0, 1, minus or plus
 //! infinity, and NaN for the mean.
 
+use super::combine::{Combination, Total};
 use super::error::check_length;
-use super::map::UnaryFunction;
+use super::map::{UnaryFunction, unary_functions};
 use super::{Context, KernelError};
 use crate::simd::{Float32, Kernel, Simd, Vector};
 
@@ -22,8 +23,18 @@ pub enum Reduction {
     Maximum,
     /// The smallest, NaN if any is NaN.
     Minimum,
-    /// The sum of the squares.
-    SumOfSquares,
+}
+
+impl Reduction {
+    /// What elements are combined by: those of a mean are summed.
+    pub(super) fn combination(self) -> Combination {
+        match self {
+            Reduction::Sum | Reduction::Mean => Combination::Sum,
+            Reduction::Product => Combination::Product,
+            Reduction::Maximum => Combination::Maximum,
+            Reduction::Minimum => Combination::Minimum,
+        }
+    }
 }
 
 /// Elements that are reduced in f32 before the partial result goes to an f64.
@@ -50,7 +61,8 @@ pub fn reduce(
         return Ok(());
     }
     if extent == 0 {
-        output.fill(neutral(reduction));
+        let mean = reduction == Reduction::Mean;
+        output.fill(if mean { f32::NAN } else { f32::start(reduction.combination()) });
         return Ok(());
     }
     if inner == 1 {
@@ -82,16 +94,6 @@ pub fn reduce(
     Ok(())
 }
 
-fn neutral(reduction: Reduction) -> f32 {
-    match reduction {
-        Reduction::Sum | Reduction::SumOfSquares => 0.0,
-        Reduction::Mean => f32::NAN,
-        Reduction::Product => 1.0,
-        Reduction::Maximum => f32::NEG_INFINITY,
-        Reduction::Minimum => f32::INFINITY,
-    }
-}
-
 struct Rows<'a> {
     reduction: Reduction,
     extent: usize,
@@ -108,7 +110,6 @@ impl Kernel for Rows<'_> {
             *to = match self.reduction {
                 Reduction::Sum => sum_of(simd, row, Identity, 0.0) as f32,
                 Reduction::Mean => (sum_of(simd, row, Identity, 0.0) / row.len() as f64) as f32,
-                Reduction::SumOfSquares => sum_of(simd, row, Square, 0.0) as f32,
                 Reduction::Product => product_of(simd, row),
                 Reduction::Maximum => spreading_nan(simd, row, largest_of(simd, row)),
                 Reduction::Minimum => {
@@ -119,35 +120,10 @@ impl Kernel for Rows<'_> {
     }
 }
 
-/// The function that changes nothing.
-#[derive(Clone, Copy)]
-pub(crate) struct Identity;
-
-impl UnaryFunction for Identity {
-    #[inline(always)]
-    fn apply<S: Simd>(self, _: S, x: S::F32) -> S::F32 {
-        x
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Square;
-
-impl UnaryFunction for Square {
-    #[inline(always)]
-    fn apply<S: Simd>(self, _: S, x: S::F32) -> S::F32 {
-        x * x
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Negated;
-
-impl UnaryFunction for Negated {
-    #[inline(always)]
-    fn apply<S: Simd>(self, _: S, x: S::F32) -> S::F32 {
-        -x
-    }
+unary_functions! {
+    /// The function that changes nothing.
+    pub(crate) Identity => |_simd, x| x;
+    Negated => |_simd, x| -x;
 }
 
 /// The sum of `function` over the row; `function(fill)` must be zero.
@@ -250,7 +226,6 @@ impl Kernel for Columns<'_> {
     fn run<S: Simd>(self, simd: S) {
         match self.reduction {
             Reduction::Sum | Reduction::Mean => self.accumulate(simd, 0.0, Plus),
-            Reduction::SumOfSquares => self.accumulate(simd, 0.0, PlusSquare),
             Reduction::Product => self.accumulate(simd, 1.0, Times),
             Reduction::Maximum => self.accumulate(simd, f32::NEG_INFINITY, Larger),
             Reduction::Minimum => self.accumulate(simd, f32::INFINITY, Smaller),
@@ -280,7 +255,6 @@ macro_rules! steps {
 
 steps! {
     Plus |total, x| total + x;
-    PlusSquare |total, x| x.mul_add(x, total);
     Times |total, x| total * x;
     Larger |total, x| S::F32::select(total.is_number(), total.larger(x), total);
     Smaller |total, x| S::F32::select(total.is_number(), total.smaller(x), total);
@@ -316,78 +290,7 @@ impl Columns<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{Noise, at_every_level};
     use crate::pool::Pool;
-
-    const ALL: [Reduction; 6] = [
-        Reduction::Sum,
-        Reduction::Mean,
-        Reduction::Product,
-        Reduction::Maximum,
-        Reduction::Minimum,
-        Reduction::SumOfSquares,
-    ];
-
-    fn exact(reduction: Reduction, values: impl Iterator<Item = f64> + Clone) -> f64 {
-        let count = values.clone().count() as f64;
-        let pick = |better: fn(f64, f64) -> bool, start: f64| {
-            let step = |a: f64, b: f64| if a.is_nan() || better(a, b) { a } else { b };
-            values.clone().fold(start, step)
-        };
-        match reduction {
-            Reduction::Sum => values.sum(),
-            Reduction::Mean => values.sum::<f64>() / count,
-            Reduction::Product => values.product(),
-            Reduction::SumOfSquares => values.map(|x| x * x).sum(),
-            Reduction::Maximum => pick(|a, b| a > b, f64::NEG_INFINITY),
-            Reduction::Minimum => pick(|a, b| a < b, f64::INFINITY),
-        }
-    }
-
-    fn check(shape @ [outer, extent, inner]: [usize; 3], input: &[f32], threads: usize) {
-        let pool = Pool::new(threads).expect("threads start");
-        at_every_level(&pool, |context| {
-            for reduction in ALL {
-                let mut output = vec![3.0; outer * inner];
-                reduce(context, reduction, shape, input, &mut output).expect("the operands are valid");
-                for (at, &found) in output.iter().enumerate() {
-                    let (o, i) = (at / inner, at % inner);
-                    let place = |e: usize| (o * extent + e) * inner + i;
-                    let values = (0..extent).map(|e| f64::from(input[place(e)]));
-                    let size: f64 = values.clone().map(f64::abs).sum();
-                    let wanted = exact(reduction, values);
-                    let bound = 3e-6 * (size + wanted.abs());
-                    let close = (f64::from(found) - wanted).abs() <= bound;
-                    let same = f64::from(found) == wanted || (found.is_nan() && wanted.is_nan());
-                    assert!(
-                        close || same,
-                        "{:?} {reduction:?} {shape:?}: {found}, expected {wanted}",
-                        context.level()
-                    );
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn reductions_match_naive_loops() {
-        let mut noise = Noise::new(21);
-        let extents = [0, 1, 2, 3, 15, 16, 17, 63, 65, 200];
-        for _ in 0..60 {
-            let mut pick = || extents[noise.below(extents.len())];
-            let shape = [pick().min(20), pick(), pick()];
-            let inner = if noise.below(2) == 0 { 1 } else { shape[2] };
-            let shape = [shape[0], shape[1], inner];
-            let mut input = noise.units(shape.iter().product());
-            if noise.below(3) == 0 && !input.is_empty() {
-                let place = noise.below(input.len());
-                input[place] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][noise.below(3)];
-            }
-            check(shape, &input, 1 + noise.below(3));
-        }
-        check([3, 9001, 1], &noise.units(27003), 2);
-        check([1, 40, 1500], &noise.units(60000), 2);
-    }
 
     #[test]
     fn lengths_are_checked() {

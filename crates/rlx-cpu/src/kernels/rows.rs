@@ -8,7 +8,7 @@
 use super::error::check_length;
 use super::reduce::{Identity, largest_of, sum_of};
 use super::{Context, KernelError, math};
-use crate::kernels::map::UnaryFunction;
+use crate::kernels::map::{UnaryFunction, unary_functions};
 use crate::simd::{Float32, Kernel, Simd, Vector};
 
 /// Elements that make a piece of rows worth handing to a thread.
@@ -256,15 +256,11 @@ pub(crate) fn change<S: Simd, F: UnaryFunction>(simd: S, row: &mut [f32], functi
     }
 }
 
-/// Multiplication by a number.
-#[derive(Clone, Copy)]
-pub(crate) struct Scale(pub f32);
-
-impl UnaryFunction for Scale {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
-        x * S::F32::splat(simd, self.0)
-    }
+unary_functions! {
+    /// Multiplication by a number.
+    pub(crate) Scale(factor) => |simd, x| x * factor;
+    ExpBelow(top) => |simd, x| math::exp(simd, x - top);
+    SquaredDistance(from) => |simd, x| (x - from) * (x - from);
 }
 
 #[derive(Clone, Copy)]
@@ -280,152 +276,13 @@ impl UnaryFunction for Shift {
     }
 }
 
-#[derive(Clone, Copy)]
-struct ExpBelow(f32);
-
-impl UnaryFunction for ExpBelow {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
-        math::exp(simd, x - S::F32::splat(simd, self.0))
-    }
-}
-
-#[derive(Clone, Copy)]
-struct SquaredDistance(f32);
-
-impl UnaryFunction for SquaredDistance {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
-        let distance = x - S::F32::splat(simd, self.0);
-        distance * distance
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{Noise, at_every_level};
+    use crate::kernels::testing::at_every_level;
     use crate::pool::Pool;
 
     type RowKernel<'a> = &'a dyn Fn(Context<'_>, Option<&[f32]>, &mut [f32]) -> Result<(), KernelError>;
-
-    /// Compares a kernel with a naive function of each row, in place and not, at every width.
-    fn compare(
-        special: bool,
-        kernel: impl Fn(Context<'_>, usize, Option<&[f32]>, &mut [f32]),
-        exact: impl Fn(&[f64]) -> Vec<f64>,
-    ) {
-        let pool = Pool::new(2).expect("threads start");
-        at_every_level(&pool, |context| {
-            let mut noise = Noise::new(9);
-            for width in (1..71).chain([127, 384, 1000, 5003]) {
-                let rows = 1 + noise.below(5);
-                let mut input: Vec<f32> = (0..rows * width).map(|_| noise.unit() * 6.0 + 1.0).collect();
-                if special {
-                    let place = noise.below(input.len());
-                    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, 1e30];
-                    input[place] = values[noise.below(values.len())];
-                }
-                let mut output = vec![7.0; input.len()];
-                kernel(context, width, Some(&input), &mut output);
-                let mut in_place = input.clone();
-                kernel(context, width, None, &mut in_place);
-                for (row, found) in input.chunks(width).zip(output.chunks(width)) {
-                    let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
-                    for (wanted, &found) in exact(&row).into_iter().zip(found) {
-                        let error = (f64::from(found) - wanted).abs();
-                        let close = error <= 2e-6 * (1.0 + wanted.abs());
-                        assert!(
-                            close || (found.is_nan() && wanted.is_nan()) || f64::from(found) == wanted,
-                            "{:?} width {width}: {found}, expected {wanted}",
-                            context.level()
-                        );
-                    }
-                }
-                let same = output.iter().zip(&in_place).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "in place and not give the same bits");
-            }
-        });
-    }
-
-    fn exact_softmax(row: &[f64]) -> Vec<f64> {
-        let top = row.iter().fold(f64::NEG_INFINITY, |a, &b| if b.is_nan() || b > a { b } else { a });
-        let sum: f64 = row.iter().map(|x| (x - top).exp()).sum();
-        row.iter().map(|x| (x - top).exp() / sum).collect()
-    }
-
-    #[test]
-    fn softmax_matches() {
-        for special in [false, true] {
-            compare(
-                special,
-                |c, w, i, o| softmax(c, w, i, o).expect("the operands are valid"),
-                exact_softmax,
-            );
-        }
-        let mut row = [f32::NEG_INFINITY; 21];
-        let pool = Pool::inline();
-        softmax(Context::new(&pool), 21, None, &mut row).expect("the operands are valid");
-        assert!(row.iter().all(|x| x.is_nan()));
-    }
-
-    #[test]
-    fn log_softmax_matches() {
-        let exact = |row: &[f64]| {
-            let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = row.iter().map(|x| (x - top).exp()).sum();
-            row.iter().map(|x| x - top - sum.ln()).collect()
-        };
-        for special in [false, true] {
-            compare(special, |c, w, i, o| log_softmax(c, w, i, o).expect("the operands are valid"), exact);
-        }
-    }
-
-    fn weights(width: usize, start: f64) -> Vec<f64> {
-        (0..width).map(|i| start + (i % 7) as f64 / 8.0).collect()
-    }
-
-    fn singles(values: &[f64]) -> Vec<f32> {
-        values.iter().map(|&x| x as f32).collect()
-    }
-
-    #[test]
-    fn layer_norm_matches() {
-        let epsilon = 1e-5f32;
-        for shifted in [false, true] {
-            let kernel = |context: Context<'_>, width: usize, input: Option<&[f32]>, output: &mut [f32]| {
-                let (scale, shift) = (singles(&weights(width, 0.5)), singles(&weights(width, -0.5)));
-                let shift = shifted.then_some(shift.as_slice());
-                layer_norm(context, &scale, shift, epsilon, input, output).expect("the operands are valid");
-            };
-            let exact = |row: &[f64]| {
-                let count = row.len() as f64;
-                let mean = row.iter().sum::<f64>() / count;
-                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-                let factor = 1.0 / (variance + f64::from(epsilon)).sqrt();
-                let (scale, shift) = (weights(row.len(), 0.5), weights(row.len(), -0.5));
-                let shift = |i: usize| if shifted { shift[i] } else { 0.0 };
-                row.iter().enumerate().map(|(i, x)| (x - mean) * factor * scale[i] + shift(i)).collect()
-            };
-            compare(false, kernel, exact);
-        }
-    }
-
-    #[test]
-    fn rms_norm_matches() {
-        let epsilon = 1e-6f32;
-        let kernel = |context: Context<'_>, width: usize, input: Option<&[f32]>, output: &mut [f32]| {
-            rms_norm(context, &singles(&weights(width, 0.5)), epsilon, input, output)
-                .expect("the operands are valid");
-        };
-        let exact = |row: &[f64]| {
-            let mean = row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64;
-            let factor = 1.0 / (mean + f64::from(epsilon)).sqrt();
-            let scale = weights(row.len(), 0.5);
-            row.iter().zip(scale).map(|(x, w)| x * factor * w).collect()
-        };
-        compare(false, kernel, exact);
-    }
 
     #[test]
     fn nan_spreads_over_its_row_only() {

@@ -54,39 +54,3 @@ impl<T: Plain> Kernel for Transpose<'_, T> {
         rest(squares[0]..rows, 0..columns);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::testing::{Noise, at_every_level};
-    use crate::pool::Pool;
-
-    fn check<T: Plain + PartialEq + std::fmt::Debug>(make: fn(u64) -> T) {
-        let pool = Pool::inline();
-        let mut noise = Noise::new(8);
-        at_every_level(&pool, |context| {
-            for _ in 0..40 {
-                let (rows, columns) = (noise.below(70), noise.below(70));
-                let (from_row, to_row) = (columns + noise.below(5), rows + noise.below(5));
-                let from: Vec<T> = (0..rows * from_row).map(|_| make(noise.bits())).collect();
-                let mut to = vec![make(1); columns * to_row];
-                let extents = [rows, columns];
-                context.dispatch(Transpose { extents, from: &from, from_row, to: &mut to, to_row });
-                for (i, &x) in to.iter().enumerate() {
-                    let (column, row) = (i / to_row, i % to_row);
-                    let wanted = if row < rows { from[row * from_row + column] } else { make(1) };
-                    assert_eq!(x, wanted, "{:?} {rows}x{columns}", context.level());
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn every_width_is_transposed() {
-        check(|bits| bits as u8);
-        check(|bits| bits as u16);
-        check(|bits| bits as u32);
-        check(|bits| bits);
-        check(u128::from);
-    }
-}

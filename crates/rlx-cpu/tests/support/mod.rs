@@ -79,9 +79,9 @@ impl Case {
         self.viewed(name, dims, literal)
     }
 
-    /// As [`Case::operand`], with NaN and infinities among floats now and then.
+    /// As [`Case::operand`], now and then with NaN and infinities among floats, and any bits among integers.
     pub fn special(&mut self, name: &str, dtype: DType, dims: &[usize]) -> Value {
-        let spoil = dtype.is_float() && self.below(3) == 0;
+        let spoil = (dtype.is_float() || dtype.is_int()) && self.below(3) == 0;
         self.viewed(name, dims, |case, dims| {
             let literal = fill_literal(&TensorType::new(dtype, dims), Fill::Any, &mut case.generator);
             let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0];
@@ -89,7 +89,8 @@ impl Case {
                 .numbers()
                 .into_iter()
                 .map(|number| match spoil && case.below(60) == 0 {
-                    true => Number::Float(values[case.below(values.len())]),
+                    true if dtype.is_float() => Number::Float(values[case.below(values.len())]),
+                    true => Number::Int(i128::from(case.generator.next_u64())).cast(dtype),
                     false => number,
                 })
                 .collect();
@@ -156,6 +157,25 @@ pub fn extent(case: &mut Case, most: usize) -> usize {
     }
 }
 
+/// An extent as [`extent`] gives, seldom a much longer one: past the blocks that kernels work in.
+pub fn long_extent(case: &mut Case, usual: usize, most: usize) -> usize {
+    if case.below(6) == 0 { 1 + case.below(most) } else { extent(case, usual) }
+}
+
+/// Seldom makes one axis much longer, and the others shorter where the whole would be large.
+pub fn stretch(case: &mut Case, dims: &mut [usize], most: usize) {
+    if dims.is_empty() || case.below(4) > 0 {
+        return;
+    }
+    let axis = case.below(dims.len());
+    dims[axis] = 1 + case.below(most);
+    while dims.iter().product::<usize>() > 60_000 {
+        let (_, other) =
+            dims.iter_mut().enumerate().filter(|(at, _)| *at != axis).max_by_key(|(_, dim)| **dim).unwrap();
+        *other /= 2;
+    }
+}
+
 /// Up to `rank` extents.
 pub fn extents(case: &mut Case, rank: usize, most: usize) -> Vec<usize> {
     let rank = case.below(rank + 1);
@@ -167,11 +187,11 @@ pub fn extents(case: &mut Case, rank: usize, most: usize) -> Vec<usize> {
     dims
 }
 
-/// Builds and checks `count` cases.
+/// Builds and checks `count` cases. Those of one instruction set must agree in every bit.
 pub fn assert_agreement(seed: u64, count: u64, build: impl Fn(&mut Case)) {
     let levels = SimdLevel::ALL.into_iter().filter(|level| level.is_available());
     let backends: Vec<CpuBackend> =
-        levels.flat_map(|level| [1, 2].map(|threads| CpuBackend::with(threads, level).unwrap())).collect();
+        levels.flat_map(|level| [1, 3].map(|threads| CpuBackend::with(threads, level).unwrap())).collect();
     let (mut findings, mut compared) = (vec![], 0);
     for round in 0..count {
         let mut case = Case::new(seed * 1000 + round);
@@ -194,7 +214,8 @@ pub fn assert_agreement(seed: u64, count: u64, build: impl Fn(&mut Case)) {
 fn check(case: Case, backends: &[CpuBackend]) -> Result<(), String> {
     let graph = case.graph.finish().map_err(|error| error.to_string())?;
     let expected = evaluate(&graph, &case.feeds).map_err(|error| error.to_string())?;
-    for backend in backends {
+    let mut alone = vec![];
+    for (index, backend) in backends.iter().enumerate() {
         let label = format!("{:?}", backend.info().features);
         let compiled = backend.compile(graph.clone(), &CompileOptions::default());
         let mut executable = compiled.map_err(|error| error.to_string())?;
@@ -206,6 +227,11 @@ fn check(case: Case, backends: &[CpuBackend]) -> Result<(), String> {
         let inputs: Vec<(&str, TensorRef<'_>)> =
             inputs.map(|(name, literal)| (name.as_str(), literal.into())).collect();
         let outputs = executable.run_typed(&inputs).map_err(|error| format!("{label}: {error}"))?;
+        let bits: Vec<Vec<u8>> = outputs.iter().map(|(_, literal)| literal.bytes().to_vec()).collect();
+        if index % 2 == 1 && bits != alone {
+            return Err(format!("{label}: threads change bits"));
+        }
+        alone = bits;
         for ((name, actual), (_, reference)) in outputs.iter().zip(&expected.outputs) {
             let compared = compare(actual, reference, case.accuracy, None);
             let excused = case.rounded.is_some_and(|dtype| is_near(actual, reference, dtype, 8.0));

@@ -48,7 +48,6 @@ pub(crate) struct Product<'a, M: MicroKernel, F> {
     pub a: Matrix<'a, F>,
     pub b: Panels<'a, M::B>,
     pub columns: usize,
-    pub accumulate: bool,
     pub epilogue: Option<&'a Epilogue<'a, M::C>>,
 }
 
@@ -355,7 +354,7 @@ impl<'a, M: MicroKernel, F: Feeds<M::A>> Plan<'a, M, F> {
     ) {
         let tile_function = self.table.tiles[rows.len() - 1];
         let c = self.c.as_ptr().wrapping_add(rows.start * self.c_row);
-        let accumulate = self.product.accumulate || ks.start > 0;
+        let accumulate = ks.start > 0;
         for (number, column) in columns.clone().step_by(self.shape.columns).enumerate() {
             let (b, b_step) = self.panel(column, columns, ks, packed);
             let c = c.wrapping_add(column);

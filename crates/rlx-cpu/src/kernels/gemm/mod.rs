@@ -168,8 +168,6 @@ pub struct Gemm<'a, A: Times<B>, B> {
     pub b: Right<'a, B>,
     /// M by N.
     pub c: MatrixMut<'a, A::Output>,
-    /// Whether the product is added to C.
-    pub accumulate: bool,
     /// What to do with finished rows.
     pub epilogue: Option<&'a Epilogue<'a, A::Output>>,
     /// At least [`scratch_bytes`] bytes.
@@ -287,6 +285,6 @@ where
         Right::Strided(b) => Panels::Loose(b),
         Right::Packed(b) => Panels::Packed(b.data),
     };
-    let Gemm { a, c, accumulate, epilogue, scratch, .. } = gemm;
-    drive::run::<M, A>(context, Product { a, b, columns, accumulate, epilogue }, c, scratch)
+    let Gemm { a, c, epilogue, scratch, .. } = gemm;
+    drive::run::<M, A>(context, Product { a, b, columns, epilogue }, c, scratch)
 }

@@ -1,57 +1,35 @@
 //! The elementary functions as values that [`map`](crate::kernels::map) takes.
 
-use crate::kernels::map::{BinaryFunction, UnaryFunction};
+use crate::kernels::map::{BinaryFunction, unary_functions};
 use crate::simd::{Float32, Simd};
 
-macro_rules! unary {
-    ($($(#[$doc:meta])* $name:ident => $function:path;)*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Clone, Copy, Debug)]
-            pub struct $name;
-
-            impl UnaryFunction for $name {
-                #[inline(always)]
-                fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
-                    $function(simd, x)
-                }
-            }
-        )*
-    };
-}
-
-unary! {
+unary_functions! {
     /// The exponential.
-    Exp => super::exp;
+    pub Exp => |simd, x| super::exp(simd, x);
     /// `exp(x) - 1`.
-    Expm1 => super::expm1;
+    pub Expm1 => |simd, x| super::expm1(simd, x);
     /// The natural logarithm.
-    Log => super::log;
+    pub Log => |simd, x| super::log(simd, x);
     /// `log(1 + x)`.
-    Log1p => super::log1p;
+    pub Log1p => |simd, x| super::log1p(simd, x);
     /// The hyperbolic tangent.
-    Tanh => super::tanh;
+    pub Tanh => |simd, x| super::tanh(simd, x);
     /// The error function.
-    Erf => super::erf;
+    pub Erf => |simd, x| super::erf(simd, x);
     /// The logistic function.
-    Sigmoid => super::sigmoid;
+    pub Sigmoid => |simd, x| super::sigmoid(simd, x);
     /// The sine.
-    Sin => super::sin;
+    pub Sin => |simd, x| super::sin(simd, x);
     /// The cosine.
-    Cos => super::cos;
+    pub Cos => |simd, x| super::cos(simd, x);
     /// GELU by the error function.
-    Gelu => super::gelu;
+    pub Gelu => |simd, x| super::gelu(simd, x);
     /// GELU by the hyperbolic tangent.
-    GeluTanh => super::gelu_tanh;
+    pub GeluTanh => |simd, x| super::gelu_tanh(simd, x);
     /// `x` times its sigmoid.
-    Silu => super::silu;
+    pub Silu => |simd, x| super::silu(simd, x);
     /// The square root.
-    Sqrt => square_root;
-}
-
-#[inline(always)]
-fn square_root<S: Simd>(_: S, x: S::F32) -> S::F32 {
-    x.sqrt()
+    pub Sqrt => |_simd, x| x.sqrt();
 }
 
 macro_rules! binary {
@@ -84,6 +62,4 @@ binary! {
     Maximum => |_simd, x, y| S::F32::select(x.is_number(), x.larger(y), x);
     /// The smaller; NaN if either is NaN.
     Minimum => |_simd, x, y| S::F32::select(x.is_number(), x.smaller(y), x);
-    /// `x` to the power of `y`.
-    Power => |simd, x, y| super::pow(simd, x, y);
 }

@@ -234,18 +234,6 @@ fn by_lane<S: Simd>(simd: S, x: S::F32, f: fn(f64) -> f64) -> S::F32 {
     S::F32::read(simd, &lanes)
 }
 
-/// `x` to the power of `y`, with the special cases of the C library.
-#[inline(always)]
-pub fn pow<S: Simd>(simd: S, x: S::F32, y: S::F32) -> S::F32 {
-    let (mut base, mut power) = ([0f32; 16], [0f32; 16]);
-    x.write(&mut base);
-    y.write(&mut power);
-    for (x, y) in base.iter_mut().zip(power).take(S::F32::LANES) {
-        *x = f64::from(*x).powf(f64::from(y)) as f32;
-    }
-    S::F32::read(simd, &base)
-}
-
 /// `x / 2 (1 + erf(x / sqrt 2))`.
 #[inline(always)]
 pub fn gelu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
