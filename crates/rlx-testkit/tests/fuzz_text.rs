@@ -13,131 +13,46 @@ use rlx_testkit::Fuzz;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-/// Words and numbers that the text form gives a meaning to, and some that it does not.
-const TOKENS: &[&str] = &[
-    "0",
-    "-1",
-    "1",
-    "7",
-    "2147483648",
-    "4294967296",
-    "281474976710656",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "9223372036854775808",
-    "18446744073709551616",
-    "0.5",
-    "1e308",
-    "1e999",
-    "-0.0",
-    "inf",
-    "-inf",
-    "nan",
-    "f32",
-    "f64",
-    "bf16",
-    "i64",
-    "u8",
-    "i4",
-    "bool",
-    "c64",
-    "q4_k",
-    "true",
-    "false",
-    "none",
-    "program",
-    "symbol",
-    "in",
-    "input",
-    "param",
-    "state",
-    "constant",
-    "output",
-    "update",
-    "graph",
-    "module",
-    "body",
-    "block",
-    "rlx",
-    "return",
-    "min",
-    "max",
-    "mod",
-    "floordiv",
-    "S",
-    "T",
+/// Words and numbers that the text form gives a meaning to, and some that it does not, between blanks.
+const WORDS: &str = "0 -1 1 7 2147483648 4294967296 281474976710656 9223372036854775807 -9223372036854775808 \
+    9223372036854775808 18446744073709551616 0.5 1e308 1e999 -0.0 inf -inf nan f32 f64 bf16 i64 u8 i4 bool \
+    c64 q4_k true false none program symbol in input param state constant output update graph module body \
+    block rlx return min max mod floordiv S T 2*S -S [] {} [[[[[[[[ (((((((( %0 %1 %2 %1.1 %0.99999999999 \
+    \"x\" \"\" \"\\u{0}\" \"\\u{110000}\" \"\\q\" x\"00\" x\"0\" #0 : , = . + - * \" { } ( ) [ ] ; é f32[S]:";
+
+/// The same, with blanks in them or with signs that are not seen.
+const PHRASES: &[&str] = &[
     "S + 1",
-    "2*S",
     "S*S - T",
     "floordiv(S, 2)",
     "floordiv(S, 0)",
     "mod(S, T)",
     "min(S, 4)",
     "max(S, T)",
-    "-S",
     "(S + T)*(S - T)",
     "[S, S]",
-    "[]",
-    "{}",
-    "[[[[[[[[",
-    "((((((((",
-    "%0",
-    "%1",
-    "%2",
-    "%1.1",
-    "%0.99999999999",
-    "\"x\"",
-    "\"\"",
-    "\"\\u{0}\"",
-    "\"\\u{110000}\"",
-    "\"\\q\"",
     "\"\\r\n\"",
-    "x\"00\"",
-    "x\"0\"",
-    "#0",
     "@ \"a.b\"",
-    ":",
-    ",",
-    "=",
-    ".",
-    "+",
-    "-",
-    "*",
-    "\"",
-    "{",
-    "}",
-    "(",
-    ")",
-    "[",
-    "]",
-    ";",
     "\n",
-    "é",
     "\u{202e}",
     "\0",
-    "f32[S]:",
     "f32[2]:[1, 2]",
 ];
 
 /// Numbers at the edges of what types hold.
-const NUMBERS: &[&str] = &[
-    "255",
-    "256",
-    "65536",
-    "2147483647",
-    "2147483648",
-    "4294967296",
-    "281474976710656",
-    "281474976710657",
-    "4611686018427387904",
-    "9223372036854775807",
-    "9223372036854775808",
-    "0.5",
-    "1e30",
-    "5e-324",
-];
+const NUMBERS: &str = "255 256 65536 2147483647 2147483648 4294967296 281474976710656 281474976710657 4611686018427387904 \
+    9223372036854775807 9223372036854775808 0.5 1e30 5e-324";
+
+static TOKENS: LazyLock<Vec<&str>> =
+    LazyLock::new(|| WORDS.split(' ').chain(PHRASES.iter().copied()).collect());
+
+fn number(generator: &mut Generator) -> &'static str {
+    let all: Vec<&str> = NUMBERS.split(' ').collect();
+    all[generator.below(all.len())]
+}
 
 /// The texts that are mutated: printed samples, with and without the types that inference gives, and the
 /// inputs of the filetests.
@@ -277,7 +192,7 @@ fn like(token: &str, generator: &mut Generator) -> String {
     if token.bytes().all(|byte| byte.is_ascii_digit()) {
         return match generator.below(6) {
             0 => "S".into(),
-            1 => NUMBERS[generator.below(NUMBERS.len())].into(),
+            1 => number(generator).into(),
             _ => generator.below(6).to_string(),
         };
     }

@@ -8,7 +8,7 @@ use rlx_ir::accuracy::compare;
 use rlx_ir::interpret::{Evaluation, Tensors, evaluate};
 use rlx_ir::text::{parse_graph, print_graph};
 use rlx_ir::{Accuracy, Graph, Literal, Number, OpKind};
-use rlx_opt::passes::simplify_algebra::{RULES, simplify};
+use rlx_opt::passes::simplify_algebra::{RULES, Rule, simplify};
 use rlx_opt::{Capabilities, Claim, CompileOptions, PassContext, Pipeline, Remark};
 use rlx_testkit::random_graph;
 
@@ -145,32 +145,43 @@ fn same_bits(a: &Literal, b: &Literal) -> bool {
     a.ty() == b.ty() && (0..a.len()).all(|index| bits(a.number(index)) == bits(b.number(index)))
 }
 
+/// Blocks of a line `rule: NAME` and the lines of a graph.
+const EXAMPLES: &str = include_str!("../../rlx-opt/src/passes/simplify_algebra/rules.rlx");
+
 #[test]
 fn every_algebra_rule_applies_to_its_examples_and_keeps_types_and_bits() {
+    let blocks: Vec<(&str, &str)> =
+        EXAMPLES.split("\n\n").filter_map(|block| block.strip_prefix("rule: ")?.split_once('\n')).collect();
+    for (name, _) in &blocks {
+        assert!(RULES.iter().any(|rule| rule.name == *name), "there is no rule {name}");
+    }
     for rule in RULES {
-        assert!(!rule.examples.is_empty(), "{} has no example", rule.name);
-        for example in rule.examples {
-            let text = format!("rlx 1\ngraph \"example\" {{\n{example}\n}}\n");
-            let graph = parse_graph(&text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", rule.name));
-            let simpler = simplify(&graph, std::slice::from_ref(rule)).unwrap();
-            assert!(
-                simpler.notes.iter().any(|note| note.remark == Remark::Simplified(rule.name)),
-                "{} does not apply\n{text}",
-                rule.name
-            );
-            rlx_ir::verify::verify(&simpler.graph).unwrap();
-            let types = |graph: &Graph| {
-                graph.outputs().iter().map(|output| graph.ty(output.value).clone()).collect::<Vec<_>>()
-            };
-            assert_eq!(types(&graph), types(&simpler.graph), "{}", rule.name);
-            for seed in 0..11 {
-                let feeds = hostile_feeds(&graph, seed);
-                let (before, after) =
-                    (evaluate(&graph, &feeds).unwrap(), evaluate(&simpler.graph, &feeds).unwrap());
-                for ((_, before), (_, after)) in before.outputs.iter().zip(&after.outputs) {
-                    assert!(same_bits(before, after), "{}: {before:?} became {after:?}\n{text}", rule.name);
-                }
-            }
+        let examples = blocks.iter().filter(|(name, _)| *name == rule.name);
+        assert!(examples.clone().count() > 0, "{} has no example", rule.name);
+        for (_, example) in examples {
+            check_example(rule, &format!("rlx 1\ngraph \"example\" {{\n{example}\n}}\n"));
+        }
+    }
+}
+
+fn check_example(rule: &Rule, text: &str) {
+    let graph = parse_graph(text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", rule.name));
+    let simpler = simplify(&graph, std::slice::from_ref(rule)).unwrap();
+    assert!(
+        simpler.notes.iter().any(|note| note.remark == Remark::Simplified(rule.name)),
+        "{} does not apply\n{text}",
+        rule.name
+    );
+    rlx_ir::verify::verify(&simpler.graph).unwrap();
+    let types = |graph: &Graph| {
+        graph.outputs().iter().map(|output| graph.ty(output.value).clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(types(&graph), types(&simpler.graph), "{}", rule.name);
+    for seed in 0..11 {
+        let feeds = hostile_feeds(&graph, seed);
+        let (before, after) = (evaluate(&graph, &feeds).unwrap(), evaluate(&simpler.graph, &feeds).unwrap());
+        for ((_, before), (_, after)) in before.outputs.iter().zip(&after.outputs) {
+            assert!(same_bits(before, after), "{}: {before:?} became {after:?}\n{text}", rule.name);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! %y = binary %u, %n {kind = add}
 //! ```
 //!
-//! The rules are data in `rules.rs`; each has an example that tests run. No
+//! The rules are data in `rules.rs`; each has examples in `rules.rlx` that tests run. No
 //! rule assumes that a float is finite or that zero has no sign: `x - x` and
 //! `x 0` stay, and `x + 0` goes only where the zero is negative. Reordering of
 //! float sums is not done. Preconditions: none. What a rule leaves without use
@@ -36,8 +36,6 @@ pub struct Rule {
     pub kinds: &'static [OpKind],
     /// The simpler value, if the rule applies.
     pub rewrite: fn(&mut Site<'_>) -> Option<Value>,
-    /// Graphs in text form, without the header, in which the rule applies.
-    pub examples: &'static [&'static str],
 }
 
 /// Where a rule looks: one node of the graph under construction.

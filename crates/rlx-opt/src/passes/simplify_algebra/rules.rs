@@ -13,241 +13,29 @@ use rlx_ir::ops::{
 };
 use rlx_ir::{DType, Dim, Literal, Number, Op, OpKind, Value};
 
-/// Every rule, in the order in which they are tried.
-pub const RULES: &[Rule] = &[
-    Rule {
-        name: "neutral operand",
-        kinds: &[OpKind::Binary],
-        rewrite: neutral_operand,
-        examples: &[
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %c = constant {value = f32[]:[-0.0]}
-             %y = binary %x, %c {kind = add}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %c = constant {value = f32[1]:[0.0]}
-             %y = binary %x, %c {kind = sub}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f16[4]
-             %c = constant {value = f16[]:[1.0]}
-             %y = binary %c, %x {kind = mul}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : i32[4]
-             %c = constant {value = i32[]:[0]}
-             %y = binary %c, %x {kind = add}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : bool[4]
-             %c = constant {value = bool[]:[true]}
-             %y = binary %x, %c {kind = and}
-             output \"y\" = %y",
-        ],
-    },
-    Rule {
-        name: "product with minus one",
-        kinds: &[OpKind::Binary],
-        rewrite: minus_one,
-        examples: &["%x = input {name = \"x\"} : f32[2, 3]
-                     %c = constant {value = f32[]:[-1.0]}
-                     %y = binary %x, %c {kind = mul}
-                     output \"y\" = %y"],
-    },
-    Rule {
-        name: "quotient by a power of two",
-        kinds: &[OpKind::Binary],
-        rewrite: power_of_two_quotient,
-        examples: &["%x = input {name = \"x\"} : f32[2, 3]
-                     %c = constant {value = f32[]:[8.0]}
-                     %y = binary %x, %c {kind = div}
-                     output \"y\" = %y"],
-    },
-    Rule {
-        name: "square",
-        kinds: &[OpKind::Binary],
-        rewrite: square,
-        examples: &["%x = input {name = \"x\"} : f32[2, 3]
-                     %c = constant {value = f32[]:[2.0]}
-                     %y = binary %x, %c {kind = pow}
-                     output \"y\" = %y"],
-    },
-    Rule {
-        name: "sum with a negation",
-        kinds: &[OpKind::Binary],
-        rewrite: sum_with_negation,
-        examples: &[
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %z = input {name = \"z\"} : f32[3]
-             %n = activation %z {kind = neg, parameter = none}
-             %y = binary %x, %n {kind = add}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %z = input {name = \"z\"} : f32[3]
-             %n = activation %z {kind = neg, parameter = none}
-             %y = binary %x, %n {kind = sub}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : i8[3]
-             %z = input {name = \"z\"} : i8[3]
-             %n = activation %x {kind = neg, parameter = none}
-             %y = binary %n, %z {kind = add}
-             output \"y\" = %y",
-        ],
-    },
-    Rule {
-        name: "equal operands",
-        kinds: &[OpKind::Binary],
-        rewrite: equal_operands,
-        examples: &[
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %y = binary %x, %x {kind = max}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : bool[2]
-             %y = binary %x, %x {kind = or}
-             output \"y\" = %y",
-        ],
-    },
-    Rule {
-        name: "function of itself",
-        kinds: &[OpKind::Activation],
-        rewrite: function_of_function,
-        examples: &[
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %a = activation %x {kind = neg, parameter = none}
-             %y = activation %a {kind = neg, parameter = none}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %a = activation %x {kind = neg, parameter = none}
-             %y = activation %a {kind = abs, parameter = none}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %a = activation %x {kind = relu, parameter = none}
-             %y = activation %a {kind = relu, parameter = none}
-             output \"y\" = %y",
-        ],
-    },
-    Rule {
-        name: "known choice",
-        kinds: &[OpKind::Where],
-        rewrite: known_choice,
-        examples: &[
-            "%c = constant {value = bool[]:[false]}
-             %x = input {name = \"x\"} : f32[2, 3]
-             %z = input {name = \"z\"} : f32[2, 3]
-             %y = where %c, %x, %z
-             output \"y\" = %y",
-            "%c = input {name = \"c\"} : bool[3]
-             %x = input {name = \"x\"} : f32[2, 3]
-             %y = where %c, %x, %x
-             output \"y\" = %y",
-        ],
-    },
-    Rule {
-        name: "cast that loses nothing",
-        kinds: &[OpKind::Cast],
-        rewrite: lossless_cast,
-        examples: &[
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %y = cast %x {to = f32}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f16[2, 3]
-             %a = cast %x {to = f32}
-             %y = cast %a {to = f16}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : u8[4]
-             %a = cast %x {to = f16}
-             %y = cast %a {to = i64}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : i8[4]
-             %a = cast %x {to = i32}
-             %y = cast %a {to = u8}
-             output \"y\" = %y",
-        ],
-    },
-    Rule {
-        name: "movement that moves nothing",
-        kinds: &[
-            OpKind::Transpose,
-            OpKind::Reshape,
-            OpKind::Expand,
-            OpKind::Reverse,
-            OpKind::Narrow,
-            OpKind::Pad,
-            OpKind::Tile,
-            OpKind::Roll,
-            OpKind::Concat,
-        ],
-        rewrite: idle_movement,
-        examples: &[
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %y = transpose %x {permutation = [0, 1]}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[S, 3]
-             %y = narrow %x {axis = 0, start = 0, len = S}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %y = pad %x {low = [0, 0], high = [0, 0], mode = edge}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %y = concat %x {axis = 1}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %y = reverse %x {axes = []}
-             output \"y\" = %y",
-        ],
-    },
-    Rule {
-        name: "movement of movement",
-        kinds: &[OpKind::Transpose, OpKind::Reshape, OpKind::Expand, OpKind::Reverse, OpKind::Narrow],
-        rewrite: movement_of_movement,
-        examples: &[
-            "%x = input {name = \"x\"} : f32[2, 3, 4]
-             %a = transpose %x {permutation = [1, 2, 0]}
-             %y = transpose %a {permutation = [1, 2, 0]}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %a = reshape %x {shape = [6]}
-             %y = reshape %a {shape = [3, 2]}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[3]
-             %a = expand %x {shape = [1, 3]}
-             %y = expand %a {shape = [2, 2, 3]}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %a = reverse %x {axes = [0]}
-             %y = reverse %a {axes = [0, 1]}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[9]
-             %a = narrow %x {axis = 0, start = 1, len = 7}
-             %y = narrow %a {axis = 0, start = 2, len = 3}
-             output \"y\" = %y",
-        ],
-    },
-    Rule {
-        name: "concat of concat",
-        kinds: &[OpKind::Concat],
-        rewrite: concat_of_concat,
-        examples: &["%x = input {name = \"x\"} : f32[2, 3]
-                     %z = input {name = \"z\"} : f32[2, 1]
-                     %a = concat %x, %z {axis = 1}
-                     %y = concat %z, %a {axis = 1}
-                     output \"y\" = %y"],
-    },
-    Rule {
-        name: "product with a transpose",
-        kinds: &[OpKind::MatMul],
-        rewrite: product_with_transpose,
-        examples: &[
-            "%x = input {name = \"x\"} : f32[2, 3]
-             %w = input {name = \"w\"} : f32[4, 3]
-             %t = transpose %w {permutation = [1, 0]}
-             %y = matmul %x, %t {transpose_a = false, transpose_b = false}
-             output \"y\" = %y",
-            "%x = input {name = \"x\"} : f32[5, 2, 3]
-             %w = input {name = \"w\"} : f32[3, 4]
-             %t = transpose %x {permutation = [0, 2, 1]}
-             %y = matmul %t, %w {transpose_a = true, transpose_b = false}
-             output \"y\" = %y",
-        ],
-    },
-];
+macro_rules! rules {
+    ($($name:literal: $($kind:ident)|* => $rewrite:ident,)*) => {
+        /// Every rule, in the order in which they are tried.
+        pub const RULES: &[Rule] =
+            &[$(Rule { name: $name, kinds: &[$(OpKind::$kind),*], rewrite: $rewrite }),*];
+    };
+}
+
+rules! {
+    "neutral operand": Binary => neutral_operand,
+    "product with minus one": Binary => minus_one,
+    "quotient by a power of two": Binary => power_of_two_quotient,
+    "square": Binary => square,
+    "sum with a negation": Binary => sum_with_negation,
+    "equal operands": Binary => equal_operands,
+    "function of itself": Activation => function_of_function,
+    "known choice": Where => known_choice,
+    "cast that loses nothing": Cast => lossless_cast,
+    "movement that moves nothing": Transpose | Reshape | Expand | Reverse | Narrow | Pad | Tile | Roll | Concat => idle_movement,
+    "movement of movement": Transpose | Reshape | Expand | Reverse | Narrow => movement_of_movement,
+    "concat of concat": Concat => concat_of_concat,
+    "product with a transpose": MatMul => product_with_transpose,
+}
 
 fn binary_kind(site: &Site<'_>) -> Option<BinaryKind> {
     match &site.op {
