@@ -1,11 +1,14 @@
-//! A small Rust lexer: enough to tell code from strings and comments.
+//! Tokens and comments of a Rust file, by the lexer of `proc-macro2`.
 //!
-//! Invariants: every token and comment carries the line it starts and ends on; every opening
-//! delimiter knows its closing partner, so that callers walk token trees by jumping. Text inside
-//! string, character and byte literals never appears as an identifier.
+//! Invariants: every token and comment carries the line it starts on; every opening delimiter knows its closing
+//! partner, so that callers walk token trees by jumping. What lies between tokens is comments.
 //!
 //! It does not build a syntax tree and does not expand macros: macro bodies are tokens like any other,
 //! which is what the size and habit rules want.
+
+use std::ops::Range;
+
+use proc_macro2::{LexError, TokenStream, TokenTree};
 
 /// What a token is; `Open` and `Close` are the six bracket characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,205 +60,76 @@ pub struct Source<'a> {
 
 /// Splits `text` into tokens and comments; the error names the line that cannot be read.
 pub fn lex(text: &str) -> Result<Source<'_>, String> {
-    let mut lexer = Lexer { text, at: 0, line: 1, source: Source::default() };
-    if text.starts_with("#!") && !text.starts_with("#![") {
-        lexer.take_while(|c| c != '\n');
-    }
-    while let Some(c) = lexer.peek(0) {
-        lexer.step(c)?;
-    }
-    let mut source = lexer.source;
-    pair_delimiters(&mut source.tokens)?;
-    Ok(source)
+    let unreadable = |error: LexError| format!("line {}: {error}", error.span().start().line);
+    let stream: TokenStream = text.parse().map_err(unreadable)?;
+    let mut reader = Reader { text, at: 0, line: 1, source: Source::default() };
+    reader.stream(stream);
+    reader.comments(text.len());
+    Ok(reader.source)
 }
 
-fn pair_delimiters(tokens: &mut [Token<'_>]) -> Result<(), String> {
-    let mut open = Vec::new();
-    for index in 0..tokens.len() {
-        match tokens[index].kind {
-            Kind::Open => open.push(index),
-            Kind::Close => {
-                let line = tokens[index].line;
-                let start =
-                    open.pop().ok_or_else(|| format!("line {line}: closing delimiter without opening"))?;
-                tokens[start].partner = index;
-            }
-            _ => {}
-        }
-    }
-    match open.last() {
-        Some(&index) => Err(format!("line {}: delimiter is never closed", tokens[index].line)),
-        None => Ok(()),
-    }
-}
-
-struct Lexer<'a> {
+struct Reader<'a> {
     text: &'a str,
     at: usize,
     line: usize,
     source: Source<'a>,
 }
 
-impl<'a> Lexer<'a> {
-    fn rest(&self) -> &'a str {
-        &self.text[self.at..]
-    }
-
-    fn peek(&self, ahead: usize) -> Option<char> {
-        self.rest().chars().nth(ahead)
-    }
-
-    fn bump(&mut self) -> Option<char> {
-        let c = self.peek(0)?;
-        self.at += c.len_utf8();
-        if c == '\n' {
-            self.line += 1;
-        }
-        Some(c)
-    }
-
-    fn take_while(&mut self, keep: impl Fn(char) -> bool) {
-        while self.peek(0).is_some_and(&keep) {
-            self.bump();
-        }
-    }
-
-    fn push(&mut self, kind: Kind, start: usize, line: usize) {
-        let partner = self.source.tokens.len();
-        self.source.tokens.push(Token { kind, text: &self.text[start..self.at], line, partner });
-    }
-
-    fn step(&mut self, c: char) -> Result<(), String> {
-        let (start, line) = (self.at, self.line);
-        if c.is_whitespace() {
-            self.bump();
-        } else if self.rest().starts_with("//") {
-            self.take_while(|c| c != '\n');
-            self.source.comments.push(Comment { text: &self.text[start..self.at], line });
-        } else if self.rest().starts_with("/*") {
-            self.block_comment()?;
-            self.source.comments.push(Comment { text: &self.text[start..self.at], line });
-        } else if let Some(hashes) = raw_string_hashes(self.rest()) {
-            self.raw_string(hashes)?;
-            self.push(Kind::Literal, start, line);
-        } else if let Some(prefix) = quoted_prefix(self.rest()) {
-            self.at += prefix;
-            self.quoted()?;
-            self.push(Kind::Literal, start, line);
-        } else if c == '\'' {
-            let kind = self.quote_mark()?;
-            self.push(kind, start, line);
-        } else if c == '_' || c.is_alphabetic() {
-            let raw = self.rest().starts_with("r#");
-            self.at += if raw { 2 } else { 0 };
-            let start = self.at;
-            self.take_while(|c| c == '_' || c.is_alphanumeric());
-            self.push(Kind::Word, start, line);
-        } else if c.is_ascii_digit() {
-            self.number();
-            self.push(Kind::Literal, start, line);
-        } else {
-            self.mark(c, start, line);
-        }
-        Ok(())
-    }
-
-    fn mark(&mut self, c: char, start: usize, line: usize) {
-        let pair = ["->", "=>", "::"].iter().any(|pair| self.rest().starts_with(pair));
-        self.bump();
-        if pair {
-            self.bump();
-        }
-        let kind = match c {
-            '(' | '[' | '{' => Kind::Open,
-            ')' | ']' | '}' => Kind::Close,
-            _ => Kind::Mark,
-        };
-        self.push(kind, start, line);
-    }
-
-    fn block_comment(&mut self) -> Result<(), String> {
-        let line = self.line;
-        let mut depth = 0usize;
-        loop {
-            if self.rest().starts_with("/*") {
-                depth += 1;
-                self.at += 2;
-            } else if self.rest().starts_with("*/") {
-                depth -= 1;
-                self.at += 2;
-                if depth == 0 {
-                    return Ok(());
-                }
-            } else if self.bump().is_none() {
-                return Err(format!("line {line}: comment is never closed"));
+impl<'a> Reader<'a> {
+    /// Takes what lies before `end`, line by line.
+    fn comments(&mut self, end: usize) {
+        for (index, text) in self.text[self.at..end].split('\n').enumerate() {
+            self.line += usize::from(index > 0);
+            if !text.trim().is_empty() {
+                self.source.comments.push(Comment { text: text.trim(), line: self.line });
             }
         }
+        self.at = end;
     }
 
-    fn raw_string(&mut self, hashes: usize) -> Result<(), String> {
-        let line = self.line;
-        self.take_while(|c| c != '"');
-        self.bump();
-        let end = format!("\"{}", "#".repeat(hashes));
-        while !self.rest().starts_with(&end) {
-            self.bump().ok_or_else(|| format!("line {line}: raw string is never closed"))?;
-        }
-        self.at += end.len();
-        Ok(())
+    /// Takes a token and returns its index.
+    fn token(&mut self, kind: Kind, range: Range<usize>) -> usize {
+        self.comments(range.start);
+        let (partner, text) = (self.source.tokens.len(), &self.text[range]);
+        let spelling = if kind == Kind::Word { text.trim_start_matches("r#") } else { text };
+        self.source.tokens.push(Token { kind, text: spelling, line: self.line, partner });
+        self.at += text.len();
+        self.line += text.matches('\n').count();
+        partner
     }
 
-    /// Reads a quoted literal whose quote character is next.
-    fn quoted(&mut self) -> Result<(), String> {
-        let line = self.line;
-        let quote = self.bump();
-        loop {
-            match self.bump() {
-                None => return Err(format!("line {line}: literal is never closed")),
-                Some('\\') => {
-                    self.bump();
-                }
-                c if c == quote => return Ok(()),
-                Some(_) => {}
+    fn stream(&mut self, stream: TokenStream) {
+        let mut trees = stream.into_iter().peekable();
+        while let Some(tree) = trees.next() {
+            let mut range = tree.span().byte_range();
+            // Doc comments come as attributes.
+            if ["//", "/*"].iter().any(|start| self.text[range.clone()].starts_with(start)) {
+                continue;
             }
+            let kind = match tree {
+                TokenTree::Group(group) => {
+                    let open = self.token(Kind::Open, group.span_open().byte_range());
+                    self.stream(group.stream());
+                    self.source.tokens[open].partner =
+                        self.token(Kind::Close, group.span_close().byte_range());
+                    continue;
+                }
+                TokenTree::Ident(_) => Kind::Word,
+                TokenTree::Literal(_) => Kind::Literal,
+                TokenTree::Punct(mark) => {
+                    let is_lifetime = mark.as_char() == '\'';
+                    let is_pair =
+                        ["->", "=>", "::"].iter().any(|pair| self.text[range.start..].starts_with(pair));
+                    if (is_lifetime || is_pair)
+                        && let Some(rest) = trees.next()
+                    {
+                        range.end = rest.span().byte_range().end;
+                    }
+                    if is_lifetime { Kind::Lifetime } else { Kind::Mark }
+                }
+            };
+            self.token(kind, range);
         }
-    }
-
-    /// A quote mark starts a character literal or a lifetime.
-    fn quote_mark(&mut self) -> Result<Kind, String> {
-        if self.peek(1) == Some('\\') || self.peek(2) == Some('\'') {
-            self.quoted()?;
-            return Ok(Kind::Literal);
-        }
-        self.bump();
-        self.take_while(|c| c == '_' || c.is_alphanumeric());
-        Ok(Kind::Lifetime)
-    }
-
-    fn number(&mut self) {
-        self.take_while(|c| c == '_' || c.is_ascii_alphanumeric());
-        if self.peek(0) == Some('.') && self.peek(1).is_some_and(|c| c.is_ascii_digit()) {
-            self.bump();
-            self.take_while(|c| c == '_' || c.is_ascii_alphanumeric());
-        }
-    }
-}
-
-/// The number of `#` marks if `rest` starts a raw string.
-fn raw_string_hashes(rest: &str) -> Option<usize> {
-    let after = ["br", "cr", "r"].iter().find_map(|prefix| rest.strip_prefix(prefix))?;
-    let hashes = after.len() - after.trim_start_matches('#').len();
-    after[hashes..].starts_with('"').then_some(hashes)
-}
-
-/// The length of the `b` or `c` prefix if `rest` starts an escaped string or a byte literal.
-fn quoted_prefix(rest: &str) -> Option<usize> {
-    if rest.starts_with('"') {
-        Some(0)
-    } else if ["b\"", "c\"", "b'"].iter().any(|start| rest.starts_with(start)) {
-        Some(1)
-    } else {
-        None
     }
 }
 
