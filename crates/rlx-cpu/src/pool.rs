@@ -133,6 +133,24 @@ impl Pool {
         }
     }
 
+    /// As [`run_with_slot`](Self::run_with_slot), for tasks that may fail; all of them run.
+    ///
+    /// # Errors
+    /// The first failure in time.
+    pub fn try_with_slot<E: Send>(
+        &self,
+        tasks: usize,
+        task: impl Fn(usize, usize) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let failure = Mutex::new(None);
+        self.run_with_slot(tasks, |slot, index| {
+            if let Err(error) = task(slot, index) {
+                lock(&failure).get_or_insert(error);
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
     /// Splits `data` into pieces of `piece` elements (the last may be shorter) and calls `task`
     /// with each piece's number and the piece.
     pub fn run_pieces<T: Send>(&self, data: &mut [T], piece: usize, task: impl Fn(usize, &mut [T]) + Sync) {

@@ -202,15 +202,11 @@ impl ConvStep {
             return Ok(());
         }
         let scratch = SharedSlice::new(call.scratch);
-        let failure = std::sync::Mutex::new(None);
-        call.context.pool().run_with_slot(tasks, |thread, index| {
+        call.context.pool().try_with_slot(tasks, |thread, index| {
             // SAFETY: the scratch of a thread is used by one task at a time.
             let scratch = unsafe { scratch.part(thread * self.scratch, self.scratch) };
-            if let Err(error) = task.run(call.inline, index / blocks, index % blocks, scratch) {
-                failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
-            }
-        });
-        failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+            task.run(call.inline, index / blocks, index % blocks, scratch)
+        })
     }
 }
 

@@ -40,12 +40,15 @@ pub enum Elements {
     I64,
 }
 
-/// Something to do for the types of a product.
-trait Typed {
-    type Output;
-    fn call<A: Times<B>, B: RightElement>(self) -> Self::Output
-    where
-        A::Output: Element;
+/// Evaluates an expression with names for the element types of a product's operands.
+macro_rules! with_types {
+    ($elements:expr, [$a:ident, $b:ident] => $body:expr) => {
+        with_types!(@ $elements, [$a, $b] => $body, F32: f32, f32, F32Brain: f32, bf16, F32Half: f32, f16,
+            Brain: bf16, bf16, Half: f16, f16, F64: f64, f64, I32: i32, i32, I64: i64, i64)
+    };
+    (@ $elements:expr, [$a:ident, $b:ident] => $body:expr, $($name:ident: $left:ty, $right:ty),*) => {
+        match $elements { $(Elements::$name => { type $a = $left; type $b = $right; $body })* }
+    };
 }
 
 impl Elements {
@@ -82,19 +85,6 @@ impl Elements {
             Elements::I32 => &[DType::I32, DType::U32],
             Elements::I64 => &[DType::I64, DType::U64],
             _ => &[DType::F32],
-        }
-    }
-
-    fn call<T: Typed>(self, typed: T) -> T::Output {
-        match self {
-            Elements::F32 => typed.call::<f32, f32>(),
-            Elements::F32Brain => typed.call::<f32, bf16>(),
-            Elements::F32Half => typed.call::<f32, f16>(),
-            Elements::Brain => typed.call::<bf16, bf16>(),
-            Elements::Half => typed.call::<f16, f16>(),
-            Elements::F64 => typed.call::<f64, f64>(),
-            Elements::I32 => typed.call::<i32, i32>(),
-            Elements::I64 => typed.call::<i64, i64>(),
         }
     }
 }
@@ -198,7 +188,9 @@ impl MatmulStep {
         };
         let by_batch = count >= threads && threads > 1;
         let kernel_threads = if by_batch { 1 } else { threads };
-        let kernel = elements.call(ScratchBytes { level: context.level(), kernel_threads, extents, layout });
+        let level = context.level();
+        let kernel =
+            with_types!(elements, [A, B] => scratch_bytes::<A, B>(level, kernel_threads, extents, layout));
         let apart = finish.as_ref().is_some_and(|finish| !elements.sums().contains(&finish.dtype));
         let width = elements.sums()[0].size_of().unwrap_or(1);
         let sums = if apart { (extents[0] * extents[1] * width).next_multiple_of(64) } else { 0 };
@@ -240,15 +232,11 @@ impl MatmulStep {
             return Ok(());
         }
         let scratch = SharedSlice::new(call.scratch);
-        let failure = std::sync::Mutex::new(None);
-        call.context.pool().run_with_slot(count, |thread, index| {
+        call.context.pool().try_with_slot(count, |thread, index| {
             // SAFETY: the scratch of a thread is used by one task at a time.
             let scratch = unsafe { scratch.part(thread * self.scratch, self.scratch) };
-            if let Err(error) = self.one::<A, B>(inline, &part, index, scratch) {
-                failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
-            }
-        });
-        failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+            self.one::<A, B>(inline, &part, index, scratch)
+        })
     }
 
     /// Matrix `index` of the batch.
@@ -317,39 +305,7 @@ impl Work for MatmulStep {
     }
 
     fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
-        self.elements.call(Multiply { step: self, call }).map_err(|error| error.to_string())
-    }
-}
-
-struct Multiply<'s, 'a, 'b> {
-    step: &'s MatmulStep,
-    call: Call<'a, 'b>,
-}
-
-impl Typed for Multiply<'_, '_, '_> {
-    type Output = Result<(), KernelError>;
-    fn call<A: Times<B>, B: RightElement>(self) -> Self::Output
-    where
-        A::Output: Element,
-    {
-        self.step.run_as::<A, B>(self.call)
-    }
-}
-
-struct ScratchBytes {
-    level: SimdLevel,
-    kernel_threads: usize,
-    extents: [usize; 3],
-    layout: Layout,
-}
-
-impl Typed for ScratchBytes {
-    type Output = usize;
-    fn call<A: Times<B>, B: RightElement>(self) -> usize
-    where
-        A::Output: Element,
-    {
-        scratch_bytes::<A, B>(self.level, self.kernel_threads, self.extents, self.layout)
+        with_types!(self.elements, [A, B] => self.run_as::<A, B>(call)).map_err(|error| error.to_string())
     }
 }
 
@@ -395,23 +351,7 @@ fn matrix<'a, T: Plain>(
 
 /// Bytes of a packed right operand of `dtype`; `None` when that overflows or no kernel takes it.
 pub fn packed_bytes(level: SimdLevel, dtype: DType, rows: usize, columns: usize) -> Option<usize> {
-    Elements::of(dtype, dtype)?.call(PackedBytes { level, rows, columns })
-}
-
-struct PackedBytes {
-    level: SimdLevel,
-    rows: usize,
-    columns: usize,
-}
-
-impl Typed for PackedBytes {
-    type Output = Option<usize>;
-    fn call<A: Times<B>, B: RightElement>(self) -> Option<usize>
-    where
-        A::Output: Element,
-    {
-        PackedB::<B>::bytes(self.level, self.rows, self.columns)
-    }
+    with_types!(Elements::of(dtype, dtype)?, [_A, B] => PackedB::<B>::bytes(level, rows, columns))
 }
 
 /// Packs a right operand `[K, N]`.
@@ -434,22 +374,10 @@ impl Work for PackWork {
     }
 
     fn run(&self, call: Call<'_, '_>) -> Result<(), String> {
-        self.elements.call(Pack { view: &self.view, call }).map_err(|error| error.to_string())
-    }
-}
-
-struct Pack<'s, 'a, 'b> {
-    view: &'s BoundView,
-    call: Call<'a, 'b>,
-}
-
-impl Typed for Pack<'_, '_, '_> {
-    type Output = Result<(), KernelError>;
-    fn call<A: Times<B>, B: RightElement>(self) -> Self::Output
-    where
-        A::Output: Element,
-    {
-        let b: Matrix<'_, B> = matrix(self.view, &[], 0, self.call.reads[0])?;
-        PackedB::pack(self.call.context, b, self.call.writes[0]).map(|_| ())
+        let (read, write) = (call.reads[0], &mut *call.writes[0]);
+        let packed = with_types!(self.elements, [_A, B] => {
+            matrix::<B>(&self.view, &[], 0, read).and_then(|b| PackedB::pack(call.context, b, write).map(|_| ()))
+        });
+        packed.map_err(|error| error.to_string())
     }
 }
