@@ -110,6 +110,34 @@ macro_rules! integer_fields {
 }
 integer_fields!(usize, i64, u32);
 
+/// Field types that a case of [`Attr`] holds as they are, with what replaces their dims.
+macro_rules! held_fields {
+    ($($ty:ty = $case:ident, $expected:literal $(, $map_dims:expr)?;)*) => {$(
+        impl AttrField for $ty {
+            const EXPECTED: &'static str = $expected;
+            fn to_attr(&self) -> Attr {
+                Attr::$case(self.clone())
+            }
+            fn from_attr(attr: &Attr) -> Option<$ty> {
+                if let Attr::$case(held) = attr { Some(held.clone()) } else { None }
+            }
+            $(fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> $ty {
+                $map_dims(self, map)
+            })?
+        }
+    )*};
+}
+held_fields! {
+    String = Text, "a quoted string";
+    TensorType = Type, "a tensor type such as f32[2, 3]", |ty: &TensorType, map: &dyn Fn(&Dim) -> Dim| {
+        TensorType { dtype: ty.dtype, shape: ty.shape.map_dims(map) }
+    };
+    Literal = Literal, "a typed constant such as f32[2]:[1, 2]";
+    Arc<ScalarProgram> = Program, "a scalar program";
+    Body = Body, "a graph such as graph \"body\" { .. }", Body::map_dims;
+    CustomHandle = Custom, "a user op such as custom \"name\" 1";
+}
+
 impl AttrField for bool {
     const EXPECTED: &'static str = "true or false";
     fn to_attr(&self) -> Attr {
@@ -118,19 +146,6 @@ impl AttrField for bool {
     fn from_attr(attr: &Attr) -> Option<bool> {
         match attr {
             Attr::Word(word) => word.parse().ok(),
-            _ => None,
-        }
-    }
-}
-
-impl AttrField for String {
-    const EXPECTED: &'static str = "a quoted string";
-    fn to_attr(&self) -> Attr {
-        Attr::Text(self.clone())
-    }
-    fn from_attr(attr: &Attr) -> Option<String> {
-        match attr {
-            Attr::Text(text) => Some(text.clone()),
             _ => None,
         }
     }
@@ -174,48 +189,6 @@ impl AttrField for DType {
     fn from_attr(attr: &Attr) -> Option<DType> {
         match attr {
             Attr::Word(word) => DType::parse(word),
-            _ => None,
-        }
-    }
-}
-
-impl AttrField for TensorType {
-    const EXPECTED: &'static str = "a tensor type such as f32[2, 3]";
-    fn to_attr(&self) -> Attr {
-        Attr::Type(self.clone())
-    }
-    fn from_attr(attr: &Attr) -> Option<TensorType> {
-        match attr {
-            Attr::Type(ty) => Some(ty.clone()),
-            _ => None,
-        }
-    }
-    fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> TensorType {
-        TensorType { dtype: self.dtype, shape: self.shape.map_dims(map) }
-    }
-}
-
-impl AttrField for Literal {
-    const EXPECTED: &'static str = "a typed constant such as f32[2]:[1, 2]";
-    fn to_attr(&self) -> Attr {
-        Attr::Literal(self.clone())
-    }
-    fn from_attr(attr: &Attr) -> Option<Literal> {
-        match attr {
-            Attr::Literal(literal) => Some(literal.clone()),
-            _ => None,
-        }
-    }
-}
-
-impl AttrField for Arc<ScalarProgram> {
-    const EXPECTED: &'static str = "a scalar program";
-    fn to_attr(&self) -> Attr {
-        Attr::Program(self.clone())
-    }
-    fn from_attr(attr: &Attr) -> Option<Arc<ScalarProgram>> {
-        match attr {
-            Attr::Program(program) => Some(program.clone()),
             _ => None,
         }
     }

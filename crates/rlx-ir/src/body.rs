@@ -4,7 +4,6 @@
 //! It names nothing outside but the symbols of the graph around it: what it reads is an operand of its op. It has no
 //! params, states or updates. Bodies nest at most [`MAX_BODY_DEPTH`] deep, so walks over them may recurse.
 
-use crate::attr::{Attr, AttrField};
 use crate::diagnostic::Diagnostic;
 use crate::dim::Dim;
 use crate::graph::{Graph, Value};
@@ -43,23 +42,12 @@ impl Deref for Body {
     }
 }
 
-impl AttrField for Body {
-    const EXPECTED: &'static str = "a graph such as graph \"body\" { .. }";
-    fn to_attr(&self) -> Attr {
-        Attr::Body(self.clone())
-    }
-    fn from_attr(attr: &Attr) -> Option<Body> {
-        match attr {
-            Attr::Body(body) => Some(body.clone()),
-            _ => None,
-        }
-    }
-    fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> Body {
+impl Body {
+    /// The body with every dim replaced.
+    pub(crate) fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> Body {
         Body { graph: Arc::new(self.graph.map_dims(map)), depth: self.depth }
     }
-}
 
-impl Body {
     /// The inputs, in order.
     pub fn inputs(&self) -> Vec<Value> {
         self.graph.nodes_of(OpKind::Input).map(|(id, _)| Value::first(id)).collect()

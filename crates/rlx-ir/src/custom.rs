@@ -5,7 +5,6 @@
 //! no registry for the whole process. Two user ops are the same when name and version are.
 
 use crate::accuracy::Accuracy;
-use crate::attr::{Attr, AttrField};
 use crate::derive::{Backward, Batched, Derivatives, Forward};
 use crate::graph::{Graph, Value};
 use crate::literal::Literal;
@@ -108,19 +107,6 @@ impl Eq for CustomHandle {}
 impl Hash for CustomHandle {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key().hash(state);
-    }
-}
-
-impl AttrField for CustomHandle {
-    const EXPECTED: &'static str = "a user op such as custom \"name\" 1";
-    fn to_attr(&self) -> Attr {
-        Attr::Custom(self.clone())
-    }
-    fn from_attr(attr: &Attr) -> Option<CustomHandle> {
-        match attr {
-            Attr::Custom(handle) => Some(handle.clone()),
-            _ => None,
-        }
     }
 }
 

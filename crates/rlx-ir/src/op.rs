@@ -11,7 +11,7 @@ use crate::attr::Attr;
 use crate::diagnostic::{Diagnostic, IrError};
 use crate::graph::{Graph, Value};
 use crate::layout::Layout;
-use crate::literal::Literal;
+use crate::literal::{Literal, LiteralError};
 use crate::scalar::{ScalarProgram, ScalarValue};
 use crate::shape::TensorType;
 use crate::text::parse_sample;
@@ -69,6 +69,12 @@ impl fmt::Display for Violation {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Fault(pub String);
+
+impl From<LiteralError> for Fault {
+    fn from(error: LiteralError) -> Fault {
+        Fault(error.to_string())
+    }
+}
 
 /// Result types of an op, or the constraint that the operands violate.
 pub type Inferred = Result<Vec<TensorType>, Violation>;

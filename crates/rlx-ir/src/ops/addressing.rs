@@ -81,9 +81,7 @@ pub fn overwrite_elements(
 }
 
 fn finish(dtype: DType, dims: &[usize], bytes: &[u8]) -> Evaluated {
-    Literal::from_bytes(dtype, dims, bytes)
-        .map(|literal| vec![literal])
-        .map_err(|error| Fault(error.to_string()))
+    Ok(vec![Literal::from_bytes(dtype, dims, bytes)?])
 }
 
 /// Row-major position of `index` in `dims`, which has as many axes.

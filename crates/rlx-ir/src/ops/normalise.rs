@@ -187,9 +187,7 @@ pub(crate) fn affine_eval(
 /// `values` as the one result, rounded to the type of `like`.
 pub(crate) fn result_like(like: &Literal, values: &[f64]) -> Evaluated {
     let numbers = values.iter().map(|&value| Number::Float(value));
-    Literal::from_numbers(like.dtype(), like.dims(), numbers)
-        .map(|literal| vec![literal])
-        .map_err(|error| Fault(error.to_string()))
+    Ok(vec![Literal::from_numbers(like.dtype(), like.dims(), numbers)?])
 }
 
 /// Every one of `parameters` has dtype and extents of `x` along `axes`.

@@ -66,11 +66,7 @@ pub(crate) fn map_rows<const N: usize>(
         }
     });
     let literals = dtypes.into_iter().zip(columns);
-    literals
-        .map(|(dtype, column)| {
-            Literal::from_numbers(dtype, &dims, column).map_err(|error| Fault(error.to_string()))
-        })
-        .collect()
+    literals.map(|(dtype, column)| Ok(Literal::from_numbers(dtype, &dims, column)?)).collect()
 }
 
 /// Positions as index elements.

@@ -7,7 +7,6 @@ pub(super) use crate::body::Body;
 pub(super) use crate::dim::Dim;
 pub(super) use crate::dtype::{DType, DTypeClass};
 pub(super) use crate::graph::{Graph, Value};
-pub(super) use crate::layout::Layout;
 pub(super) use crate::literal::{Literal, element_count};
 pub(super) use crate::number::{Number, wrap};
 pub(super) use crate::op::{

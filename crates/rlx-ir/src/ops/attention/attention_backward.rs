@@ -39,7 +39,17 @@ op! {
 }
 
 impl OpSpec for AttentionBackward {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose).checked(Self::ranges);
+    const MEANING: Meaning<Self> = Meaning::composite(|op: &Self, g, operands| {
+        let given = |name| op.operand_index(name).map(|index| operands[index]);
+        let forward = AttentionOperands {
+            mask: given("mask"),
+            kv_lengths: given("kv_lengths"),
+            sinks: given("sinks"),
+            ..AttentionOperands::new(operands[0], operands[1], operands[2])
+        };
+        let known = [operands[3], operands[4], operands[5]];
+        backward(&op.forward(), g, forward, known, (given("dlse"), op.mask_gradient))
+    }).checked(Self::ranges);
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -124,17 +134,5 @@ impl AttentionBackward {
         let Some(operand) = self.operand_index("kv_lengths") else { return vec![] };
         let ranges = self.forward().ranges(&self.forward_types(operands)).into_iter();
         ranges.map(|range| ValueRange { operand, ..range }).collect()
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let given = |name| self.operand_index(name).map(|index| operands[index]);
-        let forward = AttentionOperands {
-            mask: given("mask"),
-            kv_lengths: given("kv_lengths"),
-            sinks: given("sinks"),
-            ..AttentionOperands::new(operands[0], operands[1], operands[2])
-        };
-        let known = [operands[3], operands[4], operands[5]];
-        backward(&self.forward(), g, forward, known, (given("dlse"), self.mask_gradient))
     }
 }

@@ -34,7 +34,31 @@ op! {
 }
 
 impl OpSpec for AxialRope2d {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let ty = g.ty(operands[0]).clone();
+        let dtype = if ty.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let half = op.head_dim / 2;
+        let table = |rows| {
+            rope_tables(rows, half, op.theta.0, &RopeScaling::None, dtype)
+                .expect("inference bounded the tables")
+        };
+        let ((cos_x, sin_x), (cos_y, sin_y)) = (table(op.end_x), table(op.end_y));
+        let mut join = |by_column, by_row| {
+            let quarter = half / 2;
+            let grid = Shape::from([op.repeat, op.end_y, op.end_x, quarter]);
+            let parts = [(by_column, [1, 1, op.end_x, quarter]), (by_row, [1, op.end_y, 1, quarter])];
+            let parts = parts.map(|(literal, dims)| {
+                let table = g.constant(literal);
+                let table = g.reshape(table, Shape::from(dims));
+                g.expand(table, grid.clone())
+            });
+            let table = g.concat(&parts, 3usize);
+            g.reshape(table, Shape::from([op.repeat * op.end_y * op.end_x, half]))
+        };
+        let (cos, sin) = (join(cos_x, cos_y), join(sin_x, sin_y));
+        let axis = ty.rank() - 2;
+        vec![g.rope(operands[0], cos, sin, None, axis, op.head_dim, op.head_dim, RopeStyle::Interleaved)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -74,33 +98,5 @@ impl OpSpec for AxialRope2d {
         let fits = x.shape.dims().ends_with(&expected);
         require!("C2", fits, "the last two extents must be {} and {}, found {x}", expected[0], expected[1]);
         Ok(vec![x.clone()])
-    }
-}
-
-impl AxialRope2d {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let ty = g.ty(operands[0]).clone();
-        let dtype = if ty.dtype == DType::F64 { DType::F64 } else { DType::F32 };
-        let half = self.head_dim / 2;
-        let table = |rows| {
-            rope_tables(rows, half, self.theta.0, &RopeScaling::None, dtype)
-                .expect("inference bounded the tables")
-        };
-        let ((cos_x, sin_x), (cos_y, sin_y)) = (table(self.end_x), table(self.end_y));
-        let mut join = |by_column, by_row| {
-            let quarter = half / 2;
-            let grid = Shape::from([self.repeat, self.end_y, self.end_x, quarter]);
-            let parts = [(by_column, [1, 1, self.end_x, quarter]), (by_row, [1, self.end_y, 1, quarter])];
-            let parts = parts.map(|(literal, dims)| {
-                let table = g.constant(literal);
-                let table = g.reshape(table, Shape::from(dims));
-                g.expand(table, grid.clone())
-            });
-            let table = g.concat(&parts, 3usize);
-            g.reshape(table, Shape::from([self.repeat * self.end_y * self.end_x, half]))
-        };
-        let (cos, sin) = (join(cos_x, cos_y), join(sin_x, sin_y));
-        let axis = ty.rank() - 2;
-        vec![g.rope(operands[0], cos, sin, None, axis, self.head_dim, self.head_dim, RopeStyle::Interleaved)]
     }
 }

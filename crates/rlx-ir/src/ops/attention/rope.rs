@@ -180,9 +180,7 @@ impl Rope {
                 }
             }));
         });
-        Literal::from_numbers(x.dtype(), dims, results)
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(x.dtype(), dims, results)?])
     }
 
     /// For an element of a head: its pair, whether it is the first of it, and the other one.

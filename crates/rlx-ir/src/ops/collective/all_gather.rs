@@ -15,7 +15,12 @@ op! {
 }
 
 impl OpSpec for AllGather {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let participants = g.ty(operands[0]).shape[0].clone();
+        let moved = g.move_axis(operands[0], 0, op.axis - 1);
+        let whole = merge_axes(g, moved, op.axis - 1);
+        vec![g.expand_batch(whole, &participants)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -25,14 +30,5 @@ impl OpSpec for AllGather {
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         let participants = check_participants(operands[0], &[self.axis])?;
         with_extent(operands[0], self.axis, operands[0].shape[self.axis].clone() * participants)
-    }
-}
-
-impl AllGather {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let participants = g.ty(operands[0]).shape[0].clone();
-        let moved = g.move_axis(operands[0], 0, self.axis - 1);
-        let whole = merge_axes(g, moved, self.axis - 1);
-        vec![g.expand_batch(whole, &participants)]
     }
 }

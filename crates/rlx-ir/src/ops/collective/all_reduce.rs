@@ -14,7 +14,11 @@ op! {
 }
 
 impl OpSpec for AllReduce {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let participants = g.ty(operands[0]).shape[0].clone();
+        let total = g.push(op.reduce(), operands);
+        vec![g.expand_batch(total, &participants)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -37,11 +41,5 @@ impl OpSpec for AllReduce {
 impl AllReduce {
     fn reduce(&self) -> Reduce {
         Reduce { kind: self.kind, axes: vec![0], keep_dims: false }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let participants = g.ty(operands[0]).shape[0].clone();
-        let total = g.push(self.reduce(), operands);
-        vec![g.expand_batch(total, &participants)]
     }
 }

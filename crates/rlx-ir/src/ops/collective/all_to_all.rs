@@ -20,7 +20,14 @@ op! {
 }
 
 impl OpSpec for AllToAll {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let participants = g.ty(operands[0]).shape[0].clone();
+        let parts = split_axis(g, operands[0], op.split_axis, &participants);
+        // Receivers in front, senders in front of the axis along which their parts stand.
+        let to = g.move_axis(parts, op.split_axis, 0);
+        let moved = g.move_axis(to, 1, op.concat_axis);
+        vec![merge_axes(g, moved, op.concat_axis)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -34,16 +41,5 @@ impl OpSpec for AllToAll {
         let participants = check_participants(operands[0], &[self.split_axis, self.concat_axis])?;
         let part = parted(operands[0], self.split_axis)?;
         with_extent(&part, self.concat_axis, part.shape[self.concat_axis].clone() * participants)
-    }
-}
-
-impl AllToAll {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let participants = g.ty(operands[0]).shape[0].clone();
-        let parts = split_axis(g, operands[0], self.split_axis, &participants);
-        // Receivers in front, senders in front of the axis along which their parts stand.
-        let to = g.move_axis(parts, self.split_axis, 0);
-        let moved = g.move_axis(to, 1, self.concat_axis);
-        vec![merge_axes(g, moved, self.concat_axis)]
     }
 }

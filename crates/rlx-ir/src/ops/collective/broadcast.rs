@@ -15,7 +15,11 @@ op! {
 }
 
 impl OpSpec for Broadcast {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let shape = g.ty(operands[0]).shape.clone();
+        let one = g.narrow(operands[0], 0usize, op.root, 1);
+        vec![g.expand(one, shape)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -35,13 +39,5 @@ impl OpSpec for Broadcast {
         let legal = participants.as_static().is_none_or(|count| (self.root as i64) < count);
         require!("C2", legal, "there is no participant {} of {participants}", self.root);
         Ok(vec![operands[0].clone()])
-    }
-}
-
-impl Broadcast {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let shape = g.ty(operands[0]).shape.clone();
-        let one = g.narrow(operands[0], 0usize, self.root, 1);
-        vec![g.expand(one, shape)]
     }
 }

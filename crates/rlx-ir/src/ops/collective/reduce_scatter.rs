@@ -18,7 +18,12 @@ op! {
 }
 
 impl OpSpec for ReduceScatter {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let participants = g.ty(operands[0]).shape[0].clone();
+        let total = g.push(op.reduce(), operands);
+        let parts = split_axis(g, total, op.axis - 1, &participants);
+        vec![g.move_axis(parts, op.axis - 1, 0)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -41,12 +46,5 @@ impl OpSpec for ReduceScatter {
 impl ReduceScatter {
     fn reduce(&self) -> Reduce {
         Reduce { kind: self.kind, axes: vec![0], keep_dims: false }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let participants = g.ty(operands[0]).shape[0].clone();
-        let total = g.push(self.reduce(), operands);
-        let parts = split_axis(g, total, self.axis - 1, &participants);
-        vec![g.move_axis(parts, self.axis - 1, 0)]
     }
 }

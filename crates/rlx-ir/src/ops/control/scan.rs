@@ -196,7 +196,7 @@ impl Scan {
             let dims = ty.shape.as_static().ok_or_else(|| Fault(format!("{ty} is not bound")))?;
             let bytes: Vec<u8> = rows.iter().flat_map(|row| row.bytes()).copied().collect();
             let stack = Literal::from_bytes(ty.dtype, &dims, &bytes);
-            values.push(stack.map_err(|error| Fault(error.to_string()))?);
+            values.push(stack?);
         }
         Ok(values)
     }
@@ -206,6 +206,5 @@ impl Scan {
 fn row(literal: &Literal, position: usize) -> Result<Literal, Fault> {
     let dims = &literal.dims()[1..];
     let size = literal.bytes().len() / literal.dims()[0].max(1);
-    Literal::from_bytes(literal.dtype(), dims, &literal.bytes()[position * size..][..size])
-        .map_err(|error| Fault(error.to_string()))
+    Ok(Literal::from_bytes(literal.dtype(), dims, &literal.bytes()[position * size..][..size])?)
 }

@@ -25,7 +25,30 @@ op! {
 }
 
 impl OpSpec for While {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| {
+        let mut values: Vec<Literal> = operands.iter().map(|literal| (*literal).clone()).collect();
+        let limit = op.max_iterations.as_ref().and_then(Dim::as_static);
+        for iteration in 0.. {
+            let holds = op.condition.evaluate(&values);
+            let holds = holds.map_err(|fault| within("condition", Some(iteration), fault))?;
+            if holds[0].to_ints()[0] == 0 {
+                break;
+            }
+            if limit == Some(iteration) {
+                return Err(over_limit(iteration));
+            }
+            if iteration == MOST_ITERATIONS {
+                return Err(Fault(format!(
+                    "is not evaluated: it goes on after {MOST_ITERATIONS} iterations"
+                )));
+            }
+            let next = op.body.evaluate(&values);
+            let next = next.map_err(|fault| within("body", Some(iteration), fault))?;
+            values.splice(..op.carries, next);
+        }
+        values.truncate(op.carries);
+        Ok(values)
+    });
 
     const VJP: Vjp<Self> = Vjp::Bodies(Clone::clone);
     const JVP: Jvp<Self> = Jvp::Bodies;
@@ -77,33 +100,6 @@ fn samples_of(dtype: DType) -> [Sample<While>; 3] {
         Sample::new(op, [count.clone(), ty.clone(), ty.clone()]).fill(0, first, first + 1.0)
     };
     [sample(4, 0.0), sample(9, 2.0), sample(0, 4.0)]
-}
-
-impl While {
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let mut values: Vec<Literal> = operands.iter().map(|literal| (*literal).clone()).collect();
-        let limit = self.max_iterations.as_ref().and_then(Dim::as_static);
-        for iteration in 0.. {
-            let holds = self.condition.evaluate(&values);
-            let holds = holds.map_err(|fault| within("condition", Some(iteration), fault))?;
-            if holds[0].to_ints()[0] == 0 {
-                break;
-            }
-            if limit == Some(iteration) {
-                return Err(over_limit(iteration));
-            }
-            if iteration == MOST_ITERATIONS {
-                return Err(Fault(format!(
-                    "is not evaluated: it goes on after {MOST_ITERATIONS} iterations"
-                )));
-            }
-            let next = self.body.evaluate(&values);
-            let next = next.map_err(|fault| within("body", Some(iteration), fault))?;
-            values.splice(..self.carries, next);
-        }
-        values.truncate(self.carries);
-        Ok(values)
-    }
 }
 
 /// The fault of a loop whose condition still holds after its `max_iterations`.

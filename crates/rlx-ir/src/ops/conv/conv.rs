@@ -66,8 +66,38 @@ impl Graph {
 
 impl OpSpec for Conv {
     const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
-    const JVP: Jvp<Self> = Jvp::Rule(Self::jvp);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let (x, w, dy) = (given.operands[0], given.operands[1], given.cotangent());
+        let shapes = [x, w].map(|operand| g.ty(operand).shape.clone());
+        let rank = shapes[0].rank();
+        let mut derivatives = vec![
+            given.wanted[0].then(|| g.conv2d_backward_input(op, dy, w, &shapes[0])),
+            given.wanted[1].then(|| g.conv2d_backward_weight(op, x, dy, &shapes[1])),
+        ];
+        if op.bias {
+            let axes = [vec![0], (2..rank).collect()].concat();
+            derivatives.push(Some(g.reduce(dy, ReduceKind::Sum, axes, false)));
+        }
+        Ok(derivatives)
+    });
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {
+        let shape = g.ty(given.results[0]).shape.clone();
+        let mut terms = vec![];
+        for index in 0..2 {
+            let mut factors = [given.operands[0], given.operands[1]];
+            if let Some(tangent) = given.tangents[index] {
+                factors[index] = tangent;
+                terms.push(g.convolve(op.clone(), factors[0], factors[1], None));
+            }
+        }
+        if let Some(bias) = given.tangents.get(2).copied().flatten() {
+            let mut dims = vec![Dim::from(1); shape.rank()];
+            dims[1] = shape[1].clone();
+            let bias = g.reshape(bias, dims);
+            terms.push(g.expand(bias, shape));
+        }
+        Ok(vec![terms.into_iter().reduce(|sum, term| g.add(sum, term))])
+    });
     const BATCH: Batch<Self> = Batch::Rule(Self::batch);
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
     const SAMPLES: Samples<Self> = Samples::Listed(&[
@@ -159,48 +189,12 @@ impl Conv {
             });
             results.push(Number::Float(sum + bias.as_ref().map_or(0.0, |bias| bias[output])));
         });
-        Literal::from_numbers(x.dtype(), &dims, results)
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(x.dtype(), &dims, results)?])
     }
 }
 
 /// Derivatives and batching.
 impl Conv {
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
-        let (x, w, dy) = (given.operands[0], given.operands[1], given.cotangent());
-        let shapes = [x, w].map(|operand| g.ty(operand).shape.clone());
-        let rank = shapes[0].rank();
-        let mut derivatives = vec![
-            given.wanted[0].then(|| g.conv2d_backward_input(self, dy, w, &shapes[0])),
-            given.wanted[1].then(|| g.conv2d_backward_weight(self, x, dy, &shapes[1])),
-        ];
-        if self.bias {
-            let axes = [vec![0], (2..rank).collect()].concat();
-            derivatives.push(Some(g.reduce(dy, ReduceKind::Sum, axes, false)));
-        }
-        Ok(derivatives)
-    }
-
-    fn jvp(&self, g: &mut Graph, given: Forward<'_>) -> Derivatives {
-        let shape = g.ty(given.results[0]).shape.clone();
-        let mut terms = vec![];
-        for index in 0..2 {
-            let mut factors = [given.operands[0], given.operands[1]];
-            if let Some(tangent) = given.tangents[index] {
-                factors[index] = tangent;
-                terms.push(g.convolve(self.clone(), factors[0], factors[1], None));
-            }
-        }
-        if let Some(bias) = given.tangents.get(2).copied().flatten() {
-            let mut dims = vec![Dim::from(1); shape.rank()];
-            dims[1] = shape[1].clone();
-            let bias = g.reshape(bias, dims);
-            terms.push(g.expand(bias, shape));
-        }
-        Ok(vec![terms.into_iter().reduce(|sum, term| g.add(sum, term))])
-    }
-
     /// A batch of inputs alone joins their first axis. A batch of weights makes groups.
     fn batch(&self, g: &mut Graph, given: Batched<'_>) -> Result<Vec<Value>, &'static str> {
         let join = |g: &mut Graph, x: Value, axis: usize| {

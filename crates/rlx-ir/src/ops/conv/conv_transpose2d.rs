@@ -173,9 +173,7 @@ impl ConvTranspose2d {
                 sums[row_major(&dims, &to)] += value * weight[row_major(w.dims(), &at_weight)];
             });
         });
-        Literal::from_numbers(x.dtype(), &dims, sums.into_iter().map(Number::Float))
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(x.dtype(), &dims, sums.into_iter().map(Number::Float))?])
     }
 
     /// A convolution with the mirrored window over `x` with zeros between its elements, then the cut.

@@ -166,9 +166,7 @@ impl Pool {
             };
             results.push(self.reduce(x.dtype(), &window, divisor));
         });
-        Literal::from_numbers(x.dtype(), &dims, results)
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(x.dtype(), &dims, results)?])
     }
 
     fn reduce(&self, dtype: DType, window: &[Number], divisor: f64) -> Number {

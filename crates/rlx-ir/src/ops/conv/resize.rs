@@ -196,9 +196,7 @@ impl Resize {
                 _ => Number::Float(sum),
             });
         });
-        Literal::from_numbers(x.dtype(), &dims, results)
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(x.dtype(), &dims, results)?])
     }
 }
 

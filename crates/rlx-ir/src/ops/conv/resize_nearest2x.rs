@@ -11,7 +11,20 @@ op! {
 }
 
 impl OpSpec for ResizeNearest2x {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|_, g, operands| {
+        let dims = g.ty(operands[0]).shape.dims().to_vec();
+        let (lead, image) = dims.split_at(dims.len() - 2);
+        let (height, width) = (&image[0], &image[1]);
+        let spread = |repeat: usize| {
+            let repeat = Dim::from(repeat);
+            [lead, &[height.clone(), repeat.clone(), width.clone(), repeat]].concat()
+        };
+        let x = g.reshape(operands[0], spread(1));
+        let x = g.expand(x, spread(2));
+        let two = Dim::from(2);
+        let whole = [lead, &[height.clone() * two.clone(), width.clone() * two]].concat();
+        vec![g.reshape(x, whole)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -28,22 +41,5 @@ impl OpSpec for ResizeNearest2x {
             *dim = dim.clone() * Dim::from(2);
         }
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-}
-
-impl ResizeNearest2x {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let dims = g.ty(operands[0]).shape.dims().to_vec();
-        let (lead, image) = dims.split_at(dims.len() - 2);
-        let (height, width) = (&image[0], &image[1]);
-        let spread = |repeat: usize| {
-            let repeat = Dim::from(repeat);
-            [lead, &[height.clone(), repeat.clone(), width.clone(), repeat]].concat()
-        };
-        let x = g.reshape(operands[0], spread(1));
-        let x = g.expand(x, spread(2));
-        let two = Dim::from(2);
-        let whole = [lead, &[height.clone() * two.clone(), width.clone() * two]].concat();
-        vec![g.reshape(x, whole)]
     }
 }

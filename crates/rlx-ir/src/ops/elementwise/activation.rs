@@ -109,7 +109,7 @@ op! {
 }
 
 impl OpSpec for Activation {
-    const MEANING: Meaning<Self> = Meaning::scalar(Self::expand);
+    const MEANING: Meaning<Self> = Meaning::scalar(|op, p, args| vec![expand_kind(p, op.kind, args[0], op.parameter.map_or(0.0, |parameter| parameter.0))]);
     const VJP: Vjp<Self> =
         Vjp::Rule(|op, g, given| Ok(vec![Some(op.slope(g, given.operands[0], given.cotangent()))]));
     const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {
@@ -191,10 +191,6 @@ impl Activation {
             K::Sign | K::Floor | K::Ceil | K::Trunc | K::Round => g.zeros_like(change),
             kind => g.push(ActivationBackward { kind, parameter: self.parameter }, &[x, change]),
         }
-    }
-
-    fn expand(&self, p: &mut ScalarProgram, args: &[ScalarValue]) -> Vec<ScalarValue> {
-        vec![expand_kind(p, self.kind, args[0], self.parameter.map_or(0.0, |parameter| parameter.0))]
     }
 }
 

@@ -16,7 +16,21 @@ op! {
 
 impl OpSpec for Cast {
     const MEANING: Meaning<Self> = Meaning::scalar(|op, p, args| vec![p.cast(args[0], op.to)]);
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    // Between complex and real, the factor is what Wirtinger's derivative makes of a real part.
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let from = g.ty(given.operands[0]).dtype;
+        if !from.is_differentiable() {
+            return Ok(vec![None]);
+        }
+        let dx = g.cast_to(given.cotangent(), from);
+        let factor = match (from.is_complex(), op.to.is_complex()) {
+            (true, false) => 0.5,
+            (false, true) => 2.0,
+            _ => return Ok(vec![Some(dx)]),
+        };
+        let factor = g.scalar(from, factor);
+        Ok(vec![Some(g.mul(dx, factor))])
+    });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
@@ -41,23 +55,5 @@ impl OpSpec for Cast {
             self.to
         );
         Ok(vec![TensorType::new(self.to, operands[0].shape.clone())])
-    }
-}
-
-impl Cast {
-    /// Between complex and real, the factor is what Wirtinger's derivative makes of a real part.
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
-        let from = g.ty(given.operands[0]).dtype;
-        if !from.is_differentiable() {
-            return Ok(vec![None]);
-        }
-        let dx = g.cast_to(given.cotangent(), from);
-        let factor = match (from.is_complex(), self.to.is_complex()) {
-            (true, false) => 0.5,
-            (false, true) => 2.0,
-            _ => return Ok(vec![Some(dx)]),
-        };
-        let factor = g.scalar(from, factor);
-        Ok(vec![Some(g.mul(dx, factor))])
     }
 }

@@ -18,7 +18,11 @@ op! {
 }
 
 impl OpSpec for DequantGroupedMatMul {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose)
+    const MEANING: Meaning<Self> = Meaning::composite(|op: &Self, g, operands| {
+        let weights = op.weights(g.ty(operands[0]).dtype);
+        let weights = g.push(weights, &[&operands[1..2], &operands[3..]].concat());
+        vec![g.push(op.product(), &[operands[0], weights, operands[2]])]
+    })
         .checked(|_, types| vec![ValueRange::below(2, types[1].shape[0].clone())]);
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
@@ -58,11 +62,5 @@ impl DequantGroupedMatMul {
 
     fn product(&self) -> GroupedMatMul {
         GroupedMatMul { transpose_w: self.transpose_w }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let weights = self.weights(g.ty(operands[0]).dtype);
-        let weights = g.push(weights, &[&operands[1..2], &operands[3..]].concat());
-        vec![g.push(self.product(), &[operands[0], weights, operands[2]])]
     }
 }

@@ -17,7 +17,7 @@ op! {
 }
 
 impl OpSpec for DequantMoEWeights {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| vec![g.push(op.dequantize(), operands)]);
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -43,9 +43,5 @@ impl OpSpec for DequantMoEWeights {
 impl DequantMoEWeights {
     fn dequantize(&self) -> Dequantize {
         Dequantize { block: self.block.clone(), to: self.to, scale: self.scale, zero_point: self.zero_point }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        vec![g.push(self.dequantize(), operands)]
     }
 }

@@ -28,9 +28,40 @@ impl GroupedMatMul {
 impl OpSpec for GroupedMatMul {
     const MEANING: Meaning<Self> = Meaning::composite_with_eval(Self::decompose, Self::eval)
         .checked(|_, types| vec![ValueRange::below(2, types[1].shape[0].clone())]);
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let (x, w, expert, dy) = (given.operands[0], given.operands[1], given.operands[2], given.cotangent());
+        let dx = g.grouped_matmul(dy, w, expert, !op.transpose_w);
+        // Per expert, the rows of the others count as 0.
+        let (ty, experts) = (g.ty(x).clone(), g.ty(w).shape[0].clone());
+        let index = g.ty(expert).dtype;
+        let all = g.iota(index, vec![experts, Dim::from(1)], 0usize);
+        let is_own = g.compare_eq(all, expert);
+        let is_own = g.unsqueeze(is_own, 2);
+        let zero = g.scalar(ty.dtype, 0.0);
+        let own = g.where_(is_own, x, zero);
+        let dw =
+            if op.transpose_w { g.matmul(dy, own, true, false) } else { g.matmul(own, dy, true, false) };
+        Ok(vec![Some(dx), Some(dw), None])
+    });
     const JVP: Jvp<Self> = Jvp::Multilinear;
-    const BATCH: Batch<Self> = Batch::Rule(Self::batch);
+    // A batch of rows and experts is more rows. One of weights has copies made by the decomposition.
+    const BATCH: Batch<Self> = Batch::Rule(|op, g, given| {
+        if given.is_batched[1] {
+            return Err("the weights have a batch");
+        }
+        let expanded = |g: &mut Graph, index: usize| match given.is_batched[index] {
+            true => given.operands[index],
+            false => g.expand_batch(given.operands[index], given.size),
+        };
+        let (x, expert) = (expanded(g, 0), expanded(g, 2));
+        let dims = g.ty(x).shape.dims().to_vec();
+        let rows = dims[0].clone() * dims[1].clone();
+        let x = g.reshape(x, vec![rows.clone(), dims[2].clone()]);
+        let expert = g.reshape(expert, vec![rows]);
+        let y = g.push(op.clone(), &[x, given.operands[1], expert]);
+        let columns = g.try_ty(y).map_or(Dim::from(0), |ty| ty.shape[1].clone());
+        Ok(vec![g.reshape(y, vec![dims[0].clone(), dims[1].clone(), columns])])
+    });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
     const SAMPLES: Samples<Self> = Samples::Listed(&[
         "f32[7, 4], f32[3, 4, 5], i64[7] in [0, 3) {transpose_w = false}",
@@ -74,9 +105,7 @@ impl GroupedMatMul {
                 results.push(Number::Float(products.sum()));
             }
         }
-        Literal::from_numbers(x.dtype(), &[experts.len(), columns], results)
-            .map(|y| vec![y])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(x.dtype(), &[experts.len(), columns], results)?])
     }
 
     /// Each row's own copy of its matrix; a backend with a kernel makes none.
@@ -85,40 +114,5 @@ impl GroupedMatMul {
         let rows = g.unsqueeze(operands[0], 1);
         let y = g.matmul(rows, weights, false, self.transpose_w);
         vec![g.squeeze(y, 1)]
-    }
-
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
-        let (x, w, expert, dy) = (given.operands[0], given.operands[1], given.operands[2], given.cotangent());
-        let dx = g.grouped_matmul(dy, w, expert, !self.transpose_w);
-        // Per expert, the rows of the others count as 0.
-        let (ty, experts) = (g.ty(x).clone(), g.ty(w).shape[0].clone());
-        let index = g.ty(expert).dtype;
-        let all = g.iota(index, vec![experts, Dim::from(1)], 0usize);
-        let is_own = g.compare_eq(all, expert);
-        let is_own = g.unsqueeze(is_own, 2);
-        let zero = g.scalar(ty.dtype, 0.0);
-        let own = g.where_(is_own, x, zero);
-        let dw =
-            if self.transpose_w { g.matmul(dy, own, true, false) } else { g.matmul(own, dy, true, false) };
-        Ok(vec![Some(dx), Some(dw), None])
-    }
-
-    /// A batch of rows and experts is more rows. One of weights has copies made by the decomposition.
-    fn batch(&self, g: &mut Graph, given: Batched<'_>) -> Result<Vec<Value>, &'static str> {
-        if given.is_batched[1] {
-            return Err("the weights have a batch");
-        }
-        let expanded = |g: &mut Graph, index: usize| match given.is_batched[index] {
-            true => given.operands[index],
-            false => g.expand_batch(given.operands[index], given.size),
-        };
-        let (x, expert) = (expanded(g, 0), expanded(g, 2));
-        let dims = g.ty(x).shape.dims().to_vec();
-        let rows = dims[0].clone() * dims[1].clone();
-        let x = g.reshape(x, vec![rows.clone(), dims[2].clone()]);
-        let expert = g.reshape(expert, vec![rows]);
-        let y = g.push(self.clone(), &[x, given.operands[1], expert]);
-        let columns = g.try_ty(y).map_or(Dim::from(0), |ty| ty.shape[1].clone());
-        Ok(vec![g.reshape(y, vec![dims[0].clone(), dims[1].clone(), columns])])
     }
 }

@@ -21,7 +21,16 @@ op! {
 }
 
 impl OpSpec for FusedMatMulBiasAct {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let mut y = g.push(op.product(), &operands[..2]);
+        if let Some(&bias) = operands.get(2) {
+            y = g.add(y, bias);
+        }
+        if let Some(activation) = op.activation() {
+            y = g.push(activation, &[y]);
+        }
+        vec![y]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -62,16 +71,5 @@ impl FusedMatMulBiasAct {
 
     fn activation(&self) -> Option<Activation> {
         self.kind.map(|kind| Activation { kind, parameter: self.parameter })
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let mut y = g.push(self.product(), &operands[..2]);
-        if let Some(&bias) = operands.get(2) {
-            y = g.add(y, bias);
-        }
-        if let Some(activation) = self.activation() {
-            y = g.push(activation, &[y]);
-        }
-        vec![y]
     }
 }

@@ -20,7 +20,11 @@ op! {
 }
 
 impl OpSpec for FusedResidualLN {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let (sum, parameters) = residual_sum(g, operands, op.bias, &op.axes);
+        let normalised = g.push(op.norm(), &[&[sum], parameters].concat());
+        vec![normalised, sum]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -44,11 +48,5 @@ impl OpSpec for FusedResidualLN {
 impl FusedResidualLN {
     fn norm(&self) -> LayerNorm {
         LayerNorm { axes: self.axes.clone(), eps: self.eps, gamma: self.gamma, beta: self.beta }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let (sum, parameters) = residual_sum(g, operands, self.bias, &self.axes);
-        let normalised = g.push(self.norm(), &[&[sum], parameters].concat());
-        vec![normalised, sum]
     }
 }

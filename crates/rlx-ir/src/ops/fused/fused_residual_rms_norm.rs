@@ -22,7 +22,11 @@ op! {
 }
 
 impl OpSpec for FusedResidualRmsNorm {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let (sum, parameters) = residual_sum(g, operands, op.bias, &op.axes);
+        let normalised = g.push(op.norm(), &[&[sum], parameters].concat());
+        vec![normalised, sum]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -47,11 +51,5 @@ impl FusedResidualRmsNorm {
     fn norm(&self) -> RmsNorm {
         let FusedResidualRmsNorm { eps, unit_offset, gamma, beta, .. } = *self;
         RmsNorm { axes: self.axes.clone(), eps, unit_offset, gamma, beta }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let (sum, parameters) = residual_sum(g, operands, self.bias, &self.axes);
-        let normalised = g.push(self.norm(), &[&[sum], parameters].concat());
-        vec![normalised, sum]
     }
 }

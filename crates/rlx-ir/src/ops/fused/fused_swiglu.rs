@@ -23,7 +23,17 @@ op! {
 }
 
 impl OpSpec for FusedSwiGLU {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let ty = g.ty(operands[0]).clone();
+        let wide = g.accumulation_cast(operands[0]);
+        let half = ty.shape[ty.rank() - 1].floor_div(&Dim::from(2));
+        let first = g.narrow_at(wide, -1, 0, half.clone());
+        let second = g.narrow_at(wide, -1, half.clone(), half);
+        let (gate, up) = if op.gate_first { (first, second) } else { (second, first) };
+        let gate = g.push(Activation::of(op.kind), &[gate]);
+        let y = g.mul(gate, up);
+        vec![g.cast_to(y, op.cast.unwrap_or(ty.dtype))]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -54,19 +64,5 @@ impl OpSpec for FusedSwiGLU {
             .map_err(|violation| Violation { constraint: "C3", ..violation })?;
         let result = TensorType::new(self.cast.unwrap_or(x.dtype), half.shape);
         float_like("C4", &[&result])
-    }
-}
-
-impl FusedSwiGLU {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let ty = g.ty(operands[0]).clone();
-        let wide = g.accumulation_cast(operands[0]);
-        let half = ty.shape[ty.rank() - 1].floor_div(&Dim::from(2));
-        let first = g.narrow_at(wide, -1, 0, half.clone());
-        let second = g.narrow_at(wide, -1, half.clone(), half);
-        let (gate, up) = if self.gate_first { (first, second) } else { (second, first) };
-        let gate = g.push(Activation::of(self.kind), &[gate]);
-        let y = g.mul(gate, up);
-        vec![g.cast_to(y, self.cast.unwrap_or(ty.dtype))]
     }
 }

@@ -1,6 +1,5 @@
 //! `gather`: rows of a table, chosen by integers.
 
-use crate::literal::LiteralError;
 use crate::ops::prelude::*;
 
 op! {
@@ -19,14 +18,57 @@ op! {
 }
 
 impl OpSpec for Gather {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
+    const MEANING: Meaning<Self> = Meaning::primitive(|op: &Self, operands| {
+        let (table, indices) = (operands[0], operands[1]);
+        let (axis, rank) = (op.axis, indices.dims().len());
+        let rows = read_values(op, operands, 1)?;
+        let dims = [&table.dims()[..axis], indices.dims(), &table.dims()[axis + 1..]].concat();
+        let select = |table: &Literal, dims: &[usize]| {
+            select_elements(table, dims, |index| {
+                let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];
+                row_major(table.dims(), &[&index[..axis], &[row], &index[axis + rank..]].concat())
+            })
+        };
+        if !table.dtype().is_storage_only() {
+            return select(table, &dims);
+        }
+        // Rows of whole blocks are rows of bytes.
+        let (elements, bytes) = table.dtype().storage_unit();
+        let in_bytes = |dims: &[usize]| match dims.split_last() {
+            Some((last, lead)) => [lead, &[last / elements * bytes]].concat(),
+            None => vec![],
+        };
+        let raw = Literal::from_bytes(DType::U8, &in_bytes(table.dims()), table.bytes())?;
+        let raw = select(&raw, &in_bytes(&dims))?;
+        Ok(vec![Literal::from_bytes(table.dtype(), &dims, raw[0].bytes())?])
+    })
         .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
         let (table, indices) = (given.operands[0], given.operands[1]);
         Ok(vec![Some(g.gather_backward(op, table, indices, given.cotangent())), None])
     });
     const JVP: Jvp<Self> = Jvp::Linear;
-    const BATCH: Batch<Self> = Batch::Rule(Self::batch);
+    const BATCH: Batch<Self> = Batch::Rule(|op, g, given| {
+        let (table, indices) = (given.operands[0], given.operands[1]);
+        Ok(vec![match (given.is_batched[0], given.is_batched[1]) {
+            (_, false) => g.gather(table, indices, op.axis + 1),
+            (false, true) => {
+                let y = g.gather(table, indices, op.axis);
+                g.move_axis(y, op.axis, 0)
+            }
+            (true, true) => {
+                let count = g.ty(indices).rank() - 1;
+                let rows = g.move_axis(table, op.axis + 1, 1);
+                let vectors = g.unsqueeze(indices, -1);
+                let mut y = g.gather_nd(rows, vectors, 1usize);
+                // The index axes stand where the axis now is; each goes behind the axes before it.
+                for _ in 0..count {
+                    y = g.move_axis(y, 1, op.axis + count);
+                }
+                y
+            }
+        }])
+    });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
     const SAMPLES: Samples<Self> = Samples::Listed(&[
         "f32[6, 3], i64[4] in [0, 6) {axis = 0}",
@@ -53,57 +95,5 @@ impl OpSpec for Gather {
         let dims = table.shape.dims();
         let dims = [&dims[..self.axis], indices.shape.dims(), &dims[self.axis + 1..]].concat();
         Ok(vec![TensorType::new(table.dtype, Shape::from(dims))])
-    }
-}
-
-impl Gather {
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let (table, indices) = (operands[0], operands[1]);
-        let (axis, rank) = (self.axis, indices.dims().len());
-        let rows = read_values(self, operands, 1)?;
-        let dims = [&table.dims()[..axis], indices.dims(), &table.dims()[axis + 1..]].concat();
-        let select = |table: &Literal, dims: &[usize]| {
-            select_elements(table, dims, |index| {
-                let row = rows[row_major(indices.dims(), &index[axis..axis + rank])];
-                row_major(table.dims(), &[&index[..axis], &[row], &index[axis + rank..]].concat())
-            })
-        };
-        if !table.dtype().is_storage_only() {
-            return select(table, &dims);
-        }
-        // Rows of whole blocks are rows of bytes.
-        let (elements, bytes) = table.dtype().storage_unit();
-        let in_bytes = |dims: &[usize]| match dims.split_last() {
-            Some((last, lead)) => [lead, &[last / elements * bytes]].concat(),
-            None => vec![],
-        };
-        let fault = |error: LiteralError| Fault(error.to_string());
-        let raw = Literal::from_bytes(DType::U8, &in_bytes(table.dims()), table.bytes()).map_err(fault)?;
-        let raw = select(&raw, &in_bytes(&dims))?;
-        Literal::from_bytes(table.dtype(), &dims, raw[0].bytes()).map(|y| vec![y]).map_err(fault)
-    }
-}
-
-impl Gather {
-    fn batch(&self, g: &mut Graph, given: Batched<'_>) -> Result<Vec<Value>, &'static str> {
-        let (table, indices) = (given.operands[0], given.operands[1]);
-        Ok(vec![match (given.is_batched[0], given.is_batched[1]) {
-            (_, false) => g.gather(table, indices, self.axis + 1),
-            (false, true) => {
-                let y = g.gather(table, indices, self.axis);
-                g.move_axis(y, self.axis, 0)
-            }
-            (true, true) => {
-                let count = g.ty(indices).rank() - 1;
-                let rows = g.move_axis(table, self.axis + 1, 1);
-                let vectors = g.unsqueeze(indices, -1);
-                let mut y = g.gather_nd(rows, vectors, 1usize);
-                // The index axes stand where the axis now is; each goes behind the axes before it.
-                for _ in 0..count {
-                    y = g.move_axis(y, 1, self.axis + count);
-                }
-                y
-            }
-        }])
     }
 }

@@ -19,7 +19,18 @@ op! {
 }
 
 impl OpSpec for GatherNd {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
+    const MEANING: Meaning<Self> = Meaning::primitive(|op: &Self, operands| {
+        let (table, indices) = (operands[0], operands[1]);
+        let lead = indices.dims().len() - 1;
+        let depth = indices.dims()[lead];
+        let coordinates = read_values(op, operands, 1)?;
+        let dims = [&indices.dims()[..lead], &table.dims()[op.batch_dims + depth..]].concat();
+        select_elements(table, &dims, |index| {
+            let row = row_major(&indices.dims()[..lead], &index[..lead]) * depth;
+            let vector = &coordinates[row..row + depth];
+            row_major(table.dims(), &[&index[..op.batch_dims], vector, &index[lead..]].concat())
+        })
+    })
         .checked(|op, types| vec![vector_range(types[0], types[1], op.batch_dims)]);
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
         let zeros = g.zeros_like(given.operands[0]);
@@ -50,20 +61,5 @@ impl OpSpec for GatherNd {
         let lead = &indices.shape.dims()[..indices.rank() - 1];
         let rest = &table.shape.dims()[self.batch_dims + depth..];
         Ok(vec![TensorType::new(table.dtype, Shape::from([lead, rest].concat()))])
-    }
-}
-
-impl GatherNd {
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let (table, indices) = (operands[0], operands[1]);
-        let lead = indices.dims().len() - 1;
-        let depth = indices.dims()[lead];
-        let coordinates = read_values(self, operands, 1)?;
-        let dims = [&indices.dims()[..lead], &table.dims()[self.batch_dims + depth..]].concat();
-        select_elements(table, &dims, |index| {
-            let row = row_major(&indices.dims()[..lead], &index[..lead]) * depth;
-            let vector = &coordinates[row..row + depth];
-            row_major(table.dims(), &[&index[..self.batch_dims], vector, &index[lead..]].concat())
-        })
     }
 }

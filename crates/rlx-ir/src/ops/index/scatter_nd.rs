@@ -35,11 +35,26 @@ op! {
 }
 
 impl OpSpec for ScatterNd {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval)
+    const MEANING: Meaning<Self> = Meaning::primitive(|op: &Self, operands| {
+        let (base, indices, updates) = (operands[0], operands[1], operands[2]);
+        let lead = indices.dims().len() - 1;
+        let depth = indices.dims()[lead];
+        let coordinates = read_values(op, operands, 1)?;
+        let target = |index: &[usize]| {
+            let row = row_major(&indices.dims()[..lead], &index[..lead]) * depth;
+            row_major(base.dims(), &[&coordinates[row..row + depth], &index[lead..]].concat())
+        };
+        op.kind.apply(base, updates, target)
+    })
         .in_place()
         .checked(|_, types| vec![vector_range(types[0], types[1], 0)]);
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
-    const JVP: Jvp<Self> = Jvp::Rule(Self::jvp);
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {
+        match op.kind {
+            ScatterKind::None | ScatterKind::Add => given.linear(g, op.clone()),
+            _ => Err("a product or extreme is not linear"),
+        }
+    });
     const BATCH: Batch<Self> = Batch::Rule(|op, g, given| {
         let all = given.with_batch(g);
         let vectors = whole_vectors(g, all[1], 1);
@@ -82,20 +97,6 @@ impl OpSpec for ScatterNd {
         );
         self.kind.check("C3", "C4", base, updates)?;
         Ok(vec![base.clone()])
-    }
-}
-
-impl ScatterNd {
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let (base, indices, updates) = (operands[0], operands[1], operands[2]);
-        let lead = indices.dims().len() - 1;
-        let depth = indices.dims()[lead];
-        let coordinates = read_values(self, operands, 1)?;
-        let target = |index: &[usize]| {
-            let row = row_major(&indices.dims()[..lead], &index[..lead]) * depth;
-            row_major(base.dims(), &[&coordinates[row..row + depth], &index[lead..]].concat())
-        };
-        self.kind.apply(base, updates, target)
     }
 }
 
@@ -197,9 +198,7 @@ impl ScatterKind {
             position += 1;
         });
         debug_assert_eq!(Some(numbers.len()), element_count(base.dims()));
-        Literal::from_numbers(base.dtype(), base.dims(), numbers)
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(base.dtype(), base.dims(), numbers)?])
     }
 
     fn combine(self, dtype: DType, old: Number, new: Number) -> Number {
@@ -230,13 +229,6 @@ impl ScatterKind {
 }
 
 impl ScatterNd {
-    fn jvp(&self, g: &mut Graph, given: Forward<'_>) -> Derivatives {
-        match self.kind {
-            ScatterKind::None | ScatterKind::Add => given.linear(g, self.clone()),
-            _ => Err("a product or extreme is not linear"),
-        }
-    }
-
     fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
         let &[base, indices, updates] = given.operands else { return Err("there are three operands") };
         let (dy, y) = (given.cotangent(), given.results[0]);

@@ -17,21 +17,8 @@ op! {
 
 impl OpSpec for Cholesky {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
-    const JVP: Jvp<Self> = Jvp::DoubleVjp;
-    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
-    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
-    const SAMPLES: Samples<Self> = Samples::Made(|| definite_samples(Cholesky {}));
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        square("C1", operands[0])?;
-        Ok(vec![operands[0].clone()])
-    }
-}
-
-impl Cholesky {
-    /// With `p` the lower triangle of `l^H dl`, half of its diagonal: `l^-H p l^-1` by all of `a`.
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+    // With `p` the lower triangle of `l^H dl`, half of its diagonal: `l^-H p l^-1` by all of `a`.
+    const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
         let l = given.results[0];
         let across = g.adjoint(l);
         let product = g.mm(across, given.cotangent());
@@ -40,5 +27,14 @@ impl Cholesky {
         let left = g.adjoint(left);
         let full = g.triangular_solve(l, left, true, true, false);
         Ok(vec![Some(by_lower_triangle(g, full))])
+    });
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| definite_samples(Cholesky {}));
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        square("C1", operands[0])?;
+        Ok(vec![operands[0].clone()])
     }
 }

@@ -158,9 +158,7 @@ impl DotGeneral {
             });
             results.push(sum);
         });
-        Literal::from_numbers(lhs.dtype(), &dims, results)
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(lhs.dtype(), &dims, results)?])
     }
 }
 

@@ -19,21 +19,8 @@ op! {
 
 impl OpSpec for Eigh {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
-    const JVP: Jvp<Self> = Jvp::DoubleVjp;
-    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
-    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
-    const SAMPLES: Samples<Self> = Samples::Made(|| definite_samples(Eigh {}));
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let (lead, rows) = square("C1", operands[0])?;
-        Ok(vec![batch_of(operands[0].dtype.real(), &lead, &[&rows]), operands[0].clone()])
-    }
-}
-
-impl Eigh {
-    /// By all of `a`: `v (diag(dw) + f (v^H dv)) v^H`, `f` the inverse gaps between eigenvalues.
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+    // By all of `a`: `v (diag(dw) + f (v^H dv)) v^H`, `f` the inverse gaps between eigenvalues.
+    const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
         let (w, v) = (given.results[0], given.results[1]);
         let dtype = g.ty(v).dtype;
         let dw = given.cotangent_or_zeros(g, 0);
@@ -54,5 +41,14 @@ impl Eigh {
         let left = g.mm(v, inner);
         let full = g.mm(left, across);
         Ok(vec![Some(by_lower_triangle(g, full))])
+    });
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| definite_samples(Eigh {}));
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let (lead, rows) = square("C1", operands[0])?;
+        Ok(vec![batch_of(operands[0].dtype.real(), &lead, &[&rows]), operands[0].clone()])
     }
 }

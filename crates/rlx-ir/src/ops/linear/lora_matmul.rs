@@ -23,7 +23,22 @@ op! {
 }
 
 impl OpSpec for LoraMatMul {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose).checked(|op, types| {
+    const MEANING: Meaning<Self> = Meaning::composite(|op: &Self, g, operands| {
+        let y = g.push(op.product(), &operands[..2]);
+        let (correction, scale) = match operands.get(5) {
+            Some(&adapter) => {
+                let narrow = g.push(op.grouped(), &[operands[0], operands[2], adapter]);
+                let scale = g.gather(operands[4], adapter, 0usize);
+                (g.push(op.grouped(), &[narrow, operands[3], adapter]), g.unsqueeze(scale, -1))
+            }
+            None => {
+                let narrow = g.push(op.product(), &[operands[0], operands[2]]);
+                (g.push(op.product(), &[narrow, operands[3]]), operands[4])
+            }
+        };
+        let scaled = g.mul(correction, scale);
+        vec![g.add(y, scaled)]
+    }).checked(|op, types| {
         let range = |index| ValueRange::below(index, types[2].shape[0].clone());
         op.operand_index("adapter").map(range).into_iter().collect()
     });
@@ -80,22 +95,5 @@ impl LoraMatMul {
 
     fn product(&self) -> MatMul {
         MatMul { transpose_a: false, transpose_b: self.transpose_w }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let y = g.push(self.product(), &operands[..2]);
-        let (correction, scale) = match operands.get(5) {
-            Some(&adapter) => {
-                let narrow = g.push(self.grouped(), &[operands[0], operands[2], adapter]);
-                let scale = g.gather(operands[4], adapter, 0usize);
-                (g.push(self.grouped(), &[narrow, operands[3], adapter]), g.unsqueeze(scale, -1))
-            }
-            None => {
-                let narrow = g.push(self.product(), &[operands[0], operands[2]]);
-                (g.push(self.product(), &[narrow, operands[3]]), operands[4])
-            }
-        };
-        let scaled = g.mul(correction, scale);
-        vec![g.add(y, scaled)]
     }
 }

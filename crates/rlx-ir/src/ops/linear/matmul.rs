@@ -28,8 +28,49 @@ fn matrix_dims(ty: &TensorType, transpose: bool) -> (Shape, Dim, Dim) {
 }
 
 impl OpSpec for MatMul {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| {
+        let (a, b) = (operands[0], operands[1]);
+        let types = [a.ty(), b.ty()];
+        let inferred = op.infer(&[&types[0], &types[1]]).map_err(|v| Fault(v.to_string()))?;
+        let dims = inferred[0].shape.as_static().unwrap_or_default();
+        let contracted = a.dims()[a.dims().len() - if op.transpose_a { 2 } else { 1 }];
+        let (numbers_a, numbers_b) = (a.numbers(), b.numbers());
+        let mut results = vec![];
+        for_each_index(&dims, |index| {
+            let (lead, last) = index.split_at(index.len() - 2);
+            let at = |literal: &Literal, transpose: bool, row: usize, column: usize| {
+                let (lead_dims, matrix) = literal.dims().split_at(literal.dims().len() - 2);
+                let (row, column) = if transpose { (column, row) } else { (row, column) };
+                (broadcast_position(lead_dims, lead) * matrix[0] + row) * matrix[1] + column
+            };
+            let mut sum = zero(a.dtype());
+            for k in 0..contracted {
+                let x = numbers_a[at(a, op.transpose_a, last[0], k)];
+                let y = numbers_b[at(b, op.transpose_b, k, last[1])];
+                sum = multiply_add(a.dtype(), sum, x, y);
+            }
+            results.push(sum);
+        });
+        Ok(vec![Literal::from_numbers(a.dtype(), &dims, results)?])
+    });
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let dy = given.cotangent();
+        let [a, b] = [0, 1].map(|index| g.conjugated(given.operands[index]));
+        let (left, right) = (op.transpose_a, op.transpose_b);
+        let da = match left {
+            false => g.matmul(dy, b, false, !right),
+            true => g.matmul(b, dy, right, true),
+        };
+        // A matrix shared by all batches has one product over all their rows, not a sum of products.
+        let shared = !left && g.ty(b).rank() == 2;
+        let [rows, dy] = if shared { [a, dy].map(|value| g.as_matrix(value)) } else { [a, dy] };
+        let db = match right {
+            false => g.matmul(rows, dy, !left, false),
+            true => g.matmul(dy, rows, true, left),
+        };
+        let shapes = [a, b].map(|operand| g.ty(operand).shape.clone());
+        Ok(vec![Some(g.sum_to(da, &shapes[0])), Some(g.sum_to(db, &shapes[1]))])
+    });
     const JVP: Jvp<Self> = Jvp::Multilinear;
     const BATCH: Batch<Self> = Batch::elementwise();
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 256 };
@@ -66,36 +107,6 @@ impl OpSpec for MatMul {
     }
 }
 
-impl MatMul {
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let (a, b) = (operands[0], operands[1]);
-        let types = [a.ty(), b.ty()];
-        let inferred = self.infer(&[&types[0], &types[1]]).map_err(|v| Fault(v.to_string()))?;
-        let dims = inferred[0].shape.as_static().unwrap_or_default();
-        let contracted = a.dims()[a.dims().len() - if self.transpose_a { 2 } else { 1 }];
-        let (numbers_a, numbers_b) = (a.numbers(), b.numbers());
-        let mut results = vec![];
-        for_each_index(&dims, |index| {
-            let (lead, last) = index.split_at(index.len() - 2);
-            let at = |literal: &Literal, transpose: bool, row: usize, column: usize| {
-                let (lead_dims, matrix) = literal.dims().split_at(literal.dims().len() - 2);
-                let (row, column) = if transpose { (column, row) } else { (row, column) };
-                (broadcast_position(lead_dims, lead) * matrix[0] + row) * matrix[1] + column
-            };
-            let mut sum = zero(a.dtype());
-            for k in 0..contracted {
-                let x = numbers_a[at(a, self.transpose_a, last[0], k)];
-                let y = numbers_b[at(b, self.transpose_b, k, last[1])];
-                sum = multiply_add(a.dtype(), sum, x, y);
-            }
-            results.push(sum);
-        });
-        Literal::from_numbers(a.dtype(), &dims, results)
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
-    }
-}
-
 /// Zero of the arithmetic that `dtype` uses.
 pub(crate) fn zero(dtype: DType) -> Number {
     if dtype.is_complex() {
@@ -118,26 +129,5 @@ pub(crate) fn multiply_add(dtype: DType, sum: Number, x: Number, y: Number) -> N
             Number::Complex(sr + xr * yr - xi * yi, si + xr * yi + xi * yr)
         }
         _ => sum,
-    }
-}
-
-impl MatMul {
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
-        let dy = given.cotangent();
-        let [a, b] = [0, 1].map(|index| g.conjugated(given.operands[index]));
-        let (left, right) = (self.transpose_a, self.transpose_b);
-        let da = match left {
-            false => g.matmul(dy, b, false, !right),
-            true => g.matmul(b, dy, right, true),
-        };
-        // A matrix shared by all batches has one product over all their rows, not a sum of products.
-        let shared = !left && g.ty(b).rank() == 2;
-        let [rows, dy] = if shared { [a, dy].map(|value| g.as_matrix(value)) } else { [a, dy] };
-        let db = match right {
-            false => g.matmul(rows, dy, !left, false),
-            true => g.matmul(dy, rows, true, left),
-        };
-        let shapes = [a, b].map(|operand| g.ty(operand).shape.clone());
-        Ok(vec![Some(g.sum_to(da, &shapes[0])), Some(g.sum_to(db, &shapes[1]))])
     }
 }

@@ -15,22 +15,7 @@ op! {
 
 impl OpSpec for Qr {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
-    const JVP: Jvp<Self> = Jvp::DoubleVjp;
-    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
-    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
-    const SAMPLES: Samples<Self> = Samples::Made(|| factor_samples(Qr {}));
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        let a = operands[0];
-        let (lead, [rows, columns]) = matrices("C1", "a", a)?;
-        let least = rows.minimum(&columns);
-        Ok(vec![batch_of(a.dtype, &lead, &[&rows, &least]), batch_of(a.dtype, &lead, &[&least, &columns])])
-    }
-}
-
-impl Qr {
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
+    const VJP: Vjp<Self> = Vjp::Rule(|_, g, given| {
         let (a, q, r) = (given.operands[0], given.results[0], given.results[1]);
         let ty = g.ty(a).clone();
         let (rows, columns) = (&ty.shape[ty.rank() - 2], &ty.shape[ty.rank() - 1]);
@@ -54,6 +39,17 @@ impl Qr {
         let dleft = tall(g, [q, r, dq, dr]);
         let dright = g.mm(q, dright);
         Ok(vec![Some(g.concat_at(&[dleft, dright], -1))])
+    });
+    const JVP: Jvp<Self> = Jvp::DoubleVjp;
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
+    const SAMPLES: Samples<Self> = Samples::Made(|| factor_samples(Qr {}));
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        let a = operands[0];
+        let (lead, [rows, columns]) = matrices("C1", "a", a)?;
+        let least = rows.minimum(&columns);
+        Ok(vec![batch_of(a.dtype, &lead, &[&rows, &least]), batch_of(a.dtype, &lead, &[&least, &columns])])
     }
 }
 

@@ -24,7 +24,19 @@ op! {
 
 impl OpSpec for TriangularSolve {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| eval_matrices(op.clone(), operands));
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let (a, x) = (given.operands[0], given.results[0]);
+        let back = TriangularSolve { adjoint: !op.adjoint, ..op.clone() };
+        let db = g.push(back, &[a, given.cotangent()]);
+        let (left, right) = if op.adjoint { (x, db) } else { (db, x) };
+        let right = g.adjoint(right);
+        let product = g.mm(left, right);
+        let rank = g.ty(a).rank();
+        let beside = i64::from(op.unit_diagonal);
+        let diagonal = if op.lower { -beside } else { beside };
+        let part = g.trilu(product, !op.lower, diagonal, rank - 2, rank - 1);
+        Ok(vec![Some(g.scaled(part, -1.0)), Some(db)])
+    });
     const JVP: Jvp<Self> = Jvp::DoubleVjp;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
     const ACCURACY: AccuracyRule<Self> = |_| RESIDUAL;
@@ -47,21 +59,5 @@ impl OpSpec for TriangularSolve {
         let (lead_b, [rows_b, _]) = matrices("C3", "b", b)?;
         require!("C3", lead == lead_b && rows == rows_b, "`a` is {a} and `b` is {b}");
         Ok(vec![b.clone()])
-    }
-}
-
-impl TriangularSolve {
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
-        let (a, x) = (given.operands[0], given.results[0]);
-        let back = TriangularSolve { adjoint: !self.adjoint, ..self.clone() };
-        let db = g.push(back, &[a, given.cotangent()]);
-        let (left, right) = if self.adjoint { (x, db) } else { (db, x) };
-        let right = g.adjoint(right);
-        let product = g.mm(left, right);
-        let rank = g.ty(a).rank();
-        let beside = i64::from(self.unit_diagonal);
-        let diagonal = if self.lower { -beside } else { beside };
-        let part = g.trilu(product, !self.lower, diagonal, rank - 2, rank - 1);
-        Ok(vec![Some(g.scaled(part, -1.0)), Some(db)])
     }
 }

@@ -24,7 +24,25 @@ op! {
 }
 
 impl OpSpec for BatchNorm {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let ty = g.ty(operands[0]).clone();
+        let x = g.accumulation_cast(operands[0]);
+        let axes: Vec<usize> = (0..ty.rank()).filter(|&axis| axis != op.axis).collect();
+        let normal = Standard { axes: &axes, eps: op.eps.0, centre: Centre::Mean }.build(g, x);
+        let given = |name| op.operand_index(name).map(|index| operands[index]);
+        let y = affine(g, normal, given("gamma"), given("beta"), &[op.axis]);
+        let mean = g.reduce(x, ReduceKind::Mean, axes.clone(), true);
+        let centred = g.sub(x, mean);
+        let square = g.mul(centred, centred);
+        let mut results = vec![g.cast_to(y, ty.dtype)];
+        for (of, old) in [(x, operands[1]), (square, operands[2])] {
+            let (old, new) = (g.accumulation_cast(old), g.reduce(of, ReduceKind::Mean, axes.clone(), false));
+            let (old, new) = (g.scaled(old, op.momentum.0), g.scaled(new, 1.0 - op.momentum.0));
+            let running = g.add(old, new);
+            results.push(g.cast_to(running, ty.dtype));
+        }
+        results
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -47,27 +65,5 @@ impl OpSpec for BatchNorm {
         require!("C4", (0.0..=1.0).contains(&momentum), "momentum must be in 0 ..= 1, found {momentum}");
         let y = float_like("C1", operands)?;
         Ok(y.into_iter().chain(operands[1..3].iter().map(|&ty| ty.clone())).collect())
-    }
-}
-
-impl BatchNorm {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let ty = g.ty(operands[0]).clone();
-        let x = g.accumulation_cast(operands[0]);
-        let axes: Vec<usize> = (0..ty.rank()).filter(|&axis| axis != self.axis).collect();
-        let normal = Standard { axes: &axes, eps: self.eps.0, centre: Centre::Mean }.build(g, x);
-        let given = |name| self.operand_index(name).map(|index| operands[index]);
-        let y = affine(g, normal, given("gamma"), given("beta"), &[self.axis]);
-        let mean = g.reduce(x, ReduceKind::Mean, axes.clone(), true);
-        let centred = g.sub(x, mean);
-        let square = g.mul(centred, centred);
-        let mut results = vec![g.cast_to(y, ty.dtype)];
-        for (of, old) in [(x, operands[1]), (square, operands[2])] {
-            let (old, new) = (g.accumulation_cast(old), g.reduce(of, ReduceKind::Mean, axes.clone(), false));
-            let (old, new) = (g.scaled(old, self.momentum.0), g.scaled(new, 1.0 - self.momentum.0));
-            let running = g.add(old, new);
-            results.push(g.cast_to(running, ty.dtype));
-        }
-        results
     }
 }

@@ -23,7 +23,11 @@ op! {
 }
 
 impl OpSpec for LayerNormBackward {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let standard = Standard { axes: &op.axes, eps: op.eps.0, centre: Centre::Mean };
+        let gamma = operands.get(2).map(|&gamma| g.accumulation_cast(gamma));
+        standard.backward(g, operands[0], operands[1], gamma)
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -40,13 +44,5 @@ impl OpSpec for LayerNormBackward {
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_backward(["C1", "C2", "C3", "C4"], &self.axes, self.eps.0, operands)
-    }
-}
-
-impl LayerNormBackward {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let standard = Standard { axes: &self.axes, eps: self.eps.0, centre: Centre::Mean };
-        let gamma = operands.get(2).map(|&gamma| g.accumulation_cast(gamma));
-        standard.backward(g, operands[0], operands[1], gamma)
     }
 }

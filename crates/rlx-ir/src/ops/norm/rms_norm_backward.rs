@@ -25,7 +25,11 @@ op! {
 }
 
 impl OpSpec for RmsNormBackward {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let standard = Standard { axes: &op.axes, eps: op.eps.0, centre: Centre::Zero };
+        let gamma = operands.get(2).map(|&gamma| offset(g, gamma, op.unit_offset));
+        standard.backward(g, operands[0], operands[1], gamma)
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -42,13 +46,5 @@ impl OpSpec for RmsNormBackward {
 
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_backward(["C1", "C2", "C3", "C4"], &self.axes, self.eps.0, operands)
-    }
-}
-
-impl RmsNormBackward {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let standard = Standard { axes: &self.axes, eps: self.eps.0, centre: Centre::Zero };
-        let gamma = operands.get(2).map(|&gamma| offset(g, gamma, self.unit_offset));
-        standard.backward(g, operands[0], operands[1], gamma)
     }
 }

@@ -70,5 +70,5 @@ fn evaluate(x: &Literal) -> Evaluated {
             )
         }
     };
-    y.map(|y| vec![y]).map_err(|error| Fault(error.to_string()))
+    Ok(vec![y?])
 }

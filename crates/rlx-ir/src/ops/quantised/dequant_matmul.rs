@@ -20,7 +20,11 @@ op! {
 }
 
 impl OpSpec for DequantMatMul {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let weight = op.weight(g.ty(operands[0]).dtype);
+        let weight = g.push(weight, &operands[1..]);
+        vec![g.push(op.product(), &[operands[0], weight])]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -60,11 +64,5 @@ impl DequantMatMul {
 
     fn product(&self) -> MatMul {
         MatMul { transpose_a: false, transpose_b: self.transpose_w }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let weight = self.weight(g.ty(operands[0]).dtype);
-        let weight = g.push(weight, &operands[1..]);
-        vec![g.push(self.product(), &[operands[0], weight])]
     }
 }

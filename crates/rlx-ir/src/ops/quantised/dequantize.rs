@@ -27,7 +27,21 @@ op! {
 }
 
 impl OpSpec for Dequantize {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let (dtype, shape) = (wide(op.to), g.ty(operands[0]).shape.clone());
+        let x = numbers(g, operands[0], dtype);
+        let blocked = Blocked::new(&shape, &op.block);
+        let mut y = blocked.values(g, x);
+        for (index, name) in [(op.operand_index("zero_point"), "sub"), (op.operand_index("scale"), "mul")]
+        {
+            let Some(index) = index else { continue };
+            let by = numbers(g, operands[index], dtype);
+            let by = blocked.scales(g, by, &op.block);
+            y = if name == "sub" { g.sub(y, by) } else { g.mul(y, by) };
+        }
+        let y = blocked.join(g, y);
+        vec![g.cast_to(y, op.to)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -81,23 +95,5 @@ impl OpSpec for Dequantize {
             check_scales(["C4", "C5", "C6"], (x, x.dtype), operands[1], zero_point, &self.block)?;
         }
         Ok(vec![TensorType::new(self.to, x.shape.clone())])
-    }
-}
-
-impl Dequantize {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let (dtype, shape) = (wide(self.to), g.ty(operands[0]).shape.clone());
-        let x = numbers(g, operands[0], dtype);
-        let blocked = Blocked::new(&shape, &self.block);
-        let mut y = blocked.values(g, x);
-        for (index, name) in [(self.operand_index("zero_point"), "sub"), (self.operand_index("scale"), "mul")]
-        {
-            let Some(index) = index else { continue };
-            let by = numbers(g, operands[index], dtype);
-            let by = blocked.scales(g, by, &self.block);
-            y = if name == "sub" { g.sub(y, by) } else { g.mul(y, by) };
-        }
-        let y = blocked.join(g, y);
-        vec![g.cast_to(y, self.to)]
     }
 }

@@ -68,6 +68,6 @@ impl EncodeStorage {
                 Literal::from_bytes(self.to, x.dims(), &bytes)
             }
         };
-        y.map(|y| vec![y]).map_err(|error| Fault(error.to_string()))
+        Ok(vec![y?])
     }
 }

@@ -87,7 +87,27 @@ pub(crate) fn along(g: &mut Graph, scale: Value, shape: &Shape, axis: Option<usi
 }
 
 impl OpSpec for FakeQuantize {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let ty = g.ty(operands[0]).clone();
+        let (x, q) = (g.cast_to(operands[0], wide(ty.dtype)), largest_code(op.bits));
+        let used = match (op.scale_mode, operands.get(1)) {
+            (ScaleMode::Fixed | ScaleMode::Learned, Some(&scale)) => scale,
+            (ScaleMode::Ema, Some(&scale)) => {
+                let batch = op.batch_scale(g, x, q);
+                let dtype = wide(ty.dtype);
+                let (old, new) = (g.scalar(dtype, op.decay.0), g.scalar(dtype, 1.0 - op.decay.0));
+                let (old, new) = (g.mul(scale, old), g.mul(batch, new));
+                g.add(old, new)
+            }
+            _ => op.batch_scale(g, x, q),
+        };
+        let scale = along(g, used, &ty.shape, op.axis);
+        let codes = g.div(x, scale);
+        let codes = g.push(Activation::of(ActivationKind::Round), &[codes]);
+        let codes = g.clip(codes, -q, q);
+        let y = g.mul(codes, scale);
+        vec![g.cast_to(y, ty.dtype), used]
+    });
     const VJP: Vjp<Self> = Vjp::Surrogate(|op, g, given| {
         let dy = given.cotangent_or_zeros(g, 0);
         let operands = [given.operands[0], given.results[1], dy];
@@ -139,28 +159,6 @@ impl OpSpec for FakeQuantize {
 }
 
 impl FakeQuantize {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let ty = g.ty(operands[0]).clone();
-        let (x, q) = (g.cast_to(operands[0], wide(ty.dtype)), largest_code(self.bits));
-        let used = match (self.scale_mode, operands.get(1)) {
-            (ScaleMode::Fixed | ScaleMode::Learned, Some(&scale)) => scale,
-            (ScaleMode::Ema, Some(&scale)) => {
-                let batch = self.batch_scale(g, x, q);
-                let dtype = wide(ty.dtype);
-                let (old, new) = (g.scalar(dtype, self.decay.0), g.scalar(dtype, 1.0 - self.decay.0));
-                let (old, new) = (g.mul(scale, old), g.mul(batch, new));
-                g.add(old, new)
-            }
-            _ => self.batch_scale(g, x, q),
-        };
-        let scale = along(g, used, &ty.shape, self.axis);
-        let codes = g.div(x, scale);
-        let codes = g.push(Activation::of(ActivationKind::Round), &[codes]);
-        let codes = g.clip(codes, -q, q);
-        let y = g.mul(codes, scale);
-        vec![g.cast_to(y, ty.dtype), used]
-    }
-
     fn batch_scale(&self, g: &mut Graph, x: Value, q: f64) -> Value {
         let ty = g.ty(x).clone();
         let magnitude = g.abs(x);

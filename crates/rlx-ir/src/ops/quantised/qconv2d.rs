@@ -31,7 +31,34 @@ op! {
 }
 
 impl OpSpec for QConv2d {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    // The windows as columns of a matrix per group, times the weights as rows.
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let given = |name| op.operand_index(name).map(|index| operands[index]);
+        let types: Vec<TensorType> = operands.iter().map(|&operand| g.ty(operand).clone()).collect();
+        let Ok(y) = op.infer(&types.iter().collect::<Vec<_>>()) else { return vec![] };
+        let (y, weights) = (y[0].shape.dims().to_vec(), types[1].shape.dims().to_vec());
+        let x = centred(g, operands[0], given("x_zero_point"));
+        let w = centred(g, operands[1], given("w_zero_point"));
+        let groups = Dim::from(op.groups);
+        let product = |dims: &[Dim]| dims.iter().cloned().fold(Dim::from(1), |a, b| a * b);
+        let depth = product(&weights[1..]);
+        let columns = op.windows(g, x, &weights[2..], &y);
+        let columns = g.reshape(columns, vec![y[0].clone(), groups.clone(), depth.clone(), product(&y[2..])]);
+        let rows = g.reshape(w, vec![groups.clone(), y[1].floor_div(&groups), depth]);
+        let sum = g.mm(rows, columns);
+        let sum = g.reshape(sum, y.clone());
+        let rest = ["bias", "mult", "y_zero_point"].map(|name| {
+            given(name).map(|value| {
+                if g.try_ty(value).is_none_or(|ty| ty.rank() == 0) {
+                    return value;
+                }
+                let mut dims = vec![Dim::from(1); y.len() - 1];
+                dims[0] = g.ty(value).shape[0].clone();
+                g.reshape(value, dims)
+            })
+        });
+        vec![requantize(g, sum, rest, op.to)]
+    });
     const VJP: Vjp<Self> = Vjp::None("it computes with codes");
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -81,35 +108,6 @@ impl QConv2d {
             groups: self.groups,
             bias: false,
         }
-    }
-
-    /// The windows as columns of a matrix per group, times the weights as rows.
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let given = |name| self.operand_index(name).map(|index| operands[index]);
-        let types: Vec<TensorType> = operands.iter().map(|&operand| g.ty(operand).clone()).collect();
-        let Ok(y) = self.infer(&types.iter().collect::<Vec<_>>()) else { return vec![] };
-        let (y, weights) = (y[0].shape.dims().to_vec(), types[1].shape.dims().to_vec());
-        let x = centred(g, operands[0], given("x_zero_point"));
-        let w = centred(g, operands[1], given("w_zero_point"));
-        let groups = Dim::from(self.groups);
-        let product = |dims: &[Dim]| dims.iter().cloned().fold(Dim::from(1), |a, b| a * b);
-        let depth = product(&weights[1..]);
-        let columns = self.windows(g, x, &weights[2..], &y);
-        let columns = g.reshape(columns, vec![y[0].clone(), groups.clone(), depth.clone(), product(&y[2..])]);
-        let rows = g.reshape(w, vec![groups.clone(), y[1].floor_div(&groups), depth]);
-        let sum = g.mm(rows, columns);
-        let sum = g.reshape(sum, y.clone());
-        let rest = ["bias", "mult", "y_zero_point"].map(|name| {
-            given(name).map(|value| {
-                if g.try_ty(value).is_none_or(|ty| ty.rank() == 0) {
-                    return value;
-                }
-                let mut dims = vec![Dim::from(1); y.len() - 1];
-                dims[0] = g.ty(value).shape[0].clone();
-                g.reshape(value, dims)
-            })
-        });
-        vec![requantize(g, sum, rest, self.to)]
     }
 
     /// `[N, C, window, windows..]`: for each element of the window, that of every window.

@@ -23,7 +23,13 @@ op! {
 const PRODUCT: MatMul = MatMul { transpose_a: false, transpose_b: false };
 
 impl OpSpec for QMatMul {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let given = |name| op.operand_index(name).map(|index| operands[index]);
+        let a = centred(g, operands[0], given("a_zero_point"));
+        let b = centred(g, operands[1], given("b_zero_point"));
+        let sum = g.push(PRODUCT, &[a, b]);
+        vec![requantize(g, sum, [given("bias"), given("mult"), given("y_zero_point")], op.to)]
+    });
     const VJP: Vjp<Self> = Vjp::None("it computes with codes");
     const JVP: Jvp<Self> = Jvp::None("it computes with codes");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -52,15 +58,5 @@ impl OpSpec for QMatMul {
         let rest = [given("bias"), given("mult"), given("y_zero_point")];
         check_requantize(["C3", "C4"], &sum, rest, self.to)?;
         Ok(vec![TensorType::new(self.to, sum.shape)])
-    }
-}
-
-impl QMatMul {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let given = |name| self.operand_index(name).map(|index| operands[index]);
-        let a = centred(g, operands[0], given("a_zero_point"));
-        let b = centred(g, operands[1], given("b_zero_point"));
-        let sum = g.push(PRODUCT, &[a, b]);
-        vec![requantize(g, sum, [given("bias"), given("mult"), given("y_zero_point")], self.to)]
     }
 }

@@ -21,7 +21,23 @@ op! {
 }
 
 impl OpSpec for RandomBits {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let key = g.ty(operands[0]).shape.clone();
+        let lead = &key.dims()[..key.rank() - 1];
+        let mut y = words(g, operands[0], Stream::Numbers, &op.words());
+        if op.dtype == DType::U64 {
+            let pairs = Shape::from([lead, &[op.shape.num_elements(), Dim::from(2)]].concat());
+            let pairs = g.reshape(y, pairs);
+            let [low, high] = [0usize, 1].map(|half| {
+                let word = g.narrow_at(pairs, -1, half, 1);
+                g.cast(word, DType::U64)
+            });
+            let width = g.scalar(DType::U64, 32.0);
+            let high = g.push(Binary { kind: BinaryKind::Shl }, &[high, width]);
+            y = g.add(high, low);
+        }
+        vec![g.reshape(y, Shape::from([lead, op.shape.dims()].concat()))]
+    });
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
@@ -51,23 +67,5 @@ impl OpSpec for RandomBits {
 impl RandomBits {
     fn words(&self) -> Dim {
         self.shape.num_elements() * Dim::from(self.dtype.block_bits() / 32)
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let key = g.ty(operands[0]).shape.clone();
-        let lead = &key.dims()[..key.rank() - 1];
-        let mut y = words(g, operands[0], Stream::Numbers, &self.words());
-        if self.dtype == DType::U64 {
-            let pairs = Shape::from([lead, &[self.shape.num_elements(), Dim::from(2)]].concat());
-            let pairs = g.reshape(y, pairs);
-            let [low, high] = [0usize, 1].map(|half| {
-                let word = g.narrow_at(pairs, -1, half, 1);
-                g.cast(word, DType::U64)
-            });
-            let width = g.scalar(DType::U64, 32.0);
-            let high = g.push(Binary { kind: BinaryKind::Shl }, &[high, width]);
-            y = g.add(high, low);
-        }
-        vec![g.reshape(y, Shape::from([lead, self.shape.dims()].concat()))]
     }
 }

@@ -13,7 +13,16 @@ op! {
 }
 
 impl OpSpec for RandomFoldIn {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|_, g, operands| {
+        let shape = g.ty(operands[1]).shape.clone();
+        let block = g.cast_to(operands[1], DType::U32);
+        let halves = [0usize, 1].map(|half| {
+            let word = g.narrow_at(operands[0], -1, half, 1);
+            g.reshape(word, Shape::clone(&shape))
+        });
+        let words = block_words(g, block, halves, Stream::FoldIn, &shape);
+        vec![g.stack(&words[..2], -1)]
+    });
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
@@ -30,18 +39,5 @@ impl OpSpec for RandomFoldIn {
         check_index_dtype("C2", "`data`", data)?;
         require!("C2", data.shape.dims() == lead, "`key` is {key} and `data` is {data}");
         Ok(vec![key.clone()])
-    }
-}
-
-impl RandomFoldIn {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let shape = g.ty(operands[1]).shape.clone();
-        let block = g.cast_to(operands[1], DType::U32);
-        let halves = [0usize, 1].map(|half| {
-            let word = g.narrow_at(operands[0], -1, half, 1);
-            g.reshape(word, Shape::clone(&shape))
-        });
-        let words = block_words(g, block, halves, Stream::FoldIn, &shape);
-        vec![g.stack(&words[..2], -1)]
     }
 }

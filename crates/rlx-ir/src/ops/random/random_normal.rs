@@ -21,32 +21,12 @@ op! {
 }
 
 impl OpSpec for RandomNormal {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
-    const VJP: Vjp<Self> = Vjp::None("its operands are integers");
-    const JVP: Jvp<Self> = Jvp::None("its operands are integers");
-    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
-    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 16 };
-    const SAMPLES: Samples<Self> = Samples::Listed(&[
-        "u32[2] in [0, 4000000000) {dtype = f32, shape = [9]}",
-        "u32[2] in [0, 4000000000) {dtype = f64, shape = [2, 3]}",
-        "u32[2, 2] in [0, 4000000000) {dtype = f16, shape = [5]}",
-        "u32[2] in [0, 4000000000) {dtype = bf16, shape = [2, 2]}",
-        "u32[2] in [0, 4000000000) {shape = []}",
-        "u32[2] in [0, 4000000000) {dtype = f64, shape = [0]}",
-    ]);
-
-    fn infer(&self, operands: &[&TensorType]) -> Inferred {
-        RandomUniform { dtype: self.dtype, shape: self.shape.clone() }.infer(operands)
-    }
-}
-
-impl RandomNormal {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
         let key = g.ty(operands[0]).shape.clone();
         let lead = &key.dims()[..key.rank() - 1];
-        let count = self.shape.num_elements();
+        let count = op.shape.num_elements();
         let pairs = count.ceil_div(&Dim::from(2));
-        let dtype = if self.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let dtype = if op.dtype == DType::F64 { DType::F64 } else { DType::F32 };
         let uniform = g.random_uniform(operands[0], dtype, vec![pairs.clone(), Dim::from(2)]);
         let [u, v] = [0usize, 1].map(|half| g.narrow_at(uniform, -1, half, 1));
         let one = g.scalar(dtype, 1.0);
@@ -62,7 +42,23 @@ impl RandomNormal {
         let y = g.concat_at(&parts, -1);
         let y = g.reshape(y, Shape::from([lead, &[pairs * Dim::from(2)]].concat()));
         let y = g.narrow_at(y, -1, 0, count);
-        let y = g.cast_to(y, self.dtype);
-        vec![g.reshape(y, Shape::from([lead, self.shape.dims()].concat()))]
+        let y = g.cast_to(y, op.dtype);
+        vec![g.reshape(y, Shape::from([lead, op.shape.dims()].concat()))]
+    });
+    const VJP: Vjp<Self> = Vjp::None("its operands are integers");
+    const JVP: Jvp<Self> = Jvp::None("its operands are integers");
+    const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 16 };
+    const SAMPLES: Samples<Self> = Samples::Listed(&[
+        "u32[2] in [0, 4000000000) {dtype = f32, shape = [9]}",
+        "u32[2] in [0, 4000000000) {dtype = f64, shape = [2, 3]}",
+        "u32[2, 2] in [0, 4000000000) {dtype = f16, shape = [5]}",
+        "u32[2] in [0, 4000000000) {dtype = bf16, shape = [2, 2]}",
+        "u32[2] in [0, 4000000000) {shape = []}",
+        "u32[2] in [0, 4000000000) {dtype = f64, shape = [0]}",
+    ]);
+
+    fn infer(&self, operands: &[&TensorType]) -> Inferred {
+        RandomUniform { dtype: self.dtype, shape: self.shape.clone() }.infer(operands)
     }
 }

@@ -16,7 +16,13 @@ op! {
 }
 
 impl OpSpec for RandomSplit {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let key = g.ty(operands[0]).shape.clone();
+        let lead = &key.dims()[..key.rank() - 1];
+        let count = op.count.clone() * Dim::from(2);
+        let words = words(g, operands[0], Stream::Split, &count);
+        vec![g.reshape(words, Shape::from([lead, &[op.count.clone(), Dim::from(2)]].concat()))]
+    });
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
@@ -34,15 +40,5 @@ impl OpSpec for RandomSplit {
         check_words("C2", &(self.count.clone() * Dim::from(2)))?;
         let dims = [&lead[..], &[self.count.clone(), Dim::from(2)]].concat();
         Ok(vec![TensorType::new(DType::U32, Shape::from(dims))])
-    }
-}
-
-impl RandomSplit {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let key = g.ty(operands[0]).shape.clone();
-        let lead = &key.dims()[..key.rank() - 1];
-        let count = self.count.clone() * Dim::from(2);
-        let words = words(g, operands[0], Stream::Split, &count);
-        vec![g.reshape(words, Shape::from([lead, &[self.count.clone(), Dim::from(2)]].concat()))]
     }
 }

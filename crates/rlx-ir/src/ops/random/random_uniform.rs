@@ -31,7 +31,14 @@ fn precision(dtype: DType) -> Option<u32> {
 }
 
 impl OpSpec for RandomUniform {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let bits = g.push(op.bits(), operands);
+        let (integer, kept) = (op.bits().dtype, precision(op.dtype).unwrap_or(1));
+        let below = g.scalar(integer, integer.block_bits() as f64 - f64::from(kept));
+        let whole = g.push(Binary { kind: BinaryKind::Shr }, &[bits, below]);
+        let whole = g.cast(whole, op.dtype);
+        vec![g.scaled(whole, 2f64.powi(-(kept as i32)))]
+    });
     const VJP: Vjp<Self> = Vjp::None("its operands are integers");
     const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| op.clone());
@@ -65,14 +72,5 @@ impl RandomUniform {
     fn bits(&self) -> RandomBits {
         let dtype = if self.dtype == DType::F64 { DType::U64 } else { DType::U32 };
         RandomBits { dtype, shape: self.shape.clone() }
-    }
-
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let bits = g.push(self.bits(), operands);
-        let (integer, kept) = (self.bits().dtype, precision(self.dtype).unwrap_or(1));
-        let below = g.scalar(integer, integer.block_bits() as f64 - f64::from(kept));
-        let whole = g.push(Binary { kind: BinaryKind::Shr }, &[bits, below]);
-        let whole = g.cast(whole, self.dtype);
-        vec![g.scaled(whole, 2f64.powi(-(kept as i32)))]
     }
 }

@@ -39,7 +39,29 @@ op! {
 }
 
 impl OpSpec for ArgReduce {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| {
+        let x = operands[0];
+        if x.dims()[op.axis] == 0 {
+            return Err(Fault(format!(
+                "axis {} of {} is empty: it has no largest element",
+                op.axis,
+                x.ty()
+            )));
+        }
+        let results = map_rows(x, op.axis, 1, [op.dtype], |row| {
+            let mut best = 0;
+            for at in 1..row.len() {
+                if op.replaces(row[best], row[at]) {
+                    best = at;
+                }
+            }
+            [vec![Number::Int(best as i128)]]
+        })?;
+        let shape = reduced_shape(&x.ty().shape, &[op.axis], op.keep_dims);
+        let dims = shape.as_static().unwrap_or_default();
+        let reshaped: Option<Vec<_>> = results.iter().map(|result| result.reshaped(&dims)).collect();
+        reshaped.ok_or_else(|| Fault(format!("{dims:?} is not the shape of the result")))
+    });
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| ArgReduce { axis: op.axis + 1, ..op.clone() });
@@ -68,30 +90,6 @@ impl OpSpec for ArgReduce {
 }
 
 impl ArgReduce {
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let x = operands[0];
-        if x.dims()[self.axis] == 0 {
-            return Err(Fault(format!(
-                "axis {} of {} is empty: it has no largest element",
-                self.axis,
-                x.ty()
-            )));
-        }
-        let results = map_rows(x, self.axis, 1, [self.dtype], |row| {
-            let mut best = 0;
-            for at in 1..row.len() {
-                if self.replaces(row[best], row[at]) {
-                    best = at;
-                }
-            }
-            [vec![Number::Int(best as i128)]]
-        })?;
-        let shape = reduced_shape(&x.ty().shape, &[self.axis], self.keep_dims);
-        let dims = shape.as_static().unwrap_or_default();
-        let reshaped: Option<Vec<_>> = results.iter().map(|result| result.reshaped(&dims)).collect();
-        reshaped.ok_or_else(|| Fault(format!("{dims:?} is not the shape of the result")))
-    }
-
     /// Does `next`, which stands later, win over `best`?
     fn replaces(&self, best: Number, next: Number) -> bool {
         let is_nan = |number| matches!(number, Number::Float(value) if value.is_nan());

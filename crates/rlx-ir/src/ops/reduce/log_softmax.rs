@@ -15,7 +15,17 @@ op! {
 }
 
 impl OpSpec for LogSoftmax {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let dtype = g.ty(operands[0]).dtype;
+        let x = g.accumulation_cast(operands[0]);
+        let max = g.reduce(x, ReduceKind::Max, vec![op.axis], true);
+        let shifted = g.sub(x, max);
+        let exp = g.exp(shifted);
+        let sum = g.reduce(exp, ReduceKind::Sum, vec![op.axis], true);
+        let log = g.log(sum);
+        let y = g.sub(shifted, log);
+        vec![g.cast_to(y, dtype)]
+    });
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
         let (y, dy) = (g.accumulation_cast(given.results[0]), g.accumulation_cast(given.cotangent()));
         let sum = g.reduce(dy, ReduceKind::Sum, vec![op.axis], true);
@@ -39,19 +49,5 @@ impl OpSpec for LogSoftmax {
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C2", self.axis, operands[0])?;
         float_like("C1", operands)
-    }
-}
-
-impl LogSoftmax {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let dtype = g.ty(operands[0]).dtype;
-        let x = g.accumulation_cast(operands[0]);
-        let max = g.reduce(x, ReduceKind::Max, vec![self.axis], true);
-        let shifted = g.sub(x, max);
-        let exp = g.exp(shifted);
-        let sum = g.reduce(exp, ReduceKind::Sum, vec![self.axis], true);
-        let log = g.log(sum);
-        let y = g.sub(shifted, log);
-        vec![g.cast_to(y, dtype)]
     }
 }

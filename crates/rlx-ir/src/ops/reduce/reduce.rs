@@ -117,9 +117,7 @@ impl Reduce {
         }
         let shape = reduced_shape(&x.ty().shape, &self.axes, self.keep_dims);
         let dims = shape.as_static().unwrap_or_default();
-        Literal::from_numbers(x.dtype(), &dims, results)
-            .map(|literal| vec![literal])
-            .map_err(|error| Fault(error.to_string()))
+        Ok(vec![Literal::from_numbers(x.dtype(), &dims, results)?])
     }
 
     fn start(&self, dtype: DType) -> Number {
@@ -159,9 +157,7 @@ impl Reduce {
             _ => so_far,
         }
     }
-}
 
-impl Reduce {
     fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
         let x = given.operands[0];
         let ty = g.ty(x).clone();

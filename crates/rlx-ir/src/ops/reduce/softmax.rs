@@ -15,7 +15,16 @@ op! {
 }
 
 impl OpSpec for Softmax {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let dtype = g.ty(operands[0]).dtype;
+        let x = g.accumulation_cast(operands[0]);
+        let max = g.reduce(x, ReduceKind::Max, vec![op.axis], true);
+        let shifted = g.sub(x, max);
+        let exp = g.exp(shifted);
+        let sum = g.reduce(exp, ReduceKind::Sum, vec![op.axis], true);
+        let y = g.div(exp, sum);
+        vec![g.cast_to(y, dtype)]
+    });
     const VJP: Vjp<Self> =
         Vjp::Rule(|op, g, given| Ok(vec![Some(op.slope(g, given.results[0], given.cotangent()))]));
     const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {
@@ -35,19 +44,6 @@ impl OpSpec for Softmax {
     fn infer(&self, operands: &[&TensorType]) -> Inferred {
         check_axis("C2", self.axis, operands[0])?;
         float_like("C1", operands)
-    }
-}
-
-impl Softmax {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let dtype = g.ty(operands[0]).dtype;
-        let x = g.accumulation_cast(operands[0]);
-        let max = g.reduce(x, ReduceKind::Max, vec![self.axis], true);
-        let shifted = g.sub(x, max);
-        let exp = g.exp(shifted);
-        let sum = g.reduce(exp, ReduceKind::Sum, vec![self.axis], true);
-        let y = g.div(exp, sum);
-        vec![g.cast_to(y, dtype)]
     }
 }
 

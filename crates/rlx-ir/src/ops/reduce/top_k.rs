@@ -29,7 +29,22 @@ op! {
 }
 
 impl OpSpec for TopK {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| {
+        let x = operands[0];
+        let extent = x.dims()[op.axis];
+        let k = op.k.as_static().and_then(|k| usize::try_from(k).ok()).filter(|&k| k <= extent);
+        let k = k.ok_or_else(|| {
+            Fault(format!("k is {}, but axis {} of {} has {extent}", op.k, op.axis, x.ty()))
+        })?;
+        map_rows(x, op.axis, k, [x.dtype(), op.dtype], |row| {
+            let mut positions = sorted_positions(row, op.largest);
+            positions.truncate(k);
+            if !op.sorted {
+                positions.sort_unstable();
+            }
+            [positions.iter().map(|&position| row[position]).collect(), index_numbers(&positions)]
+        })
+    });
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
         let zeros = g.zeros_like(given.operands[0]);
         let dx = g.scatter_elements(zeros, given.results[1], given.cotangent(), op.axis, ScatterKind::Add);
@@ -72,24 +87,5 @@ impl OpSpec for TopK {
         let indices = TensorType::new(self.dtype, shape.clone());
         check_index_dtype("C4", "dtype", &indices)?;
         Ok(vec![TensorType::new(x.dtype, shape), indices])
-    }
-}
-
-impl TopK {
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let x = operands[0];
-        let extent = x.dims()[self.axis];
-        let k = self.k.as_static().and_then(|k| usize::try_from(k).ok()).filter(|&k| k <= extent);
-        let k = k.ok_or_else(|| {
-            Fault(format!("k is {}, but axis {} of {} has {extent}", self.k, self.axis, x.ty()))
-        })?;
-        map_rows(x, self.axis, k, [x.dtype(), self.dtype], |row| {
-            let mut positions = sorted_positions(row, self.largest);
-            positions.truncate(k);
-            if !self.sorted {
-                positions.sort_unstable();
-            }
-            [positions.iter().map(|&position| row[position]).collect(), index_numbers(&positions)]
-        })
     }
 }

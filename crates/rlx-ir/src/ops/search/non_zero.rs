@@ -19,7 +19,23 @@ op! {
 }
 
 impl OpSpec for NonZero {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let shape = g.ty(operands[0]).shape.clone();
+        let count = shape.num_elements();
+        let found = g.cast_to(operands[0], DType::Bool);
+        let found = g.reshape(found, vec![count.clone()]);
+        let coordinates: Vec<Value> = (0..shape.rank())
+            .map(|axis| {
+                let along = g.iota(op.dtype, shape.clone(), axis);
+                g.reshape(along, vec![count.clone(), Dim::from(1)])
+            })
+            .collect();
+        let coordinates = g.concat(&coordinates, 1usize);
+        let ones = g.cast(found, op.dtype);
+        let place = g.cumsum(ones, 0usize, true, false);
+        let indices = pack_rows(g, coordinates, found, place, &op.limit, -1.0);
+        vec![indices, g.reduce(ones, ReduceKind::Sum, vec![0], false)]
+    });
     const VJP: Vjp<Self> = Vjp::None("its results are discrete");
     const JVP: Jvp<Self> = Jvp::None("its results are discrete");
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -42,25 +58,5 @@ impl OpSpec for NonZero {
         check_not_negative("C3", "limit", &self.limit)?;
         let indices = TensorType::new(self.dtype, vec![self.limit.clone(), Dim::from(x.rank())]);
         Ok(vec![indices, TensorType::new(self.dtype, Shape::scalar())])
-    }
-}
-
-impl NonZero {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let shape = g.ty(operands[0]).shape.clone();
-        let count = shape.num_elements();
-        let found = g.cast_to(operands[0], DType::Bool);
-        let found = g.reshape(found, vec![count.clone()]);
-        let coordinates: Vec<Value> = (0..shape.rank())
-            .map(|axis| {
-                let along = g.iota(self.dtype, shape.clone(), axis);
-                g.reshape(along, vec![count.clone(), Dim::from(1)])
-            })
-            .collect();
-        let coordinates = g.concat(&coordinates, 1usize);
-        let ones = g.cast(found, self.dtype);
-        let place = g.cumsum(ones, 0usize, true, false);
-        let indices = pack_rows(g, coordinates, found, place, &self.limit, -1.0);
-        vec![indices, g.reduce(ones, ReduceKind::Sum, vec![0], false)]
     }
 }

@@ -16,7 +16,25 @@ op! {
 }
 
 impl OpSpec for Concat {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| {
+        let mut dims = operands[0].dims().to_vec();
+        dims[op.axis] = operands
+            .iter()
+            .try_fold(0usize, |total, part| total.checked_add(part.dims()[op.axis]))
+            .ok_or_else(|| Fault("the joined extent does not fit the address space".into()))?;
+        let mut bytes = vec![];
+        if operands.iter().any(|part| !part.is_empty()) {
+            // With an element somewhere, no extent outside the axis is 0.
+            let outer: usize = dims[..op.axis].iter().product();
+            for row in 0..outer {
+                for part in operands {
+                    let width = part.bytes().len() / outer;
+                    bytes.extend_from_slice(&part.bytes()[row * width..(row + 1) * width]);
+                }
+            }
+        }
+        Ok(vec![Literal::from_bytes(operands[0].dtype(), &dims, &bytes)?])
+    });
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
         let lens: Vec<Dim> = given.operands.iter().map(|&part| g.ty(part).shape[op.axis].clone()).collect();
         Ok(g.split(given.cotangent(), op.axis as i64, &lens).into_iter().map(Some).collect())
@@ -51,28 +69,5 @@ impl OpSpec for Concat {
         let mut dims = first.shape.clone().into_dims();
         dims[self.axis] = total;
         Ok(vec![TensorType::new(first.dtype, Shape::from(dims))])
-    }
-}
-
-impl Concat {
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let mut dims = operands[0].dims().to_vec();
-        dims[self.axis] = operands
-            .iter()
-            .try_fold(0usize, |total, part| total.checked_add(part.dims()[self.axis]))
-            .ok_or_else(|| Fault("the joined extent does not fit the address space".into()))?;
-        let mut bytes = vec![];
-        if operands.iter().any(|part| !part.is_empty()) {
-            // With an element somewhere, no extent outside the axis is 0.
-            let outer: usize = dims[..self.axis].iter().product();
-            for row in 0..outer {
-                for part in operands {
-                    let width = part.bytes().len() / outer;
-                    bytes.extend_from_slice(&part.bytes()[row * width..(row + 1) * width]);
-                }
-            }
-        }
-        let literal = Literal::from_bytes(operands[0].dtype(), &dims, &bytes);
-        literal.map(|literal| vec![literal]).map_err(|error| Fault(error.to_string()))
     }
 }

@@ -23,7 +23,10 @@ op! {
 impl OpSpec for Narrow {
     const MEANING: Meaning<Self> =
         Meaning::view(|op, layout, _| Some(layout.slice(op.axis, &op.start, 1, &op.len)));
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let extent = g.ty(given.operands[0]).shape[op.axis].clone();
+        Ok(vec![Some(g.place(given.cotangent(), op.axis, &op.start, 1, &extent))])
+    });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Narrow { axis: op.axis + 1, ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
@@ -47,12 +50,5 @@ impl OpSpec for Narrow {
         let mut dims = x.shape.clone().into_dims();
         dims[self.axis] = self.len.clone();
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims))])
-    }
-}
-
-impl Narrow {
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
-        let extent = g.ty(given.operands[0]).shape[self.axis].clone();
-        Ok(vec![Some(g.place(given.cotangent(), self.axis, &self.start, 1, &extent))])
     }
 }

@@ -21,7 +21,17 @@ op! {
 }
 
 impl OpSpec for OneHot {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let ty = g.ty(operands[0]).clone();
+        let mut dims = ty.shape.into_dims();
+        dims.insert(op.axis, Dim::from(1));
+        let mut counter = vec![Dim::from(1); dims.len()];
+        counter[op.axis] = op.depth.clone();
+        let indices = g.reshape(operands[0], dims);
+        let counter = g.iota(ty.dtype, counter, op.axis);
+        let hot = g.compare(indices, counter, CompareKind::Eq);
+        vec![g.cast_to(hot, op.dtype)]
+    });
     const VJP: Vjp<Self> = Vjp::None("its operands are integers");
     const JVP: Jvp<Self> = Jvp::None("its operands are integers");
     const BATCH: Batch<Self> = Batch::Shift(|op, _| OneHot { axis: op.axis + 1, ..op.clone() });
@@ -51,19 +61,5 @@ impl OpSpec for OneHot {
         let mut dims = indices.shape.dims().to_vec();
         dims.insert(self.axis, self.depth.clone());
         Ok(vec![TensorType::new(self.dtype, Shape::from(dims))])
-    }
-}
-
-impl OneHot {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let ty = g.ty(operands[0]).clone();
-        let mut dims = ty.shape.into_dims();
-        dims.insert(self.axis, Dim::from(1));
-        let mut counter = vec![Dim::from(1); dims.len()];
-        counter[self.axis] = self.depth.clone();
-        let indices = g.reshape(operands[0], dims);
-        let counter = g.iota(ty.dtype, counter, self.axis);
-        let hot = g.compare(indices, counter, CompareKind::Eq);
-        vec![g.cast_to(hot, self.dtype)]
     }
 }

@@ -36,7 +36,23 @@ op! {
 }
 
 impl OpSpec for Pad {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let mut x = operands[0];
+        let value = match (op.mode, op.operand_index("value")) {
+            (PadMode::Constant, Some(index)) => operands[index],
+            _ => g.scalar(g.ty(x).dtype, 0.0),
+        };
+        for axis in 0..op.low.len() {
+            let (low, high) = (&op.low[axis], &op.high[axis]);
+            let before = (!low.is(0)).then(|| op.border(g, x, value, axis, low, Side::Low));
+            let after = (!high.is(0)).then(|| op.border(g, x, value, axis, high, Side::High));
+            let parts: Vec<Value> = before.into_iter().chain([x]).chain(after).collect();
+            if parts.len() > 1 {
+                x = g.concat(&parts, axis);
+            }
+        }
+        vec![x]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::ShiftFirst(1, |op, _| {
@@ -103,24 +119,6 @@ impl OpSpec for Pad {
 }
 
 impl Pad {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let mut x = operands[0];
-        let value = match (self.mode, self.operand_index("value")) {
-            (PadMode::Constant, Some(index)) => operands[index],
-            _ => g.scalar(g.ty(x).dtype, 0.0),
-        };
-        for axis in 0..self.low.len() {
-            let (low, high) = (&self.low[axis], &self.high[axis]);
-            let before = (!low.is(0)).then(|| self.border(g, x, value, axis, low, Side::Low));
-            let after = (!high.is(0)).then(|| self.border(g, x, value, axis, high, Side::High));
-            let parts: Vec<Value> = before.into_iter().chain([x]).chain(after).collect();
-            if parts.len() > 1 {
-                x = g.concat(&parts, axis);
-            }
-        }
-        vec![x]
-    }
-
     /// The `count` elements that stand on one side of `x` along `axis`.
     fn border(&self, g: &mut Graph, x: Value, value: Value, axis: usize, count: &Dim, side: Side) -> Value {
         // Padding along an earlier axis may have gone beyond what extents can be.

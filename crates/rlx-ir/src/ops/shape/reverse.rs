@@ -14,7 +14,12 @@ op! {
 }
 
 impl OpSpec for Reverse {
-    const MEANING: Meaning<Self> = Meaning::view(Self::view);
+    const MEANING: Meaning<Self> = Meaning::view(|op, layout, _| {
+        Some(op.axes.iter().fold(layout.clone(), |layout, &axis| {
+            let extent = layout.shape[axis].clone();
+            layout.slice(axis, &(extent.clone() - Dim::from(1)), -1, &extent)
+        }))
+    });
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| Ok(vec![Some(g.push(op.clone(), &[given.cotangent()]))]));
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Reverse { axes: shift_axes(&op.axes) });
@@ -31,14 +36,5 @@ impl OpSpec for Reverse {
         check_axes("C1", &self.axes, operands[0])?;
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-}
-
-impl Reverse {
-    fn view(&self, layout: &Layout, _: &TensorType) -> Option<Layout> {
-        Some(self.axes.iter().fold(layout.clone(), |layout, &axis| {
-            let extent = layout.shape[axis].clone();
-            layout.slice(axis, &(extent.clone() - Dim::from(1)), -1, &extent)
-        }))
     }
 }

@@ -17,7 +17,19 @@ op! {
 }
 
 impl OpSpec for Roll {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let mut x = operands[0];
+        for (&axis, shift) in op.axes.iter().zip(&op.shifts) {
+            let extent = g.ty(x).shape[axis].clone();
+            // An empty axis has nothing to shift; the maximum keeps the remainder defined.
+            let wrapped = shift.modulo(&extent.maximum(&Dim::from(1)));
+            let kept = extent - wrapped.clone();
+            let tail = g.narrow(x, axis, kept.clone(), wrapped);
+            let head = g.narrow(x, axis, 0, kept);
+            x = g.concat(&[tail, head], axis);
+        }
+        vec![x]
+    });
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
         let shifts = op.shifts.iter().map(|shift| -shift.clone()).collect::<Vec<_>>();
         Ok(vec![Some(g.roll(given.cotangent(), op.axes.clone(), shifts))])
@@ -39,21 +51,5 @@ impl OpSpec for Roll {
         require!("C1", axes == shifts, "shifts has {shifts} entries, expected {axes}, one per axis");
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-}
-
-impl Roll {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let mut x = operands[0];
-        for (&axis, shift) in self.axes.iter().zip(&self.shifts) {
-            let extent = g.ty(x).shape[axis].clone();
-            // An empty axis has nothing to shift; the maximum keeps the remainder defined.
-            let wrapped = shift.modulo(&extent.maximum(&Dim::from(1)));
-            let kept = extent - wrapped.clone();
-            let tail = g.narrow(x, axis, kept.clone(), wrapped);
-            let head = g.narrow(x, axis, 0, kept);
-            x = g.concat(&[tail, head], axis);
-        }
-        vec![x]
     }
 }

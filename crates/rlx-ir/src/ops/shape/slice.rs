@@ -24,8 +24,26 @@ op! {
 }
 
 impl OpSpec for Slice {
-    const MEANING: Meaning<Self> = Meaning::view(Self::view);
-    const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
+    const MEANING: Meaning<Self> = Meaning::view(|op, layout, _| {
+        let axes = op.axes.iter().enumerate();
+        Some(axes.fold(layout.clone(), |layout, (position, &axis)| {
+            layout.slice(axis, &op.starts[position], op.steps[position], &op.lens[position])
+        }))
+    });
+    const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
+        let shape = g.ty(given.operands[0]).shape.clone();
+        let mut dx = given.cotangent();
+        for (position, &axis) in op.axes.iter().enumerate() {
+            let (mut start, len) = (op.starts[position].clone(), &op.lens[position]);
+            let step = op.steps[position];
+            if step < 0 {
+                dx = g.reverse(dx, vec![axis]);
+                start = start + (len.clone() - Dim::from(1)) * Dim::from(step);
+            }
+            dx = g.place(dx, axis, &start, step.unsigned_abs(), &shape[axis]);
+        }
+        Ok(vec![Some(dx)])
+    });
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Slice { axes: shift_axes(&op.axes), ..op.clone() });
     const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Exact;
@@ -71,29 +89,5 @@ impl Slice {
         let furthest = if len.as_static().is_some() { start.clone().maximum(&last) } else { last };
         let bound = extent.clone() - Dim::from(i64::from(len.as_static().is_some()));
         check_at_most("C3", "element", &furthest, &bound)
-    }
-
-    fn view(&self, layout: &Layout, _: &TensorType) -> Option<Layout> {
-        let axes = self.axes.iter().enumerate();
-        Some(axes.fold(layout.clone(), |layout, (position, &axis)| {
-            layout.slice(axis, &self.starts[position], self.steps[position], &self.lens[position])
-        }))
-    }
-}
-
-impl Slice {
-    fn vjp(&self, g: &mut Graph, given: Backward<'_>) -> Derivatives {
-        let shape = g.ty(given.operands[0]).shape.clone();
-        let mut dx = given.cotangent();
-        for (position, &axis) in self.axes.iter().enumerate() {
-            let (mut start, len) = (self.starts[position].clone(), &self.lens[position]);
-            let step = self.steps[position];
-            if step < 0 {
-                dx = g.reverse(dx, vec![axis]);
-                start = start + (len.clone() - Dim::from(1)) * Dim::from(step);
-            }
-            dx = g.place(dx, axis, &start, step.unsigned_abs(), &shape[axis]);
-        }
-        Ok(vec![Some(dx)])
     }
 }

@@ -14,7 +14,20 @@ op! {
 }
 
 impl OpSpec for Tile {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| {
+        let dims = g.ty(operands[0]).shape.dims().to_vec();
+        let mut split = vec![];
+        let mut repeated = vec![];
+        let mut joined = vec![];
+        for (dim, repeat) in dims.iter().zip(&op.repeats) {
+            split.extend([Dim::from(1), dim.clone()]);
+            repeated.extend([repeat.clone(), dim.clone()]);
+            joined.push(repeat.clone() * dim.clone());
+        }
+        let x = g.reshape(operands[0], split);
+        let x = g.expand(x, repeated);
+        vec![g.reshape(x, joined)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> =
@@ -43,22 +56,5 @@ impl OpSpec for Tile {
         check_addressable("C2", operands)?;
         let dims = self.repeats.iter().zip(x.shape.dims()).map(|(repeat, dim)| repeat.clone() * dim.clone());
         Ok(vec![TensorType::new(x.dtype, Shape::from(dims.collect::<Vec<_>>()))])
-    }
-}
-
-impl Tile {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let dims = g.ty(operands[0]).shape.dims().to_vec();
-        let mut split = vec![];
-        let mut repeated = vec![];
-        let mut joined = vec![];
-        for (dim, repeat) in dims.iter().zip(&self.repeats) {
-            split.extend([Dim::from(1), dim.clone()]);
-            repeated.extend([repeat.clone(), dim.clone()]);
-            joined.push(repeat.clone() * dim.clone());
-        }
-        let x = g.reshape(operands[0], split);
-        let x = g.expand(x, repeated);
-        vec![g.reshape(x, joined)]
     }
 }

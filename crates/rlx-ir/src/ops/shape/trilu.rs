@@ -22,7 +22,16 @@ op! {
 }
 
 impl OpSpec for Trilu {
-    const MEANING: Meaning<Self> = Meaning::scalar(Self::expand);
+    const MEANING: Meaning<Self> = Meaning::scalar(|op, p, args| {
+        let dtype = p.dtype(args[0]);
+        let (row, column) = (p.index(op.row_axis), p.index(op.column_axis));
+        let distance = p.binary(ScalarOp::Sub, column, row);
+        let diagonal = p.integer(DType::I64, op.diagonal);
+        let side = if op.upper { ScalarOp::Ge } else { ScalarOp::Le };
+        let keep = p.binary(side, distance, diagonal);
+        let zero = p.constant(dtype, 0.0);
+        vec![p.select(keep, args[0], zero)]
+    });
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| Ok(vec![Some(g.push(op.clone(), &[given.cotangent()]))]));
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Trilu {
@@ -48,18 +57,5 @@ impl OpSpec for Trilu {
         require!("C1", self.row_axis != self.column_axis, "rows and columns are both axis {}", self.row_axis);
         check_addressable("C2", operands)?;
         Ok(vec![operands[0].clone()])
-    }
-}
-
-impl Trilu {
-    fn expand(&self, p: &mut ScalarProgram, args: &[ScalarValue]) -> Vec<ScalarValue> {
-        let dtype = p.dtype(args[0]);
-        let (row, column) = (p.index(self.row_axis), p.index(self.column_axis));
-        let distance = p.binary(ScalarOp::Sub, column, row);
-        let diagonal = p.integer(DType::I64, self.diagonal);
-        let side = if self.upper { ScalarOp::Ge } else { ScalarOp::Le };
-        let keep = p.binary(side, distance, diagonal);
-        let zero = p.constant(dtype, 0.0);
-        vec![p.select(keep, args[0], zero)]
     }
 }

@@ -13,7 +13,12 @@ op! {
 }
 
 impl OpSpec for ComplexNormSqBackward {
-    const MEANING: Meaning<Self> = Meaning::composite(Self::decompose);
+    const MEANING: Meaning<Self> = Meaning::composite(|_, g, operands| {
+        let (z, dy) = (operands[0], operands[1]);
+        let (re, im) = (g.real(z), g.imag(z));
+        let (re, im) = (g.mul(re, dy), g.mul(im, dy));
+        vec![g.complex(re, im)]
+    });
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
@@ -26,14 +31,5 @@ impl OpSpec for ComplexNormSqBackward {
         check_complex("C1", z)?;
         require!("C2", dy.dtype == z.dtype.real(), "`dy` is {dy} and `z` is {z}");
         Ok(vec![TensorType::new(z.dtype, broadcast_shapes("C2", operands)?)])
-    }
-}
-
-impl ComplexNormSqBackward {
-    fn decompose(&self, g: &mut Graph, operands: &[Value]) -> Vec<Value> {
-        let (z, dy) = (operands[0], operands[1]);
-        let (re, im) = (g.real(z), g.imag(z));
-        let (re, im) = (g.mul(re, dy), g.mul(im, dy));
-        vec![g.complex(re, im)]
     }
 }

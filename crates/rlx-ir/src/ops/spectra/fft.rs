@@ -47,7 +47,24 @@ op! {
 }
 
 impl OpSpec for Fft {
-    const MEANING: Meaning<Self> = Meaning::primitive(Self::eval);
+    const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| {
+        let dtype = operands[0].dtype();
+        // In between, sums keep their precision.
+        let mut y = Literal::from_numbers(DType::C128, operands[0].dims(), operands[0].numbers())?;
+        for &axis in &op.axes {
+            let count = y.dims()[axis];
+            let scale = op.norm.scale(op.inverse, count);
+            let sign = if op.inverse { TAU } else { -TAU };
+            let turn = |step: usize| (sign * step as f64 / count as f64).sin_cos();
+            let turns: Vec<(f64, f64)> = (0..count).map(turn).collect();
+            let [transformed] =
+                map_rows(&y, axis, count, [DType::C128], |row| [transform(row, &turns, scale)])?
+                    .try_into()
+                    .map_err(|_| Fault("a transform has one result".into()))?;
+            y = transformed;
+        }
+        Ok(vec![Literal::from_numbers(dtype, y.dims(), y.numbers())?])
+    });
     const VJP: Vjp<Self> =
         Vjp::Rule(|op, g, given| Ok(vec![Some(g.push(op.adjoint(), &[given.cotangent()]))]));
     const JVP: Jvp<Self> = Jvp::Linear;
@@ -83,27 +100,6 @@ impl Fft {
             FftNorm::Ortho => FftNorm::Ortho,
         };
         Fft { norm, inverse: !self.inverse, ..self.clone() }
-    }
-
-    fn eval(&self, operands: &[&Literal]) -> Evaluated {
-        let dtype = operands[0].dtype();
-        // In between, sums keep their precision.
-        let wide = Literal::from_numbers(DType::C128, operands[0].dims(), operands[0].numbers());
-        let failed = |error: crate::literal::LiteralError| Fault(error.to_string());
-        let mut y = wide.map_err(failed)?;
-        for &axis in &self.axes {
-            let count = y.dims()[axis];
-            let scale = self.norm.scale(self.inverse, count);
-            let sign = if self.inverse { TAU } else { -TAU };
-            let turn = |step: usize| (sign * step as f64 / count as f64).sin_cos();
-            let turns: Vec<(f64, f64)> = (0..count).map(turn).collect();
-            let [transformed] =
-                map_rows(&y, axis, count, [DType::C128], |row| [transform(row, &turns, scale)])?
-                    .try_into()
-                    .map_err(|_| Fault("a transform has one result".into()))?;
-            y = transformed;
-        }
-        Literal::from_numbers(dtype, y.dims(), y.numbers()).map(|y| vec![y]).map_err(failed)
     }
 }
 

@@ -131,7 +131,7 @@ pub(super) fn eval(op: &Attention, operands: &[&Literal]) -> Evaluated {
         .zip([y, lse])
         .map(|(ty, numbers)| {
             let dims = ty.shape.as_static().unwrap_or_default();
-            Literal::from_numbers(ty.dtype, &dims, numbers).map_err(|error| Fault(error.to_string()))
+            Ok(Literal::from_numbers(ty.dtype, &dims, numbers)?)
         })
         .collect()
 }
