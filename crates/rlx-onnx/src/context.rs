@@ -28,6 +28,8 @@ const DEEPEST: usize = 64;
 const MOST_STEPS: usize = 1 << 20;
 /// Most bytes of an initialiser that is a constant of the graph; larger ones are params.
 const LARGEST_CONSTANT: usize = 1024;
+/// The input that brings the key of random numbers that have no seed, where the model has none of this name.
+const RANDOM_INPUT: &str = "random_key";
 /// Most elements that are computed on the spot for one node of constants.
 const MOST_FOLDED: usize = 1 << 16;
 
@@ -91,6 +93,10 @@ pub(crate) struct Context<'m> {
     pub(crate) bindings: Bindings,
     /// Names of feeds whose values were looked at.
     pub(crate) looked_at: BTreeSet<String>,
+    /// The key of a run's random numbers, where there is a run.
+    pub(crate) run_key: Option<Literal>,
+    /// How many keys were handed out.
+    draws: u32,
     constants: HashMap<*const GraphProto, Rc<Vec<(&'m str, Imported)>>>,
     uses: HashMap<*const NodeProto, Rc<HashMap<&'m str, usize>>>,
     weight_names: BTreeSet<String>,
@@ -112,6 +118,8 @@ impl<'m> Context<'m> {
             symbolic_inputs: vec![],
             bindings: Bindings::new(),
             looked_at: BTreeSet::new(),
+            run_key: None,
+            draws: 0,
             constants: HashMap::new(),
             uses: HashMap::new(),
             weight_names: BTreeSet::new(),
@@ -221,6 +229,38 @@ impl<'m> Context<'m> {
             }
         };
         self.bring(Computed { level: 0, value })
+    }
+
+    /// The name of the input that brings the key of a run's random numbers.
+    pub(crate) fn random_input(&self) -> String {
+        let mut name = String::from(RANDOM_INPUT);
+        while self.model.graph().input.iter().any(|input| input.name() == name) {
+            name.push('\'');
+        }
+        name
+    }
+
+    /// A key of random numbers that no other node has. With a seed it is always the same; else it depends on the key
+    /// of the run, which is an input of the graph.
+    pub fn random_key(&mut self, seed: Option<u32>) -> Result<Value, Stop<'m>> {
+        if self.level() > 0 {
+            let reason = "inside a body that runs many times it would draw the same numbers each time";
+            return Err(Stop::Refused(reason.into()));
+        }
+        let draw = self.draws;
+        self.draws += 1;
+        let wrong = |error: rlx_ir::LiteralError| Stop::Invalid(error.to_string());
+        if let Some(seed) = seed {
+            let key = Literal::ints(DType::U32, &[2], &[seed.into(), draw.into()]).map_err(wrong)?;
+            return Ok(self.graph().constant(key));
+        }
+        let name = self.random_input();
+        if let Some(key) = self.run_key.clone() {
+            self.feeds.insert(name.clone(), key);
+        }
+        let key = self.leaf(&name, |graph, name| graph.input(name, TensorType::new(DType::U32, [2])))?;
+        let draw = self.graph().constant(Literal::scalar_i64(draw.into()));
+        Ok(self.graph().random_fold_in(key, draw))
     }
 
     /// A value of a graph around the innermost one, as an input of all bodies between.

@@ -14,6 +14,7 @@ mod host;
 mod inputs;
 mod model;
 mod node;
+mod numerals;
 mod program;
 #[rustfmt::skip]
 mod proto;

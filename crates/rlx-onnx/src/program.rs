@@ -9,10 +9,11 @@ use crate::node::Stop;
 use crate::rules::{self, control::Body};
 use crate::stage;
 use crate::value::{Imported, Weight};
-use rlx_ir::{Graph, Literal, TensorRef};
+use rlx_ir::{DType, Graph, Literal, TensorRef};
 use rlx_runtime::{CompiledGraph, RuntimeError, Session, SharedBytes};
 use rlx_weights::{BytesWeightLoader, WeightBytes, WeightTensor};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 /// How a model is imported.
@@ -32,6 +33,9 @@ pub struct ImportedGraph {
 }
 
 /// Imports `model` as one graph, before anything is fed.
+///
+/// Where nodes draw random numbers without a seed, the graph has one more input, `random_key` (`u32` [2]): the key of
+/// all of them.
 ///
 /// # Errors
 /// A model that breaks the rules of ONNX, nodes that are not supported, or that need a value that only a run knows.
@@ -132,6 +136,8 @@ struct Plan {
     looked_at: Vec<(String, HostValue)>,
     /// Extents of the inputs; `None` where they are symbols.
     extents: Vec<(String, Vec<Option<usize>>)>,
+    /// The input that takes the key of random numbers.
+    random_input: Option<String>,
 }
 
 enum PlannedOutput {
@@ -150,6 +156,8 @@ pub struct OnnxProgram {
     options: ImportOptions,
     plans: Vec<Plan>,
     stages: usize,
+    /// The key of the next run's random numbers.
+    key: [u32; 2],
 }
 
 /// Named results, in the order of the model.
@@ -158,7 +166,27 @@ pub type Results = Vec<(String, HostValue)>;
 impl OnnxProgram {
     /// `model` on the device of `session`.
     pub fn new(model: Model, session: &Session, options: ImportOptions) -> OnnxProgram {
-        OnnxProgram { model: Arc::new(model), session: session.clone(), options, plans: vec![], stages: 0 }
+        let entropy = RandomState::new().build_hasher().finish();
+        OnnxProgram {
+            model: Arc::new(model),
+            session: session.clone(),
+            options,
+            plans: vec![],
+            stages: 0,
+            key: [entropy as u32, (entropy >> 32) as u32],
+        }
+    }
+
+    /// Makes the random numbers that have no seed in the model those of `seed`: the next runs draw what they would
+    /// draw after another call with the same one. Without this each program draws its own.
+    pub fn seed(&mut self, seed: u32) {
+        self.key = [seed, 0];
+    }
+
+    fn next_key(&mut self) -> Result<Literal, OnnxError> {
+        let key = self.key;
+        self.key[1] = key[1].wrapping_add(1);
+        Ok(Literal::ints(DType::U32, &[2], &key.map(i128::from))?)
     }
 
     /// The model.
@@ -190,12 +218,14 @@ impl OnnxProgram {
     pub fn run_with(&mut self, feeds: &[(&str, HostValue)], extents: Extents) -> Result<Results, OnnxError> {
         let names = self.model.graph().output.iter().map(|output| output.name().to_string());
         let names: Vec<String> = names.collect();
+        let key = self.next_key()?;
         if let Some(plan) = self.plans.iter_mut().find(|plan| plan.fits(feeds)) {
             self.stages = 1;
-            return Ok(names.into_iter().zip(plan.run(feeds)?).collect());
+            return Ok(names.into_iter().zip(plan.run(feeds, &key)?).collect());
         }
         let model = self.model.clone();
         let mut cx = Context::new(&model);
+        cx.run_key = Some(key.clone());
         let operands = fed_operands(&model, &mut cx, feeds, extents, &self.options.dims)?;
         begin(&mut cx, &model, operands)?;
         let results = loop {
@@ -210,7 +240,7 @@ impl OnnxProgram {
         if cx.stage() == 0
             && let Some(mut plan) = self.plan(&mut cx, &results, feeds)?
         {
-            let values = plan.run(feeds)?;
+            let values = plan.run(feeds, &key)?;
             if self.plans.len() == MOST_PLANS {
                 self.plans.remove(0);
             }
@@ -259,7 +289,9 @@ impl OnnxProgram {
         if cx.bind_symbols().is_err() {
             return Ok(None);
         }
-        let names: Vec<String> = cx.feeds.keys().cloned().collect();
+        let random = cx.random_input();
+        let random_input = cx.feeds.contains_key(&random).then(|| random.clone());
+        let names: Vec<String> = cx.feeds.keys().filter(|name| **name != random).cloned().collect();
         let mut extents = vec![];
         for name in &names {
             match value_of(name) {
@@ -268,7 +300,7 @@ impl OnnxProgram {
             }
         }
         let compiled = stage::compile(cx, &self.session)?;
-        Ok(Some(Plan { compiled, feeds: names, outputs, looked_at: known, extents }))
+        Ok(Some(Plan { compiled, feeds: names, outputs, looked_at: known, extents, random_input }))
     }
 }
 
@@ -286,8 +318,11 @@ impl Plan {
         self.looked_at.iter().all(|(name, known)| value(name) == Some(known)) && self.extents.iter().all(fits)
     }
 
-    fn run(&mut self, feeds: &[(&str, HostValue)]) -> Result<Vec<HostValue>, OnnxError> {
+    fn run(&mut self, feeds: &[(&str, HostValue)], key: &Literal) -> Result<Vec<HostValue>, OnnxError> {
         let mut inputs: Vec<(&str, TensorRef<'_>)> = vec![];
+        if let Some(name) = &self.random_input {
+            inputs.push((name, TensorRef::from(key)));
+        }
         for name in &self.feeds {
             if let Some((_, HostValue::Tensor(literal))) = feeds.iter().find(|(other, _)| other == name) {
                 inputs.push((name, TensorRef::from(literal)));

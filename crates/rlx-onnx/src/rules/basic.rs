@@ -1,4 +1,4 @@
-//! Constants, identities and arithmetic.
+//! Constants and identities.
 
 use super::{Rule, rule};
 use crate::context::Context;
@@ -7,15 +7,11 @@ use crate::node::{Node, Outcome, Stop};
 use crate::proto::attribute_proto::AttributeType;
 use crate::tensor::{Read, read_sparse};
 use crate::value::Tensor;
-use rlx_ir::ops::{Binary, BinaryKind};
 use rlx_ir::{DType, Literal};
 
 pub(super) const RULES: &[Rule] = &[
     rule("Constant", &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], constant),
     rule("Identity", &[1, 13, 14, 16, 19, 21, 23, 24, 25], identity),
-    rule("Add", &[7, 13, 14], |cx, node| binary(cx, node, BinaryKind::Add)),
-    rule("Sub", &[7, 13, 14], |cx, node| binary(cx, node, BinaryKind::Sub)),
-    rule("Mul", &[7, 13, 14], |cx, node| binary(cx, node, BinaryKind::Mul)),
 ];
 
 fn identity<'m>(_: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
@@ -23,12 +19,6 @@ fn identity<'m>(_: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         Some(value) => Ok(vec![value.clone()]),
         None => Err(Stop::Invalid("operand 0 is missing".into())),
     }
-}
-
-fn binary<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: BinaryKind) -> Outcome<'m> {
-    let (a, b) = (node.value(cx, 0)?, node.value(cx, 1)?);
-    let y = cx.graph().push(Binary { kind }, &[a, b]);
-    Ok(vec![cx.tensor(y)?])
 }
 
 fn constant<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {

@@ -1,7 +1,14 @@
 //! The ops of ONNX: one rule each, in the file of its family.
 
+mod activation;
 mod basic;
+mod cast;
 pub(crate) mod control;
+mod elementwise;
+mod features;
+mod quantise;
+mod random;
+mod training;
 
 use crate::context::Context;
 use crate::node::{Node, Outcome};
@@ -25,7 +32,17 @@ const fn rule(
 }
 
 /// The rules of all families.
-const FAMILIES: &[&[Rule]] = &[basic::RULES, control::RULES];
+const FAMILIES: &[&[Rule]] = &[
+    activation::RULES,
+    basic::RULES,
+    cast::RULES,
+    control::RULES,
+    elementwise::RULES,
+    features::RULES,
+    quantise::RULES,
+    random::RULES,
+    training::RULES,
+];
 
 /// All rules.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
