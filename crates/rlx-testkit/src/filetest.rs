@@ -48,7 +48,7 @@ const EXPECT: &str = "; expect:";
 /// `root` is the `filetests` folder, its folders are the suites. Takes the arguments of the usual test harness.
 pub fn filetest_main(root: &Path, subtests: &[(&'static str, Subtest)]) -> ExitCode {
     let arguments = Arguments::from_args();
-    let bless = std::env::var_os("BLESS").is_some_and(|value| value == "1");
+    let bless = is_blessing();
     let files = match test_files(root) {
         Ok(files) if !files.is_empty() => files,
         Ok(_) => return refuse(&format!("no filetest lies under {}", root.display())),
@@ -59,6 +59,11 @@ pub fn filetest_main(root: &Path, subtests: &[(&'static str, Subtest)]) -> ExitC
         Trial::test(name.clone(), move || run_file(&name, &path, &subtests, bless).map_err(Failed::from))
     };
     libtest_mimic::run(&arguments, files.into_iter().map(trial).collect()).exit_code()
+}
+
+/// Are golden files to be rewritten (`BLESS=1`)?
+pub fn is_blessing() -> bool {
+    std::env::var_os("BLESS").is_some_and(|value| value == "1")
 }
 
 fn refuse(message: &str) -> ExitCode {

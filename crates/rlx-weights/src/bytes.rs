@@ -18,8 +18,7 @@ pub struct WeightBytes {
 
 #[derive(Clone)]
 enum Storage {
-    Owned(Arc<Vec<u8>>),
-    Shared(Arc<[u8]>),
+    Owned(Arc<dyn AsRef<[u8]> + Send + Sync>),
     #[cfg(not(target_family = "wasm"))]
     Mapped(Arc<Mapping>),
 }
@@ -29,6 +28,23 @@ impl WeightBytes {
     pub(crate) fn mapped(mapping: Mapping) -> WeightBytes {
         let range = 0..mapping.bytes().len();
         WeightBytes { storage: Storage::Mapped(Arc::new(mapping)), range }
+    }
+
+    /// The bytes of a file, mapped or read.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, or is none.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn open(
+        path: &std::path::Path,
+        access: crate::FileAccess,
+    ) -> Result<WeightBytes, crate::WeightError> {
+        crate::mapped::open_file(path, access)
+    }
+
+    /// The bytes of whatever holds them.
+    pub fn from_owner(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> WeightBytes {
+        WeightBytes { range: 0..(*owner).as_ref().len(), storage: Storage::Owned(owner) }
     }
 
     /// Bytes `range` of these, sharing the storage; `None` beyond the end.
@@ -45,7 +61,7 @@ impl WeightBytes {
         match &self.storage {
             #[cfg(not(target_family = "wasm"))]
             Storage::Mapped(_) => true,
-            Storage::Owned(_) | Storage::Shared(_) => false,
+            Storage::Owned(_) => false,
         }
     }
 
@@ -71,8 +87,7 @@ impl Deref for WeightBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &self.storage {
-            Storage::Owned(bytes) => bytes,
-            Storage::Shared(bytes) => bytes,
+            Storage::Owned(bytes) => (**bytes).as_ref(),
             #[cfg(not(target_family = "wasm"))]
             Storage::Mapped(mapping) => mapping.bytes(),
         };
@@ -86,12 +101,12 @@ impl AsRef<[u8]> for WeightBytes {
 }
 impl From<Vec<u8>> for WeightBytes {
     fn from(bytes: Vec<u8>) -> WeightBytes {
-        WeightBytes { range: 0..bytes.len(), storage: Storage::Owned(Arc::new(bytes)) }
+        WeightBytes::from_owner(Arc::new(bytes))
     }
 }
 impl From<Arc<[u8]>> for WeightBytes {
     fn from(bytes: Arc<[u8]>) -> WeightBytes {
-        WeightBytes { range: 0..bytes.len(), storage: Storage::Shared(bytes) }
+        WeightBytes::from_owner(Arc::new(bytes))
     }
 }
 impl fmt::Debug for WeightBytes {

@@ -183,7 +183,7 @@ fn open_regular(path: &Path) -> Result<(File, u64), WeightError> {
     Ok((file, status.len()))
 }
 
-fn open_file(path: &Path, access: FileAccess) -> Result<WeightBytes, WeightError> {
+pub(crate) fn open_file(path: &Path, access: FileAccess) -> Result<WeightBytes, WeightError> {
     let (mut file, _) = open_regular(path)?;
     match access {
         FileAccess::Map => {

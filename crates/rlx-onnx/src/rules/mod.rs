@@ -1,0 +1,65 @@
+//! The ops of ONNX: one rule each, in the file of its family.
+
+mod activation;
+mod basic;
+mod cast;
+pub(crate) mod control;
+mod elementwise;
+mod features;
+mod quantise;
+mod random;
+mod training;
+
+use crate::context::Context;
+use crate::node::{Node, Outcome};
+
+/// How an op becomes nodes of a graph.
+pub(crate) struct Rule {
+    pub domain: &'static str,
+    pub op: &'static str,
+    /// Versions of the domain's opset in which the op changed, ascending, from the first one that the rule takes.
+    pub versions: &'static [i64],
+    pub import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
+}
+
+/// A rule of ONNX's own domain.
+const fn rule(
+    op: &'static str,
+    versions: &'static [i64],
+    import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
+) -> Rule {
+    Rule { domain: "", op, versions, import }
+}
+
+/// The rules of all families.
+const FAMILIES: &[&[Rule]] = &[
+    activation::RULES,
+    basic::RULES,
+    cast::RULES,
+    control::RULES,
+    elementwise::RULES,
+    features::RULES,
+    quantise::RULES,
+    random::RULES,
+    training::RULES,
+];
+
+/// All rules.
+pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
+    FAMILIES.iter().copied().flatten()
+}
+
+/// The rule of an op and the version in which the op last changed; why there is none.
+pub(crate) fn find(domain: &str, op: &str, opset: Option<i64>) -> Result<(&'static Rule, i64), String> {
+    let Some(opset) = opset else {
+        let name = if domain.is_empty() { "ai.onnx" } else { domain };
+        return Err(format!("the model imports no opset of {name}"));
+    };
+    let Some(rule) = all().find(|rule| rule.domain == domain && rule.op == op) else {
+        return Err("there is no rule for this op".into());
+    };
+    let version = rule.versions.iter().rev().find(|&&version| version <= opset);
+    let oldest = rule.versions.first().copied().unwrap_or(0);
+    let missing = || format!("version {opset} is not supported; the nearest one is {oldest}");
+    version.map(|&version| (rule, version)).ok_or_else(missing)
+}
