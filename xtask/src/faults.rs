@@ -87,27 +87,30 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Runs the faults: all of them, or those whose name holds the given word; `--check` only applies them.
+/// Runs the faults: all of them, or those whose name or test holds one of the given words; `--check` only applies them.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     check(workspace)?;
-    let wanted = match arguments {
-        [] => "",
-        [argument] if argument == "--check" => return Ok(()),
-        [name] => name,
-        _ => bail!("faults takes `--check` or one name, found `{}`", arguments.join(" ")),
-    };
+    if arguments == ["--check"] {
+        return Ok(());
+    }
     let mut faults = parse(&workspace.read(LIST)?)?;
-    faults.retain(|fault| fault.name.contains(wanted));
-    ensure!(wanted.is_empty() || !faults.is_empty(), "no fault has `{wanted}` in its name");
+    let holds = |fault: &Fault, word: &String| fault.name.contains(word) || fault.test.contains(word);
+    if let Some(word) = arguments.iter().find(|word| !faults.iter().any(|fault| holds(fault, word))) {
+        bail!("no fault has `{word}` in its name or its test");
+    }
+    faults.retain(|fault| arguments.is_empty() || arguments.iter().any(|word| holds(fault, word)));
     let copy =
         Copy { tree: workspace.target.join("faults/tree"), target: workspace.target.join("faults/target") };
     copy.update(workspace)?;
+    // All tests without a fault first: what is seeded and taken out again is built again.
     let mut baselines: Vec<(&str, Verdict)> = Vec::new();
-    let mut rows = Vec::new();
     for fault in &faults {
         if !baselines.iter().any(|(test, _)| *test == fault.test) {
             baselines.push((&fault.test, copy.test(&fault.test)?));
         }
+    }
+    let mut rows = Vec::new();
+    for fault in &faults {
         let healthy =
             baselines.iter().any(|(test, verdict)| *test == fault.test && *verdict == Verdict::Green);
         let verdict = if healthy { copy.seeded(fault)? } else { Verdict::NotGreenBefore };

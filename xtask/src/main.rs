@@ -41,7 +41,7 @@ const CHORES: &[Chore] = &[
     Chore { name: "bless", what: "rewrite golden files: bless [arguments of cargo test]", run: bless::run },
     Chore {
         name: "faults",
-        what: "seed each listed fault and require a red test; --check, [name]",
+        what: "seed each listed fault and require a red test; --check, [words of names or tests]",
         run: faults::run,
     },
     Chore {
