@@ -70,6 +70,25 @@ fn the_recipe_of_the_stories_learns_and_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn adapters_are_named_in_the_help_and_after_the_run() {
+    let help = succeeds(&["train", "--help"]);
+    for word in ["[lora]", "[rounding]", "`adapter`"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = write_recipe(folder.path());
+    let mut text = fs::read_to_string(&recipe).expect("it was written");
+    text += "\n[lora]\nrank = 2\nalpha = 4.0\ntargets = [\"attn\"]\n";
+    fs::write(&recipe, text).expect("a writable folder");
+    let told = succeeds(&["train", &recipe, "--steps", "2"]);
+    let out = folder.path().join("out");
+    for written in [out.join("model.safetensors"), out.join("adapter")] {
+        assert!(told.contains(&format!("wrote {}\n", written.display())), "{told}");
+        assert!(written.exists(), "{}", written.display());
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let recipe = write_recipe(folder.path());

@@ -257,7 +257,7 @@ fn random_graphs_give_the_bits_of_the_interpreter() {
     let levels = SimdLevel::ALL.into_iter().filter(|level| level.is_available());
     let backends: Vec<CpuBackend> =
         levels.flat_map(|level| [1, 3].map(|threads| CpuBackend::with(threads, level).unwrap())).collect();
-    let fuzz = Fuzz { fixed: 120, known: &[193], fresh: Duration::from_secs(4) };
+    let fuzz = Fuzz { fixed: 120, known: &[193], fresh: Duration::from_secs(60) };
     let ran = fuzz.run(move |case| check_case(&backends, case));
     assert!(ran.yes * 3 > ran.cases, "{ran:?}");
 }

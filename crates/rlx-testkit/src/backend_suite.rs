@@ -131,7 +131,11 @@ fn run_sample(
 }
 
 /// Are the results of a backend within the op's accuracy of the interpreter's?
-fn agree(outputs: &[(String, Literal)], expected: &[(String, Literal)], op: &Op) -> Result<(), String> {
+pub(crate) fn agree(
+    outputs: &[(String, Literal)],
+    expected: &[(String, Literal)],
+    op: &Op,
+) -> Result<(), String> {
     // Kernels may keep excess precision, or round between the ops of a decomposition.
     let accuracy = match op.accuracy() {
         Accuracy::Rounding => Accuracy::Approx { ulp: 2.0 },

@@ -2,12 +2,14 @@
 //!
 //! Invariants: a suite runs the fixed cases `0..fixed`, the cases that once failed, and then cases that no
 //! run had before until its time is spent. A failure names the number of its case and says what the case
-//! holds; the number goes into the suite's list of known cases. A case that runs too long is a failure too.
+//! holds; the number goes into the suite's list of known cases. A case that runs too long is a failure too. The
+//! first fresh number and how far the run got are printed, also where output of tests is held back.
 //!
 //! This file invents no case.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +50,7 @@ impl Fuzz {
         let (sender, done) = channel();
         let shared = current.clone();
         let start = fresh_number();
+        let suite = std::thread::current().name().unwrap_or("fuzz").to_string();
         // The stack of a usual thread: what recurses too deeply must fail here.
         std::thread::spawn(move || {
             let mut ran = Ran::default();
@@ -64,6 +67,12 @@ impl Fuzz {
                 let begin = Instant::now();
                 (start..).take_while(|_| begin.elapsed() < self.fresh).try_for_each(&mut one)
             })();
+            let fresh = ran.cases.saturating_sub(self.fixed + self.known.len() as u64);
+            let _ = writeln!(
+                std::io::stderr(),
+                "{suite}: {} cases, {fresh} of them fresh ones from number {start} on",
+                ran.cases
+            );
             // Nobody listens any more after a case that took too long.
             let _ = sender.send(result.map(|()| ran));
         });
@@ -91,7 +100,7 @@ fn fail(number: u64, message: &str) -> ! {
     std::panic::panic_any(format!("case {number}: {message}\n{hint}"))
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("panicked: {}", text.unwrap_or_else(|| "without a text".into()))

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend_suite;
+pub mod cells;
 pub mod decoder;
 pub mod feeds;
 pub mod filetest;

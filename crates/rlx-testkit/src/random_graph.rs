@@ -4,7 +4,7 @@
 //! Every value carries a bound on both, and an op is added only while its
 //! exact result fits the 24 bits of an f32. So any order of evaluation, any
 //! fusion and any correct kernel gives the same bits, and comparison needs no
-//! tolerance. Integers and truth values come in through casts and comparisons.
+//! tolerance. Integers, truth values and other floats come in through casts and comparisons.
 //!
 //! The same seed gives the same graph and feeds everywhere.
 
@@ -39,6 +39,7 @@ pub fn random_graph_with(seed: u64, extents: [i64; 3]) -> RandomGraph {
         graph: Graph::new(format!("random {seed}")),
         feeds: Tensors::new(),
         generator: Generator::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)),
+        detours: Generator::new(seed ^ 0x9e37_79b9_7f4a_7c15),
         values: vec![],
         symbolic: seed % 2 == 1,
     };
@@ -90,6 +91,8 @@ struct Growth {
     graph: Graph,
     feeds: Tensors,
     generator: Generator,
+    /// Chooses what goes through another dtype.
+    detours: Generator,
     values: Vec<Exact>,
     symbolic: bool,
     extents: [i64; 3],
@@ -146,7 +149,23 @@ impl Growth {
 
     fn push(&mut self, exact: Exact) {
         if exact.value != Value::POISON && exact.fits() {
+            self.detour(&exact);
             self.values.push(exact);
+        }
+    }
+
+    /// Twice the value now and then, computed in another float dtype that holds it.
+    fn detour(&mut self, exact: &Exact) {
+        let (dtype, digits) = [(DType::F64, 53), (DType::F16, 11), (DType::BF16, 8)][self.detours.below(3)];
+        let twice = Exact { magnitude: exact.magnitude + 1, ..exact.clone() };
+        // Half floats have few exponents below 1.
+        let holds =
+            twice.magnitude + twice.fraction <= digits && twice.magnitude <= 15 && twice.fraction <= 14;
+        if self.detours.below(6) == 0 && (holds || dtype == DType::F64) && twice.fits() {
+            let other = self.graph.cast(exact.value, dtype);
+            let sum = self.graph.add(other, other);
+            let value = self.graph.cast(sum, DType::F32);
+            self.values.push(Exact { value, ..twice });
         }
     }
 

@@ -15,7 +15,7 @@ use rlx_weights::{BytesWeightLoader, WeightLoader, WeightTensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Adapters: `x w` becomes `x w + (alpha / rank) x A^T B^T`, and only `A` and `B` are trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -281,11 +281,11 @@ impl Adapted {
     }
 
     /// Writes what `trainer` has learned: the adapters in the PEFT format to the folder `adapter`, and all weights
-    /// with the adapters added to them as `model.safetensors`.
+    /// with the adapters added to them as `model.safetensors`. Gives the paths, the model's first.
     ///
     /// # Errors
     /// Files that cannot be written.
-    pub fn save(&self, trainer: &mut Trainer, folder: &Path) -> Result<(), TrainError> {
+    pub fn save(&self, trainer: &mut Trainer, folder: &Path) -> Result<[PathBuf; 2], TrainError> {
         let trained: BTreeMap<String, Literal> = trainer.weights()?.into_iter().collect();
         let own = folder.join("adapter");
         std::fs::create_dir_all(&own).map_err(TrainError::file(&own))?;
@@ -306,8 +306,9 @@ impl Adapted {
         });
         let path = own.join("adapter_config.json");
         std::fs::write(&path, format!("{config:#}\n")).map_err(TrainError::file(&path))?;
-        let merged = self.merged(trainer.session(), &trained)?;
-        write_tensors(&folder.join("model.safetensors"), &merged)
+        let (merged, whole) = (self.merged(trainer.session(), &trained)?, folder.join("model.safetensors"));
+        write_tensors(&whole, &merged)?;
+        Ok([whole, own])
     }
 
     /// All weights of the base, the adapters added to those that have one.

@@ -94,15 +94,18 @@ pub struct Training {
 }
 
 impl Training {
-    /// Writes the model as it is now to `folder`: `model.safetensors`, and adapters where there are some.
+    /// Writes the model as it is now to `folder`: `model.safetensors`, and the folder of its adapters where there are
+    /// some. Gives the paths of both.
     ///
     /// # Errors
     /// Files that cannot be written.
-    pub fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
-        match &self.adapted {
-            Some(adapted) => adapted.save(&mut self.trainer, folder),
-            None => self.trainer.save_weights(folder.join("model.safetensors")),
+    pub fn save(&mut self, folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+        if let Some(adapted) = &self.adapted {
+            return Ok(adapted.save(&mut self.trainer, folder)?.into());
         }
+        let path = folder.join("model.safetensors");
+        self.trainer.save_weights(&path)?;
+        Ok(vec![path])
     }
 }
 

@@ -16,8 +16,13 @@ Examples:
   rlx train run.toml --steps 100 --json
   rlx train run.toml --print-graph > step.rlx && rlx bench step.rlx --dim B=8 --dim S=128 --profile
 
+The file has the tables [model], [data] and [learning_rate] and, where wanted, [optimizer], [loss_scaling], [lora]
+(adapters are trained in place of the weights: rank, alpha, targets, quantize) and [rounding] (weights are rounded while
+they are trained: bits, targets).
+
 A run that was stopped goes on from the newest checkpoint of its output folder, with the same losses as if it had not
-been. That folder gets `losses.jsonl`, `losses.svg` and, at the end, the model.";
+been. That folder gets `losses.jsonl`, `losses.svg` and, at the end, the model; after a run with [lora] also the folder
+`adapter`, in the PEFT format.";
 
 /// Updates between two lines of the report.
 const REPORTED: u64 = 10;
@@ -189,8 +194,7 @@ impl Run<'_> {
     /// The last checkpoint, the picture, and the model where programs look for one.
     fn finish(&mut self) -> anyhow::Result<()> {
         self.checkpoint()?;
-        let weights = self.config.output.join("model.safetensors");
-        self.training.save(&self.config.output)?;
+        let written = self.training.save(&self.config.output)?;
         if let ModelConfig::Gpt2 { folder, .. } = &self.config.model {
             for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
                 let (from, to) = (folder.join(name), self.config.output.join(name));
@@ -200,8 +204,8 @@ impl Run<'_> {
                 }
             }
         }
-        if !self.json {
-            writeln!(self.out, "wrote {}", weights.display())?;
+        for path in written.iter().filter(|_| !self.json) {
+            writeln!(self.out, "wrote {}", path.display())?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod attention;
 mod clock;
 mod gemm;
+mod loops;
 mod peak;
 mod rows;
 mod steps;
@@ -96,12 +97,13 @@ pub fn noise(count: usize) -> Vec<f32> {
 /// A name to filter by and what it runs.
 type Group = (&'static str, fn(&Bench<'_>));
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     ("gemm", gemm::run),
     ("rows", rows::run),
     ("math", rows::run_math),
     ("attention", attention::run),
     ("steps", steps::run),
+    ("loops", loops::run),
 ];
 
 fn main() {

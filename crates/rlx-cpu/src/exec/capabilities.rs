@@ -59,6 +59,9 @@ fn composite(view: &OpView<'_>, dtype: DType) -> Claim {
             Claim::when(plain && is_row_dtype(dtype), || "the kernel takes no pages, no sinks, no f64".into())
         }
         Op::Rope(_) => Claim::when(is_row_dtype(dtype), narrow),
+        Op::Pool(_) => Claim::when(matches!(dtype, DType::F32 | DType::F64) || dtype.is_int(), || {
+            format!("the kernel takes f32, f64 and integers, not {dtype}")
+        }),
         Op::GroupedMatMul(_) => Claim::when(is_row_dtype(dtype) || dtype == DType::F64, narrow),
         Op::GatherElements(_) | Op::DynamicSlice(_) | Op::DynamicUpdateSlice(_) | Op::KvAppend(_) => {
             Claim::Native

@@ -207,7 +207,8 @@ impl Checker<'_> {
 
     fn module(&mut self) {
         for (index, buffer) in self.module.buffers.iter().enumerate() {
-            if !self.is_made(&buffer.kind) {
+            // What has no elements need not be written: loops may leave out the parts of it.
+            if !self.is_made(&buffer.kind) || buffer.shape.num_elements() == Dim::from(0) {
                 self.written.insert(BufferId(index as u32));
             }
             if let BufferKind::Constant(literal) = &buffer.kind

@@ -126,10 +126,15 @@ impl Task<'_> {
         }
     }
 
+    /// Keys of no depth lie nowhere.
     fn key(&self, key: usize) -> &[f32] {
+        let depth = self.attention.shape.depth;
+        if depth == 0 {
+            return &[];
+        }
         let [batch, head, position] = self.attention.key.strides;
         let start = self.batch * batch + self.key_head * head + key * position;
-        &self.attention.key.data[start..start + self.attention.shape.depth]
+        &self.attention.key.data[start..start + depth]
     }
 
     fn value_start(&self, key: usize) -> usize {
