@@ -16,7 +16,7 @@ mod model;
 mod node;
 mod program;
 #[rustfmt::skip]
-mod proto;
+pub mod proto;
 mod rules;
 mod stage;
 mod tensor;
@@ -25,6 +25,6 @@ mod value;
 pub use error::{OnnxError, Unsupported};
 pub use host::{HostValue, Strings};
 pub use inputs::{Declared, DeclaredDim, DeclaredKind, Extents};
-pub use model::{Model, NEWEST_OPSET, OLDEST_OPSET};
+pub use model::{Model, NEWEST_OPSET, OLDEST_OPSET, Summary};
 pub use program::{ImportOptions, ImportedGraph, OnnxProgram, Results, import, unsupported};
-pub use tensor::read_value;
+pub use tensor::{read_value, write_value};
