@@ -3,14 +3,14 @@
 //! Everything that is wrong with them is found at once and told in one error.
 //! Nothing is converted silently: a file has the dtype that the graph wants.
 
+use crate::files;
 use crate::options::DimArgs;
 use anyhow::{Context, bail};
 use clap::Args;
 use rlx::ir::interpret::bind_shape;
-use rlx::ir::lir::{IoEntry, LirModule};
+use rlx::ir::lir::LirModule;
 use rlx::ir::sample::Generator;
-use rlx::ir::{Number, SymbolBounds};
-use rlx::weights::{WeightBytes, npy};
+use rlx::ir::{Number, Symbol, SymbolBounds};
 use rlx::{Bindings, DType, Literal, TensorType};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// The inputs of a run.
 #[derive(Args)]
 pub struct InputArgs {
-    /// Value of an input: a file `x=@x.npy`, random values `x=random:SEED`, a number
+    /// Value of an input: a file `x=@x.npy` (npy, npz, json or ONNX's pb), random values `x=random:SEED`, a number
     /// that fills the whole tensor `x=0.5`, or nested lists `x=[[1,2],[3,4]]`, with `"nan"`, `"-inf"` and
     /// `"1-2i"` as texts
     #[arg(long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
@@ -34,9 +34,31 @@ impl InputArgs {
         self.inputs.is_empty() && self.dims.is_empty()
     }
 
-    /// The tensor of every input of `module`, in its order.
-    pub fn resolve(&self, module: &LirModule, missing: Missing) -> anyhow::Result<Vec<(String, Literal)>> {
-        resolve(module, &self.inputs, &self.dims.by_symbol()?, missing)
+    /// The same without the inputs called `names`.
+    pub fn without<'a>(&self, names: impl Iterator<Item = &'a str>) -> InputArgs {
+        let names: Vec<&str> = names.collect();
+        let inputs = self.inputs.iter().filter(|spec| !names.contains(&spec.name.as_str()));
+        InputArgs { inputs: inputs.cloned().collect(), dims: self.dims.clone() }
+    }
+
+    /// The tensor of every input in `wanted`, in its order.
+    pub fn resolve(&self, wanted: &Wanted, missing: Missing) -> anyhow::Result<Vec<(String, Literal)>> {
+        resolve(wanted, &self.inputs, &self.dims.by_symbol()?, missing)
+    }
+}
+
+/// The inputs that a model has.
+pub struct Wanted {
+    /// Name and type of each.
+    pub inputs: Vec<(String, TensorType)>,
+    /// The symbols in the types.
+    pub symbols: BTreeMap<Symbol, SymbolBounds>,
+}
+
+impl From<&LirModule> for Wanted {
+    fn from(module: &LirModule) -> Wanted {
+        let inputs = module.io.inputs.iter().map(|entry| (entry.name.clone(), entry.ty.clone()));
+        Wanted { inputs: inputs.collect(), symbols: module.symbols.clone() }
     }
 }
 
@@ -52,7 +74,7 @@ pub struct InputSpec {
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InputValue {
-    /// An npy file.
+    /// A file, of the format that its ending says.
     File(PathBuf),
     /// Random values: floats uniform in -1..1, integers and bools 0 or 1.
     Random(u64),
@@ -92,40 +114,40 @@ pub enum Missing {
 }
 
 fn resolve(
-    module: &LirModule,
+    wanted: &Wanted,
     specs: &[InputSpec],
     dims: &BTreeMap<&str, i64>,
     missing: Missing,
 ) -> anyhow::Result<Vec<(String, Literal)>> {
     let mut findings = vec![];
-    let mut bindings = bind_dims(module, dims, &mut findings);
-    let entries = &module.io.inputs;
+    let mut bindings = bind_dims(&wanted.symbols, dims, &mut findings);
+    let entries = &wanted.inputs;
     let values = match_names(entries, specs, missing, &mut findings);
     let mut tensors: Vec<Option<Literal>> = vec![None; entries.len()];
     // Values with extents of their own come first: they bind symbols for the others.
-    for ((entry, value), tensor) in entries.iter().zip(&values).zip(&mut tensors) {
+    for (((name, ty), value), tensor) in entries.iter().zip(&values).zip(&mut tensors) {
         let literal = match value {
-            Some(InputValue::File(path)) => read_npy(path),
-            Some(InputValue::List(list)) => literal_of_list(list, entry.ty.dtype),
+            Some(InputValue::File(path)) => files::tensor(path, name, ty.dtype),
+            Some(InputValue::List(list)) => literal_of_list(list, ty.dtype),
             _ => continue,
         };
         let fits = literal.and_then(|literal| {
-            bind_shape(&entry.ty, literal.dtype(), literal.dims(), &mut bindings)
+            bind_shape(ty, literal.dtype(), literal.dims(), &mut bindings)
                 .map_err(anyhow::Error::msg)
                 .map(|()| literal)
         });
         match fits {
             Ok(literal) => *tensor = Some(literal),
-            Err(error) => findings.push(format!("input \"{}\": {error:#}", entry.name)),
+            Err(error) => findings.push(format!("input \"{name}\": {error:#}")),
         }
     }
     let mut open = vec![];
-    for ((entry, value), tensor) in entries.iter().zip(&values).zip(&mut tensors) {
+    for (((name, ty), value), tensor) in entries.iter().zip(&values).zip(&mut tensors) {
         let Some(value @ (InputValue::Random(_) | InputValue::Fill(_))) = value else { continue };
-        match concrete(&entry.ty, &bindings, &mut open) {
-            Some(dims) => match generate(entry, value, &dims) {
+        match concrete(ty, &bindings, &mut open) {
+            Some(dims) => match generate(ty.dtype, value, &dims) {
                 Ok(literal) => *tensor = Some(literal),
-                Err(error) => findings.push(format!("input \"{}\": {error:#}", entry.name)),
+                Err(error) => findings.push(format!("input \"{name}\": {error:#}")),
             },
             None => continue,
         }
@@ -142,17 +164,21 @@ fn resolve(
     Ok(entries
         .iter()
         .zip(tensors)
-        .filter_map(|(entry, tensor)| Some((entry.name.clone(), tensor?)))
+        .filter_map(|((name, _), tensor)| Some((name.clone(), tensor?)))
         .collect())
 }
 
-/// The extents `dims`, as far as `module` takes them; what it does not take goes to `findings`.
-pub fn bind_dims(module: &LirModule, dims: &BTreeMap<&str, i64>, findings: &mut Vec<String>) -> Bindings {
+/// The extents `dims`, as far as they are of `symbols`; what is not goes to `findings`.
+pub fn bind_dims(
+    symbols: &BTreeMap<Symbol, SymbolBounds>,
+    dims: &BTreeMap<&str, i64>,
+    findings: &mut Vec<String>,
+) -> Bindings {
     let mut bindings = Bindings::new();
     for (&symbol, &value) in dims {
-        match module.symbols.get(symbol) {
+        match symbols.get(symbol) {
             None => {
-                let known: Vec<&str> = module.symbols.keys().map(|symbol| &**symbol).collect();
+                let known: Vec<&str> = symbols.keys().map(|symbol| &**symbol).collect();
                 let known = if known.is_empty() { "none".into() } else { known.join(", ") };
                 findings.push(format!("symbol {symbol}: the graph has no such symbol; it has {known}"));
             }
@@ -168,16 +194,16 @@ pub fn bind_dims(module: &LirModule, dims: &BTreeMap<&str, i64>, findings: &mut 
 
 /// The value for every entry; unknown, duplicate and missing names are findings.
 fn match_names(
-    entries: &[IoEntry],
+    entries: &[(String, TensorType)],
     specs: &[InputSpec],
     missing: Missing,
     findings: &mut Vec<String>,
 ) -> Vec<Option<InputValue>> {
     let mut values: Vec<Option<InputValue>> = vec![None; entries.len()];
     for spec in specs {
-        match entries.iter().position(|entry| entry.name == spec.name) {
+        match entries.iter().position(|(name, _)| *name == spec.name) {
             None => {
-                let known: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
+                let known: Vec<_> = entries.iter().map(|(name, _)| name.as_str()).collect();
                 let hint = match rlx::ir::nearest_name(&spec.name, known.iter().copied()) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None if known.is_empty() => "the graph has none".into(),
@@ -191,23 +217,16 @@ fn match_names(
             Some(index) => values[index] = Some(spec.value.clone()),
         }
     }
-    for (index, (entry, value)) in entries.iter().zip(&mut values).enumerate() {
+    for (index, ((name, ty), value)) in entries.iter().zip(&mut values).enumerate() {
         match (&value, missing) {
             (Some(_), _) => {}
             (None, Missing::Random) => *value = Some(InputValue::Random(index as u64)),
             (None, Missing::Refused) => {
-                findings.push(format!("input \"{}\": is missing; expected {}", entry.name, entry.ty));
+                findings.push(format!("input \"{name}\": is missing; expected {ty}"));
             }
         }
     }
     values
-}
-
-fn read_npy(path: &PathBuf) -> anyhow::Result<Literal> {
-    let file = path.display().to_string();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {file}"))?;
-    let tensor = npy::read(&file, "array", &WeightBytes::from(bytes))?;
-    Ok(tensor.view().to_literal()?)
 }
 
 /// Extents of `ty`, or `None` with the symbols that are open.
@@ -223,8 +242,8 @@ fn concrete(ty: &TensorType, bindings: &Bindings, open: &mut Vec<String>) -> Opt
     if open.len() > before { None } else { ty.shape.eval(bindings).ok() }
 }
 
-fn generate(entry: &IoEntry, value: &InputValue, dims: &[usize]) -> anyhow::Result<Literal> {
-    let ty = TensorType::new(entry.ty.dtype, dims);
+fn generate(dtype: DType, value: &InputValue, dims: &[usize]) -> anyhow::Result<Literal> {
+    let ty = TensorType::new(dtype, dims);
     Ok(match value {
         InputValue::Random(seed) => random(&ty, *seed)?,
         InputValue::Fill(number) => fill(&ty, number)?,
@@ -311,7 +330,8 @@ pub fn random(ty: &TensorType, seed: u64) -> anyhow::Result<Literal> {
     Ok(Literal::from_numbers(ty.dtype, &dims, numbers)?)
 }
 
-fn literal_of_list(list: &Value, dtype: DType) -> anyhow::Result<Literal> {
+/// Nested lists as a tensor.
+pub fn literal_of_list(list: &Value, dtype: DType) -> anyhow::Result<Literal> {
     let mut dims = vec![];
     let mut level = list;
     while let Value::Array(items) = level {

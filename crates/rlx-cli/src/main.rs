@@ -8,8 +8,10 @@
 
 mod cli;
 mod commands;
+mod files;
 mod inputs;
 mod model;
+mod onnx;
 mod options;
 mod picture;
 mod progress;

@@ -1,7 +1,7 @@
 //! What a command line means by MODEL and by `--weights`.
 //!
 //! MODEL is a graph or a module of blocks in text form, or a folder with a
-//! Hugging Face model, which brings its own weights. Bytes of weights are
+//! Hugging Face model or an ONNX file, which bring their own weights. Bytes of weights are
 //! mapped, not read.
 
 use crate::inputs;
@@ -11,7 +11,8 @@ use clap::Args;
 use rlx::models::bert::{self, BertOutputs};
 use rlx::models::gpt2::{self, Gpt2Options, Logits};
 use rlx::models::{BertConfig, Gpt2Config, ModelWeights, SentenceSettings, UnknownFields};
-use rlx::{CompiledGraph, Graph, GraphModule, MappedWeights, Session, TensorRef};
+use rlx::onnx::ImportOptions;
+use rlx::{BytesWeightLoader, CompiledGraph, Graph, GraphModule, MappedWeights, Session, TensorRef};
 use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,18 @@ pub struct Model {
     /// Graph or module.
     pub module: GraphModule,
     /// The weights that came with it.
-    weights: Option<ModelWeights>,
+    weights: Option<OwnWeights>,
+}
+
+/// Weights that a model brings.
+enum OwnWeights {
+    Folder(ModelWeights),
+    Onnx(BytesWeightLoader),
+}
+
+/// Is `path` an ONNX file, by its name?
+pub fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "onnx")
 }
 
 impl Model {
@@ -56,6 +68,12 @@ impl Model {
     pub fn read(path: &Path) -> anyhow::Result<Model> {
         if path.is_dir() {
             return Model::read_folder(path);
+        }
+        if is_onnx(path) {
+            let model = rlx::onnx::Model::open(path)?;
+            let imported = rlx::onnx::import(&model, &ImportOptions::default())?;
+            let weights = Some(OwnWeights::Onnx(imported.weights));
+            return Ok(Model { module: imported.graph.into(), weights });
         }
         let mut bytes = vec![];
         std::fs::File::open(path)
@@ -66,7 +84,7 @@ impl Model {
         }
         let Ok(text) = String::from_utf8(bytes) else {
             bail!(
-                "{} is no text; expected a graph or module in text form, or a model folder (weights are for \
+                "{} is no text; expected a graph or module in text form, an ONNX file called *.onnx, or a model folder (weights are for \
                  --weights and `rlx inspect`)",
                 path.display()
             )
@@ -100,7 +118,7 @@ impl Model {
                 bail!("{}: model_type is {other:?}, expected \"bert\" or \"gpt2\"", folder.display())
             }
         };
-        Ok(Model { module: module.into(), weights: Some(weights) })
+        Ok(Model { module: module.into(), weights: Some(OwnWeights::Folder(weights)) })
     }
 
     /// The model as one graph.
@@ -126,7 +144,11 @@ impl Model {
                 Ok(())
             }
             (Some(WeightSource::Random(seed)), _) => bind_random(compiled, *seed),
-            (None, Some(weights)) => Ok(weights.bind(compiled)?),
+            (None, Some(OwnWeights::Folder(weights))) => Ok(weights.bind(compiled)?),
+            (None, Some(OwnWeights::Onnx(weights))) => {
+                compiled.bind_weights(weights)?;
+                Ok(())
+            }
             (None, None) => {
                 let names: Vec<_> =
                     compiled.lir().io.params.iter().map(|entry| entry.name.as_str()).collect();

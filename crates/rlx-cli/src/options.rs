@@ -130,7 +130,7 @@ impl DeviceArgs {
 }
 
 /// Extents of symbolic dims.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct DimArgs {
     /// Extent of a symbolic dim; may be given several times
     #[arg(long = "dim", value_name = "SYMBOL=N", value_parser = parse_dim)]
@@ -165,7 +165,7 @@ impl DimArgs {
     /// `bindings` of the symbols of `module`, with the extents that were given in their place.
     pub fn over(&self, mut bindings: Bindings, module: &LirModule) -> anyhow::Result<Bindings> {
         let mut findings = vec![];
-        for (symbol, value) in inputs::bind_dims(module, &self.by_symbol()?, &mut findings).iter() {
+        for (symbol, value) in inputs::bind_dims(&module.symbols, &self.by_symbol()?, &mut findings).iter() {
             bindings.set(symbol, value);
         }
         if findings.is_empty() { Ok(bindings) } else { bail!("{}", findings.join("\n")) }

@@ -19,10 +19,7 @@ use rlx_ir::{
     Bindings, CustomRegistry, DType, Dim, Graph, Literal, Op, OpKind, Shape, SymbolBounds, TensorType,
 };
 use rlx_opt::{Capabilities, CompileOptions, KernelDispatch, OptError};
-use rlx_testkit::Fuzz;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::io::Write;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use rlx_testkit::{Fuzz, Limited};
 use std::time::Duration;
 
 /// Most bytes of one allocation: far more than the small tensors of this test need.
@@ -30,54 +27,8 @@ const MOST_BYTES: usize = 256 << 20;
 /// Most elements of a tensor that is filled and run.
 const MOST_RUN: i64 = 1 << 14;
 
-/// The system's allocator, which refuses what no case deserves.
-struct Limited;
-
-static CASE: AtomicU64 = AtomicU64::new(0);
-static REFUSED: AtomicUsize = AtomicUsize::new(0);
-
-impl Limited {
-    fn allows(size: usize) -> bool {
-        if size > MOST_BYTES {
-            REFUSED.fetch_max(size, Ordering::Relaxed);
-            // What cannot be refused gracefully ends the process: the number of the case must be seen before.
-            let case = CASE.load(Ordering::Relaxed);
-            let _ = writeln!(std::io::stderr(), "case {case} asks for {size} bytes");
-        }
-        size <= MOST_BYTES
-    }
-}
-
-// SAFETY: every call goes to the system's allocator or gives the null pointer, which means "no memory".
-unsafe impl GlobalAlloc for Limited {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is the system's.
-        if Limited::allows(layout.size()) { unsafe { System.alloc(layout) } } else { std::ptr::null_mut() }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if Limited::allows(layout.size()) {
-            // SAFETY: the caller's promise is the system's.
-            unsafe { System.alloc_zeroed(layout) }
-        } else {
-            std::ptr::null_mut()
-        }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if Limited::allows(size) {
-            // SAFETY: the caller's promise is the system's, and the pointer came from it.
-            unsafe { System.realloc(pointer, layout, size) }
-        } else {
-            std::ptr::null_mut()
-        }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Limited = Limited;
+static ALLOCATOR: Limited = Limited::new(MOST_BYTES);
 
 const INTEGERS: [i64; 24] = [
     0,
@@ -517,10 +468,9 @@ fn hostile_graphs_are_refused_or_run_right_in_little_memory() {
         fresh: Duration::from_secs(3),
     };
     let ran = fuzz.run(move |case| {
-        CASE.store(case, Ordering::Relaxed);
-        REFUSED.store(0, Ordering::Relaxed);
+        ALLOCATOR.begin(case);
         let said = check(&backend, &samples, case)?;
-        match REFUSED.load(Ordering::Relaxed) {
+        match ALLOCATOR.refused() {
             0 => Ok(said),
             size => Err(format!("asks for {size} bytes")),
         }

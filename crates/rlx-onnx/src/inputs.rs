@@ -115,6 +115,12 @@ impl Model {
         fed.map(declared).collect()
     }
 
+    /// The type of a declared tensor, its named extents as symbols; `None` for what is no tensor of declared rank.
+    pub fn input_type(&self, input: &Declared) -> Option<TensorType> {
+        let DeclaredKind::Tensor(dtype, Some(_)) = &input.kind else { return None };
+        shape(input, None, Extents::Declared, &BTreeMap::new()).ok().map(|shape| TensorType::new(*dtype, shape))
+    }
+
     /// The outputs.
     ///
     /// # Errors

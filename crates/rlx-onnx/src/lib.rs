@@ -17,7 +17,7 @@ mod node;
 mod numerals;
 mod program;
 #[rustfmt::skip]
-mod proto;
+pub mod proto;
 mod rules;
 mod stage;
 mod tensor;
@@ -26,6 +26,6 @@ mod value;
 pub use error::{OnnxError, Unsupported};
 pub use host::{HostValue, Strings};
 pub use inputs::{Declared, DeclaredDim, DeclaredKind, Extents};
-pub use model::{Model, NEWEST_OPSET, OLDEST_OPSET};
+pub use model::{Model, NEWEST_OPSET, OLDEST_OPSET, Summary};
 pub use program::{ImportOptions, ImportedGraph, OnnxProgram, Results, import, unsupported};
-pub use tensor::read_value;
+pub use tensor::{read_value, write_value};

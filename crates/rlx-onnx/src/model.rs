@@ -159,6 +159,62 @@ impl Model {
     }
 }
 
+/// What a model file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Name of the graph.
+    pub name: String,
+    /// Program that wrote the file, with its version.
+    pub producer: String,
+    /// Version of the file format.
+    pub ir_version: i64,
+    /// Nodes by op, those of bodies and functions included.
+    pub ops: BTreeMap<String, usize>,
+    /// Number of initialisers of the main graph.
+    pub weights: usize,
+    /// Their bytes.
+    pub weight_bytes: u64,
+    /// Number of functions.
+    pub functions: usize,
+}
+
+impl Model {
+    /// What the file holds.
+    ///
+    /// # Errors
+    /// An initialiser whose data does not fit its type.
+    pub fn summary(&self) -> Result<Summary, OnnxError> {
+        let graph = self.graph();
+        let mut weight_bytes = 0;
+        for tensor in &graph.initializer {
+            let wrong = |reason| OnnxError::model(format!("initialiser {:?}", tensor.name()), reason);
+            let external = self.external_bytes(tensor).map_err(wrong)?;
+            if let crate::tensor::Read::Numbers(tensor) = crate::tensor::read(tensor, external).map_err(wrong)? {
+                weight_bytes += tensor.bytes.len() as u64;
+            }
+        }
+        let mut ops = BTreeMap::new();
+        count_ops(&graph.node, &mut ops);
+        self.proto.functions.iter().for_each(|function| count_ops(&function.node, &mut ops));
+        Ok(Summary {
+            name: graph.name().to_string(),
+            producer: format!("{} {}", self.proto.producer_name(), self.proto.producer_version()).trim().to_string(),
+            ir_version: self.proto.ir_version(),
+            ops,
+            weights: graph.initializer.len(),
+            weight_bytes,
+            functions: self.proto.functions.len(),
+        })
+    }
+}
+
+fn count_ops(nodes: &[NodeProto], ops: &mut BTreeMap<String, usize>) {
+    for node in nodes {
+        *ops.entry(node.op_type().to_string()).or_insert(0) += 1;
+        subgraphs(node).for_each(|graph| count_ops(&graph.node, ops));
+    }
+}
+
 /// Calls `visit` with every graph inside the attributes of `node`.
 pub(crate) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))

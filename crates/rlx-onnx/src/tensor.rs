@@ -7,7 +7,7 @@ use crate::error::OnnxError;
 use crate::host::{HostValue, Strings};
 use crate::inputs::DeclaredKind;
 use crate::proto::tensor_proto::DataType;
-use crate::proto::{OptionalProto, SequenceProto, SparseTensorProto, TensorProto};
+use crate::proto::{OptionalProto, SequenceProto, SparseTensorProto, TensorProto, sequence_proto};
 use bytes::Bytes;
 use prost::Message;
 use rlx_ir::literal::element_count;
@@ -301,4 +301,47 @@ pub fn read_value(bytes: &[u8], kind: &DeclaredKind, source: &str) -> Result<Hos
         _ => read(&TensorProto::decode(bytes).map_err(wrong)?, None).and_then(Read::host),
     };
     value.map_err(|reason| OnnxError::file(source, reason))
+}
+
+/// The bytes of a `.pb` file that holds `value`: a `TensorProto`, `SequenceProto` or `OptionalProto`.
+///
+/// # Errors
+/// A dtype that ONNX has no name for.
+pub fn write_value(name: &str, value: &HostValue) -> Result<Vec<u8>, OnnxError> {
+    Ok(match value {
+        HostValue::Tensor(_) | HostValue::Strings(_) => write(name, value)?.encode_to_vec(),
+        HostValue::Sequence(items) => write_sequence(name, items)?.encode_to_vec(),
+        HostValue::Optional(value) => write_optional(name, value.as_deref())?.encode_to_vec(),
+    })
+}
+
+fn write_sequence(name: &str, items: &[HostValue]) -> Result<SequenceProto, OnnxError> {
+    let mut proto = SequenceProto { name: Some(name.to_string()), ..SequenceProto::default() };
+    let kind = match items.first() {
+        None | Some(HostValue::Tensor(_) | HostValue::Strings(_)) => sequence_proto::DataType::Tensor,
+        Some(HostValue::Sequence(_)) => sequence_proto::DataType::Sequence,
+        Some(HostValue::Optional(_)) => sequence_proto::DataType::Optional,
+    };
+    proto.elem_type = Some(kind as i32);
+    for item in items {
+        match item {
+            HostValue::Tensor(_) | HostValue::Strings(_) => proto.tensor_values.push(write("", item)?),
+            HostValue::Sequence(items) => proto.sequence_values.push(write_sequence("", items)?),
+            HostValue::Optional(value) => proto.optional_values.push(write_optional("", value.as_deref())?),
+        }
+    }
+    Ok(proto)
+}
+
+fn write_optional(name: &str, value: Option<&HostValue>) -> Result<OptionalProto, OnnxError> {
+    let mut proto = OptionalProto { name: Some(name.to_string()), ..OptionalProto::default() };
+    match value {
+        None => {}
+        Some(tensor @ (HostValue::Tensor(_) | HostValue::Strings(_))) => proto.tensor_value = Some(write("", tensor)?),
+        Some(HostValue::Sequence(items)) => proto.sequence_value = Some(write_sequence("", items)?),
+        Some(HostValue::Optional(value)) => {
+            proto.optional_value = Some(Box::new(write_optional("", value.as_deref())?));
+        }
+    }
+    Ok(proto)
 }

@@ -22,8 +22,8 @@
 //!
 //! The crates behind it are here under their own names: [`ir`] says what a
 //! program is and means, [`autodiff`] its derivatives, [`opt`] the compile pipeline, [`driver`] what a
-//! device is, [`weights`] the weight files, [`models`] the model families, [`train`]
-//! training.
+//! device is, [`weights`] the weight files, [`models`] the model families, [`onnx`] the
+//! importer of ONNX files, [`train`] training.
 //! This crate itself holds no code.
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,7 @@ pub use rlx_autodiff as autodiff;
 pub use rlx_driver as driver;
 pub use rlx_ir as ir;
 pub use rlx_models as models;
+pub use rlx_onnx as onnx;
 pub use rlx_opt as opt;
 pub use rlx_runtime as runtime;
 pub use rlx_train as train;

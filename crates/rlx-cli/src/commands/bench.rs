@@ -1,6 +1,6 @@
 //! `rlx bench`: compile and run times, as medians over many runs.
 
-use crate::inputs::{InputArgs, Missing};
+use crate::inputs::{InputArgs, Missing, Wanted};
 use crate::model::{Model, WeightArgs};
 use crate::options::CompileArgs;
 use crate::{Usage, progress, report};
@@ -102,7 +102,7 @@ fn bench_model(args: &Args, session: &Session) -> anyhow::Result<Value> {
     let start = Instant::now();
     let mut compiled = model.compile(session)?;
     let compile = start.elapsed().as_secs_f64();
-    let tensors = args.inputs.resolve(compiled.lir(), Missing::Random)?;
+    let tensors = args.inputs.resolve(&Wanted::from(&**compiled.lir()), Missing::Random)?;
     let start = Instant::now();
     model.bind_any(&mut compiled, args.weights.weights.as_ref())?;
     let bind = start.elapsed().as_secs_f64();

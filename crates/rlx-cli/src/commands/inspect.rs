@@ -1,7 +1,8 @@
 //! `rlx inspect`: what a weights or graph file holds.
 
 use crate::Usage;
-use crate::model::Model;
+use crate::model::{Model, is_onnx};
+use crate::onnx;
 use crate::report::{self, Table};
 use anyhow::Context;
 use rlx::ir::Op;
@@ -16,13 +17,14 @@ const EXAMPLES: &str = "\
 Examples:
   rlx inspect model.safetensors
   rlx inspect model-folder --depth 2 --json
-  rlx inspect graph.rlx";
+  rlx inspect graph.rlx
+  rlx inspect model.onnx";
 
 /// Arguments of `rlx inspect`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A weights file or folder, or a graph or module in text form
+    /// A weights file or folder, a graph or module in text form, or an ONNX file
     file: PathBuf,
     /// Name parts that make a block of weights
     #[arg(long, default_value_t = 3)]
@@ -36,6 +38,10 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     if args.depth == 0 {
         return Err(Usage("--depth 0: expected at least one name part".into()).into());
+    }
+    if is_onnx(&args.file) {
+        let value = onnx::described(&args.file)?;
+        return if args.json { report::json(out, &value) } else { onnx::print(&value, out) };
     }
     if is_text(&args.file)? {
         let model = Model::read(&args.file)?;

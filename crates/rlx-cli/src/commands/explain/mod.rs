@@ -21,7 +21,8 @@ Examples:
   rlx explain model.rlx --dim S=128 --why 4
   rlx explain model.rlx --html model.html --svg model.svg
   rlx explain model.rlx --stage lir
-  rlx explain model-folder --json";
+  rlx explain model-folder --json
+  rlx explain model.onnx --dim batch=8";
 
 /// A form of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,7 +41,7 @@ enum Stage {
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Graph or module in text form, or a model folder
+    /// Graph or module in text form, an ONNX file, or a model folder
     model: PathBuf,
     #[command(flatten)]
     dims: DimArgs,
