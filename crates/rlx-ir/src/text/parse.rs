@@ -89,8 +89,11 @@ pub fn parse_any(text: &str) -> Result<GraphModule, IrError> {
     }
 }
 
+/// The operands of a sample, and its attributes.
+type SampleLine = (Vec<(TensorType, Fill)>, Vec<(String, Attr)>);
+
 /// Reads a line of [`Samples::Listed`](crate::op::Samples): the operands of a sample and its attributes.
-pub(crate) fn parse_sample(line: &str) -> Parsed<(Vec<(TensorType, Fill)>, Vec<(String, Attr)>)> {
+pub(crate) fn parse_sample(line: &str) -> Parsed<SampleLine> {
     let mut parser = Parser::new(line);
     let mut operands = vec![];
     while !matches!(parser.lexer.peek(), None | Some(b'{')) {
