@@ -1,14 +1,23 @@
 //! The ops of ONNX: one rule each, in the file of its family.
 
 mod activation;
+mod attention;
 mod basic;
 mod cast;
 pub(crate) mod control;
+mod conv;
 mod elementwise;
 mod features;
+mod image;
+mod linear_attention;
+mod pool;
 mod quantise;
 mod random;
+mod recurrent;
+mod resize;
+mod roi;
 mod training;
+mod windows;
 
 use crate::context::Context;
 use crate::node::{Node, Outcome};
@@ -34,13 +43,21 @@ const fn rule(
 /// The rules of all families.
 const FAMILIES: &[&[Rule]] = &[
     activation::RULES,
+    attention::RULES,
     basic::RULES,
     cast::RULES,
     control::RULES,
+    conv::RULES,
     elementwise::RULES,
     features::RULES,
+    image::RULES,
+    linear_attention::RULES,
+    pool::RULES,
     quantise::RULES,
     random::RULES,
+    recurrent::RULES,
+    resize::RULES,
+    roi::RULES,
     training::RULES,
 ];
 
