@@ -8,11 +8,13 @@ use crate::context::Context;
 use crate::dims::materialise;
 use crate::node::{Node, Outcome, Stop};
 use rlx_ir::ops::{Conv, ConvTranspose2d, GridMode, GridPadding};
-use rlx_ir::{DType, Dim, Graph, Value};
+use rlx_ir::{DType, Dim, Graph, Shape, Value};
 
 pub(super) const RULES: &[Rule] = &[
     rule("Conv", &[1, 11, 22], conv),
     rule("ConvTranspose", &[1, 11, 22], conv_transpose),
+    rule("ConvInteger", &[10], conv_integer),
+    rule("QLinearConv", &[10], qlinear_conv),
     rule("DeformConv", &[19, 22], deform_conv),
     rule("Col2Im", &[18], col2im),
     rule("CausalConvWithState", &[27], causal_conv),
@@ -36,6 +38,71 @@ fn conv<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let op = Conv { stride, padding_low, padding_high, dilation, groups, bias: bias.is_some() };
     let y = cx.graph().convolve(op, x, w, bias);
     Ok(vec![cx.tensor(y)?])
+}
+
+/// The operands of a quantised convolution: `x`, its zero point, `w`, its zero point, bias, factor and zero point of
+/// the result.
+struct QuantisedConv {
+    x: usize,
+    x_zero: Option<Value>,
+    w: usize,
+    w_zero: Option<Value>,
+    bias: Option<Value>,
+    factor: Option<Value>,
+    y_zero: Option<Value>,
+    to: DType,
+}
+
+fn quantised<'m>(cx: &mut Context<'m>, node: &Node<'m>, conv: QuantisedConv) -> Outcome<'m> {
+    let extents = spatial(node, conv.x)?;
+    check_axes(extents.len())?;
+    let windows = Windows::read(node, &extents, filter_window(node, conv.w)?)?;
+    let groups = group(node, "group")?;
+    let (x, w) = (node.value(cx, conv.x)?, node.value(cx, conv.w)?);
+    let (x, [low, high]) = windows.padded(cx, x, conv.x_zero);
+    let Windows { stride, dilation, .. } = windows;
+    let graph = cx.graph();
+    // Zero points of a filter are one number, or one for each of its outputs.
+    let w_zero = conv.w_zero.map(|zero| match graph.try_ty(zero).map(|ty| ty.rank()) {
+        Some(1) => graph.view(zero, [vec![Dim::from(-1)], vec![Dim::from(1); extents.len() + 1]].concat()),
+        _ => zero,
+    });
+    let QuantisedConv { x_zero, bias, factor, y_zero, to, .. } = conv;
+    let y =
+        graph.qconv2d(x, w, x_zero, w_zero, bias, factor, y_zero, stride, low, high, dilation, groups, to);
+    Ok(vec![cx.tensor(y)?])
+}
+
+/// A value of one element as a number without axes; others as they are.
+fn one_number<'m>(cx: &mut Context<'m>, value: Value) -> Result<Value, Stop<'m>> {
+    let is_one = cx.ty(value)?.shape.num_elements().is(1);
+    Ok(if is_one { cx.graph().reshape(value, Shape::scalar()) } else { value })
+}
+
+fn conv_integer<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+    let [x_zero, w_zero] = [node.optional(cx, 2)?, node.optional(cx, 3)?];
+    let x_zero = x_zero.map(|zero| one_number(cx, zero)).transpose()?;
+    let w_zero = w_zero.map(|zero| one_number(cx, zero)).transpose()?;
+    let (bias, factor, y_zero) = (None, None, None);
+    quantised(cx, node, QuantisedConv { x: 0, x_zero, w: 1, w_zero, bias, factor, y_zero, to: DType::I32 })
+}
+
+fn qlinear_conv<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+    let mut numbers = vec![];
+    for index in [1, 2, 4, 5, 6, 7] {
+        let value = node.value(cx, index)?;
+        numbers.push(one_number(cx, value)?);
+    }
+    let bias = node.optional(cx, 8)?;
+    let [x_scale, x_zero, w_scale, w_zero, y_scale, y_zero] = numbers[..] else {
+        return Err(Stop::Invalid("it has eight operands".into()));
+    };
+    let graph = cx.graph();
+    let factor = graph.mul(x_scale, w_scale);
+    let factor = Some(graph.div(factor, y_scale));
+    let (x_zero, w_zero, y_zero) = (Some(x_zero), Some(w_zero), Some(y_zero));
+    let to = node.dtype(7)?;
+    quantised(cx, node, QuantisedConv { x: 0, x_zero, w: 3, w_zero, bias, factor, y_zero, to })
 }
 
 /// Elements that are cut before and after an axis, and those that are added.
