@@ -9,10 +9,11 @@ use crate::dims;
 use crate::error::{OnnxError, Unsupported};
 use crate::host::computed_type;
 use crate::model::{Model, canonical, opsets, subgraphs};
-use crate::node::{Node, Stop};
+use crate::node::{Node, Outcome, Stop};
 use crate::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::rules::control::{After, Body, Call, Next};
 use crate::rules::{self, Rule};
+use crate::stage::first_along;
 use crate::tensor::{self, FileTensor};
 use crate::value::{Computed, Content, Imported, Tensor, Weight};
 use rlx_ir::interpret::{Tensors, evaluate};
@@ -183,7 +184,7 @@ impl<'m> Context<'m> {
                 self.looked_at.insert(feed.name.clone());
                 Some(Ok(feed.literal.clone()))
             }
-            Content::Dims(_) | Content::Unknown => None,
+            Content::Dims(_) | Content::Ratios(..) | Content::Unknown => None,
         }
     }
 
@@ -195,8 +196,14 @@ impl<'m> Context<'m> {
         let value = match &tensor.content {
             Content::Literal(literal) => self.graph().constant(literal.clone()),
             Content::Dims(dims) => {
-                let (dims, rank) = (dims.clone(), tensor.rank());
-                return dims::materialise(self.graph(), &dims, rank);
+                let dims = dims.clone();
+                return dims::numbers(self.graph(), &dims, &tensor.ty());
+            }
+            Content::Ratios(dims, divisor) => {
+                let (dims, divisor) = (dims.clone(), *divisor as f64);
+                let whole = dims::numbers(self.graph(), &dims, &tensor.ty())?;
+                let divisor = self.graph().scalar(tensor.dtype, divisor);
+                return Ok(self.graph().div(whole, divisor));
             }
             Content::Weight(weight) => {
                 let ty = TensorType::new(weight.tensor.dtype, weight.tensor.dims.as_slice());
@@ -605,13 +612,13 @@ impl<'m> Context<'m> {
         }
         let (rule, version) = rules::find(domain, node.op_type(), opset).map_err(Stop::Refused)?;
         let node = Node::new(node, version, inputs, attributes);
-        if let Some(result) = dims::import(self, &node)? {
-            return Ok(vec![result.into()]);
-        }
-        if let Some(results) = self.fold(rule, &node) {
-            return Ok(results);
-        }
-        let results = (rule.import)(self, &node)?;
+        let results = if let Some(result) = dims::import(self, &node)? {
+            vec![result.into()]
+        } else if let Some(results) = self.fold(rule, &node) {
+            results
+        } else {
+            (rule.import)(self, &node)?
+        };
         self.check()?;
         match node.unread()[..] {
             [] => Ok(results),
@@ -634,41 +641,51 @@ impl<'m> Context<'m> {
         if elements > MOST_FOLDED {
             return None;
         }
+        let results = self.on_the_spot(4 * MOST_FOLDED, |cx| (rule.import)(cx, node)).ok().flatten()?;
+        node.unread().is_empty().then_some(results)
+    }
+
+    /// The results of `import`, which reads constants only, as constants. `None` where it reads more, makes more than
+    /// `most` elements, or its results are no tensors that can be known.
+    pub(crate) fn on_the_spot(
+        &mut self,
+        most: usize,
+        import: impl FnOnce(&mut Context<'m>) -> Outcome<'m>,
+    ) -> Result<Option<Vec<Imported>>, Stop<'m>> {
         let mut results = vec![];
         let build = |cx: &mut Context<'m>, _: Vec<Value>| {
-            results = (rule.import)(cx, node)?;
-            let level = cx.level();
-            let own = results.iter().filter_map(|result| match result {
-                Imported::Tensor(Tensor { node: Some(node), .. }) if node.level == level => Some(node.value),
-                _ => None,
-            });
-            Ok(own.collect())
+            results = import(cx)?;
+            let mut own = vec![];
+            for result in &results {
+                if let Imported::Tensor(tensor) = result {
+                    own.extend(tensor.node.map(|node| node.value));
+                    own.extend(tensor.bounded.map(|bounded| bounded.count.value));
+                }
+            }
+            Ok(own)
         };
-        let (graph, captures) = self.body("constants", &[], build).ok()?;
+        let (graph, captures) = self.body("constants", &[], build)?;
         let size = |ty: &TensorType| ty.shape.as_static().as_deref().and_then(element_count);
         let sizes: Option<Vec<usize>> = graph.nodes().iter().flat_map(|node| &node.types).map(size).collect();
-        if !captures.is_empty()
-            || sizes?.into_iter().sum::<usize>() > 4 * MOST_FOLDED
-            || !node.unread().is_empty()
-        {
-            return None;
+        let is_small = sizes.is_some_and(|sizes| sizes.into_iter().fold(0, usize::saturating_add) <= most);
+        if !captures.is_empty() || !is_small {
+            return Ok(None);
         }
-        let evaluated = evaluate(&graph.finish().ok()?, &Tensors::new()).ok()?;
-        let mut outputs = evaluated.outputs.into_iter();
+        let Ok(graph) = graph.finish() else { return Ok(None) };
+        let fault = |error: rlx_ir::IrError| Stop::Invalid(error.to_string());
+        let evaluated = evaluate(&graph, &Tensors::new()).map_err(fault)?;
+        let mut outputs = evaluated.outputs.into_iter().map(|(_, literal)| literal);
         for result in &mut results {
             match result {
                 Imported::Tensor(tensor) if tensor.node.is_some() => {
-                    let (_, literal) = outputs.next()?;
-                    if tensor.bounded.is_some() || literal.dtype() != tensor.dtype {
-                        return None;
-                    }
+                    let Some(literal) = known_result(tensor, &mut outputs) else { return Ok(None) };
                     *tensor = Tensor::literal(literal);
                 }
                 Imported::Tensor(_) | Imported::Strings(_) => {}
-                Imported::Sequence(_) | Imported::Optional(_) => return None,
+                Imported::Sequence(_) | Imported::Optional(_) => return Ok(None),
             }
         }
-        Some(results)
+        Ok(Some(results))
     }
 
     /// Gives the results of the node under way their names and goes on to the next one.
@@ -741,6 +758,14 @@ impl<'m> Context<'m> {
     pub(crate) fn stage(&self) -> usize {
         self.stages
     }
+}
+
+/// The elements of a result: the next of `outputs`, of which the one behind it says how much counts.
+fn known_result(tensor: &Tensor, outputs: &mut impl Iterator<Item = Literal>) -> Option<Literal> {
+    let whole = outputs.next().filter(|literal| literal.dtype() == tensor.dtype)?;
+    let Some(bounded) = tensor.bounded else { return Some(whole) };
+    let count = usize::try_from(*outputs.next()?.to_ints().first()?).ok()?;
+    first_along(&whole, bounded.axis, count)
 }
 
 /// All names that a node reads, those inside its bodies included.

@@ -10,6 +10,8 @@
 mod context;
 mod dims;
 mod error;
+#[cfg(test)]
+mod extent_tests;
 mod host;
 mod inputs;
 mod model;
@@ -18,6 +20,7 @@ mod numerals;
 mod program;
 #[rustfmt::skip]
 mod proto;
+mod ratios;
 mod rules;
 mod stage;
 mod tensor;

@@ -7,15 +7,22 @@ mod cast;
 pub(crate) mod control;
 mod conv;
 mod elementwise;
+pub(crate) mod extents;
 mod features;
+mod fill;
 mod image;
+mod index;
 mod linear_attention;
+mod moved;
 mod pool;
 mod quantise;
 mod random;
 mod recurrent;
 mod resize;
 mod roi;
+mod search;
+mod shape;
+mod slice;
 mod training;
 mod windows;
 
@@ -50,7 +57,9 @@ const FAMILIES: &[&[Rule]] = &[
     conv::RULES,
     elementwise::RULES,
     features::RULES,
+    fill::RULES,
     image::RULES,
+    index::RULES,
     linear_attention::RULES,
     pool::RULES,
     quantise::RULES,
@@ -58,6 +67,9 @@ const FAMILIES: &[&[Rule]] = &[
     recurrent::RULES,
     resize::RULES,
     roi::RULES,
+    search::RULES,
+    shape::RULES,
+    slice::RULES,
     training::RULES,
 ];
 
