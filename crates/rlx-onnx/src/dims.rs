@@ -61,7 +61,7 @@ pub(crate) fn import<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Result<Option
         return Ok(None);
     }
     let result = match op {
-        "Cast" => cast(node)?,
+        "Cast" if node.version >= 6 => cast(node)?,
         "Neg" => extents(node.input(0)).map(|x| x.map(|dim| -dim)),
         "Abs" => extents(node.input(0)).map(|x| x.map(|dim| maximum(cx.graph(), &dim, &-dim.clone()))),
         "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => reduce(cx, node, op)?,

@@ -84,6 +84,10 @@ pub(crate) fn import<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Result<Option
 /// From integers to floats and back.
 fn cast<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Result<Option<Tensor>, Stop<'m>> {
     let Some(Imported::Tensor(x)) = node.input(0) else { return Ok(None) };
+    // Versions before 6 name the type in a string.
+    if !matches!(x.content, Content::Dims(_) | Content::Ratios(..)) || node.version < 6 {
+        return Ok(None);
+    }
     let to = tensor::dtype(node.int_or("to", 0)? as i32).ok();
     let result = match (&x.content, to) {
         (Content::Dims(_), Some(to @ (DType::F32 | DType::F64))) => {

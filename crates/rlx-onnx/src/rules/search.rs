@@ -165,15 +165,11 @@ fn unique<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     };
     let groups = Groups::of(cx, rows, order, &n)?;
     let groups = if is_sorted { groups } else { groups.by_occurrence(cx.graph(), &n) };
-    let y = cx.graph().gather(x, groups.first, axis.unwrap_or(0));
-    let y = if axis.is_none() {
-        let flat = cx.graph().view(x, [-1]);
-        cx.graph().gather(flat, groups.first, 0usize)
-    } else {
-        y
-    };
+    let from = if axis.is_none() { cx.graph().reshape(x, vec![n]) } else { x };
+    let axis = axis.unwrap_or(0);
+    let y = cx.graph().gather(from, groups.first, axis);
     Ok(vec![
-        bounded(cx, y, dtype, axis.unwrap_or(0), groups.count)?,
+        bounded(cx, y, dtype, axis, groups.count)?,
         bounded(cx, groups.first, DType::I64, 0, groups.count)?,
         cx.tensor(groups.group)?,
         bounded(cx, groups.sizes, DType::I64, 0, groups.count)?,
