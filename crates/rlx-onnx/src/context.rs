@@ -19,7 +19,7 @@ use crate::value::{Computed, Content, Imported, Tensor, Weight};
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::literal::element_count;
 use rlx_ir::{Bindings, DType, Graph, Literal, TensorType, Value};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -98,6 +98,8 @@ pub(crate) struct Context<'m> {
     pub(crate) run_key: Option<Literal>,
     /// How many keys were handed out.
     draws: u32,
+    /// Nodes whose bodies cannot be bodies of the graph: they are walked, one run after the other.
+    pub(crate) walked: HashSet<*const NodeProto>,
     constants: HashMap<*const GraphProto, Rc<Vec<(&'m str, Imported)>>>,
     uses: HashMap<*const NodeProto, Rc<HashMap<&'m str, usize>>>,
     weight_names: BTreeSet<String>,
@@ -121,6 +123,7 @@ impl<'m> Context<'m> {
             looked_at: BTreeSet::new(),
             run_key: None,
             draws: 0,
+            walked: HashSet::new(),
             constants: HashMap::new(),
             uses: HashMap::new(),
             weight_names: BTreeSet::new(),
@@ -138,7 +141,7 @@ impl<'m> Context<'m> {
         &mut self.levels.last_mut().expect("the outermost level is never removed").graph
     }
 
-    fn level(&self) -> usize {
+    pub(crate) fn level(&self) -> usize {
         self.levels.len() - 1
     }
 
@@ -437,7 +440,8 @@ impl<'m> Context<'m> {
         uses
     }
 
-    fn lookup(&self, name: &str) -> Option<&Imported> {
+    /// The value called `name` for the node under way.
+    pub(crate) fn lookup(&self, name: &str) -> Option<&Imported> {
         for frame in self.frames.iter().rev() {
             if let Some(value) = frame.values.get(name) {
                 return Some(value);
@@ -628,6 +632,9 @@ impl<'m> Context<'m> {
 
     /// The results of a node whose operands are constants, where they are small.
     fn fold(&mut self, rule: &Rule, node: &Node<'m>) -> Option<Vec<Imported>> {
+        if subgraphs(node.proto).next().is_some() {
+            return None;
+        }
         let mut elements = 0;
         for input in &node.inputs {
             match input {
@@ -771,6 +778,11 @@ fn known_result(tensor: &Tensor, outputs: &mut impl Iterator<Item = Literal>) ->
 /// All names that a node reads, those inside its bodies included.
 fn read_names<'m>(node: &'m NodeProto, names: &mut Vec<&'m str>) {
     names.extend(node.input.iter().map(String::as_str));
+    if node.op_type() == "Gradient" {
+        // Its attributes name values.
+        let texts = node.attribute.iter().flat_map(|attribute| attribute.s.iter().chain(&attribute.strings));
+        names.extend(texts.filter_map(|text| std::str::from_utf8(text).ok()));
+    }
     for graph in subgraphs(node) {
         names.extend(graph.output.iter().map(|output| output.name()));
         graph.node.iter().for_each(|inner| read_names(inner, names));

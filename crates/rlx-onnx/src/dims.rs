@@ -156,6 +156,21 @@ fn running_sum<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Result<Found, Stop<
     Ok(Some(Extents { dims, ..x }))
 }
 
+/// Extents that a sequence holds, one after the other; `None` where it holds something else.
+pub(crate) fn joined(items: &[Imported], axis: i64, is_new_axis: bool) -> Option<Tensor> {
+    let parts: Vec<Extents> = items.iter().map(|item| extents(Some(item))).collect::<Option<_>>()?;
+    let rank = usize::from(!is_new_axis);
+    let dtype = parts.first()?.dtype;
+    let is_plain = parts.iter().all(|part| part.shape.len() == rank && part.dtype == dtype);
+    let is_known =
+        !items.iter().any(|item| matches!(item, Imported::Tensor(Tensor { content: Content::Dims(_), .. })));
+    if !is_plain || is_known || !matches!(axis, 0 | -1) {
+        return None;
+    }
+    let dims: Vec<Dim> = parts.into_iter().flat_map(|part| part.dims).collect();
+    Some(Tensor::expressions(dtype, &[dims.len()], dims))
+}
+
 /// The NumPy broadcast of shapes.
 fn broadcast(shapes: &[&[usize]]) -> Option<Vec<usize>> {
     let join = |all: Shape, shape: &&[usize]| all.broadcast(&Shape::from(*shape));

@@ -78,6 +78,16 @@ impl<'m> Node<'m> {
         names
     }
 
+    /// The attributes as they stand in the file, or in the call of the function that the node is part of.
+    pub fn attributes(&self) -> &HashMap<&'m str, &'m AttributeProto> {
+        &self.attributes
+    }
+
+    /// Notes that `other`, the same node on other operands, read what it did.
+    pub fn read_as(&self, other: &Node<'m>) {
+        self.read.borrow_mut().extend(other.read.borrow().iter().cloned());
+    }
+
     // Operands.
 
     /// Operand `index`; `None` where it was left out.

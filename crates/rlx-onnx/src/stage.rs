@@ -11,6 +11,9 @@ use rlx_runtime::{CompiledGraph, Session};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Most graphs that one run compiles, one after the other.
+const MOST_STAGES: usize = 1 << 14;
+
 /// What a tensor is without running anything.
 pub(crate) enum Fixed {
     Constant(Literal),
@@ -64,6 +67,10 @@ pub(crate) fn run(
     need: Option<&Need>,
     results: &mut [Imported],
 ) -> Result<(), OnnxError> {
+    if cx.stage() == MOST_STAGES {
+        let message = format!("values are looked at more than {MOST_STAGES} times: a loop may never end");
+        return Err(OnnxError::model(cx.model().source(), message));
+    }
     let mut wanted: BTreeMap<Value, (usize, DType)> = BTreeMap::new();
     let mut note = |node: Computed, dtype: DType| {
         let count = wanted.len();

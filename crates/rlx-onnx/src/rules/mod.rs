@@ -6,24 +6,37 @@ mod basic;
 mod cast;
 pub(crate) mod control;
 mod conv;
+mod driven;
 mod elementwise;
+mod encoders;
 pub(crate) mod extents;
 mod features;
 mod fill;
+mod gradient;
 mod image;
 mod index;
+mod lifted;
 mod linear_attention;
+mod loops;
 mod moved;
+mod ngrams;
+mod picture;
 mod pool;
+mod predictors;
 mod quantise;
 mod random;
 mod recurrent;
 mod resize;
 mod roi;
+mod scans;
+mod scores;
 mod search;
+mod sequence;
 mod shape;
 mod slice;
+mod text;
 mod training;
+mod trees;
 mod windows;
 
 use crate::context::Context;
@@ -56,21 +69,31 @@ const FAMILIES: &[&[Rule]] = &[
     control::RULES,
     conv::RULES,
     elementwise::RULES,
+    encoders::RULES,
     features::RULES,
     fill::RULES,
+    gradient::RULES,
     image::RULES,
     index::RULES,
     linear_attention::RULES,
+    loops::RULES,
+    ngrams::RULES,
+    picture::RULES,
     pool::RULES,
+    predictors::RULES,
     quantise::RULES,
     random::RULES,
     recurrent::RULES,
     resize::RULES,
     roi::RULES,
+    scans::RULES,
     search::RULES,
+    sequence::RULES,
     shape::RULES,
     slice::RULES,
+    text::RULES,
     training::RULES,
+    trees::RULES,
 ];
 
 /// All rules.
