@@ -9,6 +9,7 @@ use crate::dims;
 use crate::error::{OnnxError, Unsupported};
 use crate::host::computed_type;
 use crate::model::{Model, canonical, opsets, subgraphs};
+use crate::names::{Need, label, need, read_names, subject};
 use crate::node::{Node, Outcome, Stop};
 use crate::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::rules::control::{After, Body, Call, Next};
@@ -45,14 +46,6 @@ impl From<OnnxError> for Halt {
     fn from(error: OnnxError) -> Halt {
         Halt::Failed(error)
     }
-}
-
-/// What a node wants to know.
-#[derive(Debug)]
-pub(crate) struct Need {
-    pub node: String,
-    pub op: String,
-    pub value: String,
 }
 
 /// A graph that is being built.
@@ -773,38 +766,4 @@ fn known_result(tensor: &Tensor, outputs: &mut impl Iterator<Item = Literal>) ->
     let Some(bounded) = tensor.bounded else { return Some(whole) };
     let count = usize::try_from(*outputs.next()?.to_ints().first()?).ok()?;
     first_along(&whole, bounded.axis, count)
-}
-
-/// All names that a node reads, those inside its bodies included.
-fn read_names<'m>(node: &'m NodeProto, names: &mut Vec<&'m str>) {
-    names.extend(node.input.iter().map(String::as_str));
-    if node.op_type() == "Gradient" {
-        // Its attributes name values.
-        let texts = node.attribute.iter().flat_map(|attribute| attribute.s.iter().chain(&attribute.strings));
-        names.extend(texts.filter_map(|text| std::str::from_utf8(text).ok()));
-    }
-    for graph in subgraphs(node) {
-        names.extend(graph.output.iter().map(|output| output.name()));
-        graph.node.iter().for_each(|inner| read_names(inner, names));
-    }
-}
-
-/// What a node is called in messages: its name, or its first result.
-pub(crate) fn label(node: &NodeProto) -> String {
-    match node.name() {
-        "" => node.output.first().cloned().unwrap_or_default(),
-        name => name.to_string(),
-    }
-}
-
-pub(crate) fn subject(node: &NodeProto) -> String {
-    format!("node {:?} ({})", label(node), node.op_type())
-}
-
-fn need(node: Option<&NodeProto>, value: &str) -> Need {
-    Need {
-        node: node.map_or(String::new(), label),
-        op: node.map_or(String::new(), |node| node.op_type().to_string()),
-        value: value.to_string(),
-    }
 }

@@ -15,6 +15,7 @@ mod extent_tests;
 mod host;
 mod inputs;
 mod model;
+mod names;
 mod node;
 mod numerals;
 mod program;

@@ -1,8 +1,9 @@
 //! One stage of a run: what was built so far is compiled and run, and its results become known.
 
-use crate::context::{Context, Need};
+use crate::context::Context;
 use crate::error::OnnxError;
 use crate::host::{HostValue, computed};
+use crate::names::Need;
 use crate::node::Stop;
 use crate::program::bind;
 use crate::value::{Bounded, Computed, Content, Feed, Imported, Tensor};

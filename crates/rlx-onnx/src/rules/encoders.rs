@@ -1,8 +1,8 @@
 //! Tables from values to others: labels and categories of `ai.onnx.ml`. Strings are looked up on the host, numbers in
 //! the graph.
 
-use super::Rule;
 use super::text::{made, strings};
+use super::{Rule, ml_rule};
 use crate::context::Context;
 use crate::node::{Node, Outcome, Stop};
 use crate::tensor::Read;
@@ -11,18 +11,10 @@ use rlx_ir::ops::{ArgReduceKind, ReduceKind};
 use rlx_ir::{DType, Literal, Number, Value};
 use std::collections::HashMap;
 
-const fn rule(
-    op: &'static str,
-    versions: &'static [i64],
-    import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
-) -> Rule {
-    Rule { domain: "ai.onnx.ml", op, versions, import }
-}
-
 pub(super) const RULES: &[Rule] = &[
-    rule("LabelEncoder", &[1, 2, 4], label_encoder),
-    rule("CategoryMapper", &[1], category_mapper),
-    rule("OneHotEncoder", &[1], one_hot),
+    ml_rule("LabelEncoder", &[1, 2, 4], label_encoder),
+    ml_rule("CategoryMapper", &[1], category_mapper),
+    ml_rule("OneHotEncoder", &[1], one_hot),
 ];
 
 /// One side of a table.

@@ -65,13 +65,11 @@ fn variable<'m>(cx: &mut Context<'m>, name: &str) -> Result<Value, Stop<'m>> {
     }
 }
 
+/// Values by the names of the inputs that they are for.
+type Named = Vec<(String, Value)>;
+
 /// What computes `y`, as a graph of `sources`, whose inputs are `x0`, `x1`, .., and of other inputs that are named.
-#[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
-fn between<'m>(
-    cx: &mut Context<'m>,
-    sources: &[Value],
-    y: Value,
-) -> Result<(Graph, Vec<(String, Value)>), Stop<'m>> {
+fn between<'m>(cx: &mut Context<'m>, sources: &[Value], y: Value) -> Result<(Graph, Named), Stop<'m>> {
     let graph = cx.graph();
     let mut needed = BTreeSet::from([y.node]);
     for (id, node) in graph.iter().rev() {

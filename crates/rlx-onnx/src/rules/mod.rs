@@ -40,7 +40,7 @@ mod trees;
 mod windows;
 
 use crate::context::Context;
-use crate::node::{Node, Outcome};
+use crate::node::{Node, Outcome, Stop};
 
 /// How an op becomes nodes of a graph.
 pub(crate) struct Rule {
@@ -58,6 +58,20 @@ const fn rule(
     import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
 ) -> Rule {
     Rule { domain: "", op, versions, import }
+}
+
+/// A rule of `ai.onnx.ml`.
+const fn ml_rule(
+    op: &'static str,
+    versions: &'static [i64],
+    import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
+) -> Rule {
+    Rule { domain: "ai.onnx.ml", op, versions, import }
+}
+
+/// `value`, the attribute `name`, which must be there.
+fn required<'m, T>(value: Option<T>, name: &str) -> Result<T, Stop<'m>> {
+    value.ok_or_else(|| Stop::Invalid(format!("it has no {name}")))
 }
 
 /// The rules of all families.

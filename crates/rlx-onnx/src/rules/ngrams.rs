@@ -4,7 +4,7 @@
 
 use super::encoders::literal;
 use super::text::strings;
-use super::{Rule, rule};
+use super::{Rule, required, rule};
 use crate::context::Context;
 use crate::node::{Node, Outcome, Stop};
 use crate::value::{Imported, Tensor};
@@ -20,10 +20,6 @@ struct Grams {
     /// Their tokens, one n-gram after the other.
     tokens: Vec<i64>,
     count: usize,
-}
-
-fn required<'m, T>(value: Option<T>, name: &str) -> Result<T, Stop<'m>> {
-    value.ok_or_else(|| Stop::Invalid(format!("it has no {name}")))
 }
 
 fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
@@ -80,9 +76,11 @@ fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     Ok(vec![cx.tensor(y)?])
 }
 
+/// The number of every token that is a string.
+type Numbers = HashMap<String, i64>;
+
 /// The tokens of the pool as numbers, and the numbers of strings.
-#[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
-fn pool<'m>(node: &Node<'m>) -> Result<(Vec<i64>, Option<HashMap<String, i64>>), Stop<'m>> {
+fn pool<'m>(node: &Node<'m>) -> Result<(Vec<i64>, Option<Numbers>), Stop<'m>> {
     if let Some(texts) = node.strings("pool_strings")? {
         let mut known = HashMap::new();
         let tokens = texts.into_iter().map(|text| {

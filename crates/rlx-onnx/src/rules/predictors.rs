@@ -1,31 +1,20 @@
 //! Linear models, support vectors, and what is made of features before them: `ai.onnx.ml`.
 
-use super::Rule;
 use super::encoders::literal;
 use super::scores::{Labels, Transform, best, classify, computed_in, doubles, features, table};
+use super::{Rule, ml_rule, required};
 use crate::context::Context;
 use crate::node::{Node, Outcome, Stop};
 use rlx_ir::ops::ReduceKind;
 use rlx_ir::{DType, Literal, Value};
 
-const fn rule(
-    op: &'static str,
-    import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
-) -> Rule {
-    Rule { domain: "ai.onnx.ml", op, versions: &[1], import }
-}
-
 pub(super) const RULES: &[Rule] = &[
-    rule("LinearRegressor", linear_regressor),
-    rule("LinearClassifier", linear_classifier),
-    rule("SVMRegressor", svm_regressor),
-    rule("Imputer", imputer),
-    rule("FeatureVectorizer", feature_vectorizer),
+    ml_rule("LinearRegressor", &[1], linear_regressor),
+    ml_rule("LinearClassifier", &[1], linear_classifier),
+    ml_rule("SVMRegressor", &[1], svm_regressor),
+    ml_rule("Imputer", &[1], imputer),
+    ml_rule("FeatureVectorizer", &[1], feature_vectorizer),
 ];
-
-fn required<'m, T>(value: Option<T>, name: &str) -> Result<T, Stop<'m>> {
-    value.ok_or_else(|| Stop::Invalid(format!("it has no {name}")))
-}
 
 /// `targets` linear functions of the features of operand 0.
 fn linear<'m>(cx: &mut Context<'m>, node: &Node<'m>, targets: usize) -> Result<Value, Stop<'m>> {

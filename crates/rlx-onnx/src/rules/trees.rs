@@ -3,10 +3,10 @@
 //! Nodes and leaves of all trees stand in one list. A leaf is its own child, so that trees of different depth take
 //! the same number of steps.
 
-use super::Rule;
 use super::encoders::literal;
 use super::lifted::{emit, wrap};
 use super::scores::{Labels, Transform, best, classify, computed_in, doubles, features, table};
+use super::{Rule, ml_rule, required};
 use crate::context::Context;
 use crate::node::{Node, Outcome, Stop};
 use crate::tensor::Read;
@@ -14,18 +14,10 @@ use rlx_ir::ops::{Checkpoint, ReduceKind, Scan};
 use rlx_ir::{DType, Graph, Literal, Shape, Value};
 use std::collections::{BTreeSet, HashMap};
 
-const fn rule(
-    op: &'static str,
-    versions: &'static [i64],
-    import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
-) -> Rule {
-    Rule { domain: "ai.onnx.ml", op, versions, import }
-}
-
 pub(super) const RULES: &[Rule] = &[
-    rule("TreeEnsemble", &[5], ensemble),
-    rule("TreeEnsembleRegressor", &[1, 3, 5], regressor),
-    rule("TreeEnsembleClassifier", &[1, 3, 5], classifier),
+    ml_rule("TreeEnsemble", &[5], ensemble),
+    ml_rule("TreeEnsembleRegressor", &[1, 3, 5], regressor),
+    ml_rule("TreeEnsembleClassifier", &[1, 3, 5], classifier),
 ];
 
 /// Most numbers of the table of votes.
@@ -213,10 +205,6 @@ fn step(graph: &mut Graph, inputs: &[Value], modes: &BTreeSet<u8>, some_missing:
     }
     let (yes, no) = (of(graph, yes), of(graph, no));
     graph.where_(holds, yes, no)
-}
-
-fn required<'m, T>(value: Option<T>, name: &str) -> Result<T, Stop<'m>> {
-    value.ok_or_else(|| Stop::Invalid(format!("it has no {name}")))
 }
 
 /// A list of floats, or the tensor that stands for it.
