@@ -16,16 +16,20 @@ mod gradient;
 mod image;
 mod index;
 mod lifted;
+mod linear;
 mod linear_attention;
 mod loops;
+mod loss;
 mod moved;
 mod ngrams;
+mod norm;
 mod picture;
 mod pool;
 mod predictors;
 mod quantise;
 mod random;
 mod recurrent;
+mod reduce;
 mod resize;
 mod roi;
 mod scans;
@@ -33,6 +37,7 @@ mod scores;
 mod search;
 mod sequence;
 mod shape;
+mod signal;
 mod slice;
 mod text;
 mod training;
@@ -89,21 +94,26 @@ const FAMILIES: &[&[Rule]] = &[
     gradient::RULES,
     image::RULES,
     index::RULES,
+    linear::RULES,
     linear_attention::RULES,
     loops::RULES,
+    loss::RULES,
     ngrams::RULES,
+    norm::RULES,
     picture::RULES,
     pool::RULES,
     predictors::RULES,
     quantise::RULES,
     random::RULES,
     recurrent::RULES,
+    reduce::RULES,
     resize::RULES,
     roi::RULES,
     scans::RULES,
     search::RULES,
     sequence::RULES,
     shape::RULES,
+    signal::RULES,
     slice::RULES,
     text::RULES,
     training::RULES,
