@@ -156,19 +156,33 @@ fn pow<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     Ok(vec![cx.tensor(y)?])
 }
 
+/// The largest finite number of a float dtype.
+fn largest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => f64::MAX,
+        DType::F16 => 65504.0,
+        // The upper half of the bits of the largest `f32`.
+        DType::BF16 => f64::from(f32::from_bits(0x7F7F_0000)),
+        _ => f64::from(f32::MAX),
+    }
+}
+
+/// A bound that is not given is the largest (lowest) finite number, so that infinities become finite; there was no such
+/// default before version 6.
 fn clip<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let (x, dtype) = (node.value(cx, 0)?, node.dtype(0)?);
+    let largest = if node.version < 11 { f64::from(f32::MAX) } else { largest(dtype) };
     let mut bounds = [None, None];
-    for (index, (name, default)) in [("min", f32::MIN), ("max", f32::MAX)].into_iter().enumerate() {
-        bounds[index] = if node.version < 11 {
-            let default = (node.version >= 6).then_some(default);
-            let bound = node.float(name)?.or(default);
-            bound.map(|bound| cx.graph().scalar(dtype, f64::from(bound)))
+    for (index, (name, default)) in [("min", -largest), ("max", largest)].into_iter().enumerate() {
+        let given = if node.version < 11 {
+            node.float(name)?.map(|bound| cx.graph().scalar(dtype, f64::from(bound)))
         } else {
             // Exporters make vectors of one element, too.
             let bound = node.optional(cx, index + 1)?;
             bound.map(|bound| cx.graph().reshape(bound, Shape::scalar()))
         };
+        let has_default = given.is_none() && node.version >= 6 && dtype.is_float();
+        bounds[index] = if has_default { Some(cx.graph().scalar(dtype, default)) } else { given };
     }
     if node.version < 6 {
         node.without_influence("consumed_inputs");
