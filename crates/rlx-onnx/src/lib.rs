@@ -23,6 +23,8 @@ mod program;
 mod proto;
 mod ratios;
 mod rules;
+#[cfg(test)]
+mod single;
 mod stage;
 mod tensor;
 mod value;

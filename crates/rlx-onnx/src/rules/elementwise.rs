@@ -310,3 +310,47 @@ pub(super) fn unary<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: ActivationK
     let y = cx.graph().push(Activation::of(kind), &[x]);
     Ok(vec![cx.tensor(y)?])
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::single::{float, int, run, strings, tensor};
+    use rlx_ir::DType::{Bool, F16, F32, I32, I64};
+
+    #[test]
+    fn second_operands_of_old_versions_lie_where_their_axis_says() {
+        let a = tensor(F32, &[2, 3, 1], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let b = tensor(F32, &[2], &[10.0, 20.0]);
+        let sum = tensor(F32, &[2, 3, 1], &[10.0, 11.0, 12.0, 23.0, 24.0, 25.0]);
+        let inputs = [a, b];
+        assert_eq!(run("Add", 6, &[int("broadcast", 1), int("axis", 0)], &inputs), Ok(sum));
+        let misfit = run("Add", 6, &[int("broadcast", 1), int("axis", 1)], &inputs);
+        assert!(misfit.is_err_and(|error| error.contains("does not lie over")));
+        assert!(run("Add", 6, &[], &inputs).is_err_and(|error| error.contains("does not lie over")));
+    }
+
+    #[test]
+    fn powers_of_mixed_dtypes_are_exact() {
+        let bases = tensor(F32, &[3], &[-1.0, -1.0, 3.0]);
+        let exponents = tensor(I32, &[3], &[16_777_217.0, 16_777_216.0, 2.0]);
+        assert_eq!(run("Pow", 15, &[], &[bases, exponents]), Ok(tensor(F32, &[3], &[-1.0, 1.0, 9.0])));
+        let (bases, exponents) = (tensor(I64, &[2], &[3.0, 4.0]), tensor(F32, &[2], &[33.0, 0.5]));
+        let powers = tensor(I64, &[2], &[5_559_060_566_555_523.0, 2.0]);
+        assert_eq!(run("Pow", 15, &[], &[bases, exponents]), Ok(powers));
+    }
+
+    #[test]
+    fn bounds_that_are_left_out_are_the_largest_numbers() {
+        let x = tensor(F16, &[3], &[f64::INFINITY, f64::NEG_INFINITY, 1.0]);
+        assert_eq!(run("Clip", 13, &[], &[x.clone()]), Ok(tensor(F16, &[3], &[65504.0, -65504.0, 1.0])));
+        let clipped = tensor(F16, &[3], &[0.5, f64::NEG_INFINITY, 0.5]);
+        assert_eq!(run("Clip", 1, &[float("max", 0.5)], &[x]), Ok(clipped));
+    }
+
+    #[test]
+    fn strings_are_compared_and_chosen() {
+        let (a, b) = (strings(&["a", "b"]), strings(&["a", "c"]));
+        assert_eq!(run("Equal", 19, &[], &[a.clone(), b.clone()]), Ok(tensor(Bool, &[2], &[1.0, 0.0])));
+        let condition = tensor(Bool, &[1], &[0.0]);
+        assert_eq!(run("Where", 16, &[], &[condition, a, b.clone()]), Ok(b));
+    }
+}
