@@ -71,6 +71,20 @@ fn epilogue(case: &mut Case, product: Value) -> Value {
 }
 
 #[test]
+fn bits_of_widened_floats() {
+    assert_agreement(16, 20, |case| {
+        let narrow = pick(case, &[DType::BF16, DType::F16, DType::F8E4M3]);
+        let dims = extents(case, 2, 40);
+        let x = case.operand("x", narrow, &dims);
+        let wide = case.graph.cast(x, DType::F32);
+        let bits = case.graph.bitcast(wide, DType::I32);
+        case.output("bits", bits);
+        let y = case.graph.add(wide, wide);
+        case.output("y", y);
+    });
+}
+
+#[test]
 fn products_of_f32_and_widened_halves() {
     assert_agreement(2, 20, |case| {
         let narrow = pick(case, &[DType::BF16, DType::F16]);

@@ -9,16 +9,18 @@ use crate::dims;
 use crate::error::{OnnxError, Unsupported};
 use crate::host::computed_type;
 use crate::model::{Model, canonical, opsets, subgraphs};
-use crate::node::{Node, Stop};
+use crate::names::{Need, label, need, read_names, subject};
+use crate::node::{Node, Outcome, Stop};
 use crate::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::rules::control::{After, Body, Call, Next};
 use crate::rules::{self, Rule};
+use crate::stage::first_along;
 use crate::tensor::{self, FileTensor};
 use crate::value::{Computed, Content, Imported, Tensor, Weight};
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::literal::element_count;
 use rlx_ir::{Bindings, DType, Graph, Literal, TensorType, Value};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,14 +46,6 @@ impl From<OnnxError> for Halt {
     fn from(error: OnnxError) -> Halt {
         Halt::Failed(error)
     }
-}
-
-/// What a node wants to know.
-#[derive(Debug)]
-pub(crate) struct Need {
-    pub node: String,
-    pub op: String,
-    pub value: String,
 }
 
 /// A graph that is being built.
@@ -97,6 +91,8 @@ pub(crate) struct Context<'m> {
     pub(crate) run_key: Option<Literal>,
     /// How many keys were handed out.
     draws: u32,
+    /// Nodes whose bodies cannot be bodies of the graph: they are walked, one run after the other.
+    pub(crate) walked: HashSet<*const NodeProto>,
     constants: HashMap<*const GraphProto, Rc<Vec<(&'m str, Imported)>>>,
     uses: HashMap<*const NodeProto, Rc<HashMap<&'m str, usize>>>,
     weight_names: BTreeSet<String>,
@@ -120,6 +116,7 @@ impl<'m> Context<'m> {
             looked_at: BTreeSet::new(),
             run_key: None,
             draws: 0,
+            walked: HashSet::new(),
             constants: HashMap::new(),
             uses: HashMap::new(),
             weight_names: BTreeSet::new(),
@@ -137,7 +134,7 @@ impl<'m> Context<'m> {
         &mut self.levels.last_mut().expect("the outermost level is never removed").graph
     }
 
-    fn level(&self) -> usize {
+    pub(crate) fn level(&self) -> usize {
         self.levels.len() - 1
     }
 
@@ -183,7 +180,7 @@ impl<'m> Context<'m> {
                 self.looked_at.insert(feed.name.clone());
                 Some(Ok(feed.literal.clone()))
             }
-            Content::Dims(_) | Content::Unknown => None,
+            Content::Dims(_) | Content::Ratios(..) | Content::Unknown => None,
         }
     }
 
@@ -195,8 +192,14 @@ impl<'m> Context<'m> {
         let value = match &tensor.content {
             Content::Literal(literal) => self.graph().constant(literal.clone()),
             Content::Dims(dims) => {
-                let (dims, rank) = (dims.clone(), tensor.rank());
-                return dims::materialise(self.graph(), &dims, rank);
+                let dims = dims.clone();
+                return dims::numbers(self.graph(), &dims, &tensor.ty());
+            }
+            Content::Ratios(dims, divisor) => {
+                let (dims, divisor) = (dims.clone(), *divisor as f64);
+                let whole = dims::numbers(self.graph(), &dims, &tensor.ty())?;
+                let divisor = self.graph().scalar(tensor.dtype, divisor);
+                return Ok(self.graph().div(whole, divisor));
             }
             Content::Weight(weight) => {
                 let ty = TensorType::new(weight.tensor.dtype, weight.tensor.dims.as_slice());
@@ -430,7 +433,8 @@ impl<'m> Context<'m> {
         uses
     }
 
-    fn lookup(&self, name: &str) -> Option<&Imported> {
+    /// The value called `name` for the node under way.
+    pub(crate) fn lookup(&self, name: &str) -> Option<&Imported> {
         for frame in self.frames.iter().rev() {
             if let Some(value) = frame.values.get(name) {
                 return Some(value);
@@ -605,13 +609,13 @@ impl<'m> Context<'m> {
         }
         let (rule, version) = rules::find(domain, node.op_type(), opset).map_err(Stop::Refused)?;
         let node = Node::new(node, version, inputs, attributes);
-        if let Some(result) = dims::import(self, &node)? {
-            return Ok(vec![result.into()]);
-        }
-        if let Some(results) = self.fold(rule, &node) {
-            return Ok(results);
-        }
-        let results = (rule.import)(self, &node)?;
+        let results = if let Some(result) = dims::import(self, &node)? {
+            vec![result.into()]
+        } else if let Some(results) = self.fold(rule, &node) {
+            results
+        } else {
+            (rule.import)(self, &node)?
+        };
         self.check()?;
         match node.unread()[..] {
             [] => Ok(results),
@@ -621,6 +625,9 @@ impl<'m> Context<'m> {
 
     /// The results of a node whose operands are constants, where they are small.
     fn fold(&mut self, rule: &Rule, node: &Node<'m>) -> Option<Vec<Imported>> {
+        if subgraphs(node.proto).next().is_some() {
+            return None;
+        }
         let mut elements = 0;
         for input in &node.inputs {
             match input {
@@ -634,41 +641,51 @@ impl<'m> Context<'m> {
         if elements > MOST_FOLDED {
             return None;
         }
+        let results = self.on_the_spot(4 * MOST_FOLDED, |cx| (rule.import)(cx, node)).ok().flatten()?;
+        node.unread().is_empty().then_some(results)
+    }
+
+    /// The results of `import`, which reads constants only, as constants. `None` where it reads more, makes more than
+    /// `most` elements, or its results are no tensors that can be known.
+    pub(crate) fn on_the_spot(
+        &mut self,
+        most: usize,
+        import: impl FnOnce(&mut Context<'m>) -> Outcome<'m>,
+    ) -> Result<Option<Vec<Imported>>, Stop<'m>> {
         let mut results = vec![];
         let build = |cx: &mut Context<'m>, _: Vec<Value>| {
-            results = (rule.import)(cx, node)?;
-            let level = cx.level();
-            let own = results.iter().filter_map(|result| match result {
-                Imported::Tensor(Tensor { node: Some(node), .. }) if node.level == level => Some(node.value),
-                _ => None,
-            });
-            Ok(own.collect())
+            results = import(cx)?;
+            let mut own = vec![];
+            for result in &results {
+                if let Imported::Tensor(tensor) = result {
+                    own.extend(tensor.node.map(|node| node.value));
+                    own.extend(tensor.bounded.map(|bounded| bounded.count.value));
+                }
+            }
+            Ok(own)
         };
-        let (graph, captures) = self.body("constants", &[], build).ok()?;
+        let (graph, captures) = self.body("constants", &[], build)?;
         let size = |ty: &TensorType| ty.shape.as_static().as_deref().and_then(element_count);
         let sizes: Option<Vec<usize>> = graph.nodes().iter().flat_map(|node| &node.types).map(size).collect();
-        if !captures.is_empty()
-            || sizes?.into_iter().sum::<usize>() > 4 * MOST_FOLDED
-            || !node.unread().is_empty()
-        {
-            return None;
+        let is_small = sizes.is_some_and(|sizes| sizes.into_iter().fold(0, usize::saturating_add) <= most);
+        if !captures.is_empty() || !is_small {
+            return Ok(None);
         }
-        let evaluated = evaluate(&graph.finish().ok()?, &Tensors::new()).ok()?;
-        let mut outputs = evaluated.outputs.into_iter();
+        let Ok(graph) = graph.finish() else { return Ok(None) };
+        let fault = |error: rlx_ir::IrError| Stop::Invalid(error.to_string());
+        let evaluated = evaluate(&graph, &Tensors::new()).map_err(fault)?;
+        let mut outputs = evaluated.outputs.into_iter().map(|(_, literal)| literal);
         for result in &mut results {
             match result {
                 Imported::Tensor(tensor) if tensor.node.is_some() => {
-                    let (_, literal) = outputs.next()?;
-                    if tensor.bounded.is_some() || literal.dtype() != tensor.dtype {
-                        return None;
-                    }
+                    let Some(literal) = known_result(tensor, &mut outputs) else { return Ok(None) };
                     *tensor = Tensor::literal(literal);
                 }
                 Imported::Tensor(_) | Imported::Strings(_) => {}
-                Imported::Sequence(_) | Imported::Optional(_) => return None,
+                Imported::Sequence(_) | Imported::Optional(_) => return Ok(None),
             }
         }
-        Some(results)
+        Ok(Some(results))
     }
 
     /// Gives the results of the node under way their names and goes on to the next one.
@@ -743,31 +760,10 @@ impl<'m> Context<'m> {
     }
 }
 
-/// All names that a node reads, those inside its bodies included.
-fn read_names<'m>(node: &'m NodeProto, names: &mut Vec<&'m str>) {
-    names.extend(node.input.iter().map(String::as_str));
-    for graph in subgraphs(node) {
-        names.extend(graph.output.iter().map(|output| output.name()));
-        graph.node.iter().for_each(|inner| read_names(inner, names));
-    }
-}
-
-/// What a node is called in messages: its name, or its first result.
-pub(crate) fn label(node: &NodeProto) -> String {
-    match node.name() {
-        "" => node.output.first().cloned().unwrap_or_default(),
-        name => name.to_string(),
-    }
-}
-
-pub(crate) fn subject(node: &NodeProto) -> String {
-    format!("node {:?} ({})", label(node), node.op_type())
-}
-
-fn need(node: Option<&NodeProto>, value: &str) -> Need {
-    Need {
-        node: node.map_or(String::new(), label),
-        op: node.map_or(String::new(), |node| node.op_type().to_string()),
-        value: value.to_string(),
-    }
+/// The elements of a result: the next of `outputs`, of which the one behind it says how much counts.
+fn known_result(tensor: &Tensor, outputs: &mut impl Iterator<Item = Literal>) -> Option<Literal> {
+    let whole = outputs.next().filter(|literal| literal.dtype() == tensor.dtype)?;
+    let Some(bounded) = tensor.bounded else { return Some(whole) };
+    let count = usize::try_from(*outputs.next()?.to_ints().first()?).ok()?;
+    first_along(&whole, bounded.axis, count)
 }

@@ -10,15 +10,21 @@
 mod context;
 mod dims;
 mod error;
+#[cfg(test)]
+mod extent_tests;
 mod host;
 mod inputs;
 mod model;
+mod names;
 mod node;
 mod numerals;
 mod program;
 #[rustfmt::skip]
 pub mod proto;
+mod ratios;
 mod rules;
+#[cfg(test)]
+mod single;
 mod stage;
 mod tensor;
 mod value;

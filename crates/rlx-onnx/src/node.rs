@@ -13,6 +13,7 @@ use crate::value::{Content, Imported, Tensor};
 use rlx_ir::{DType, Dim, Literal, Shape, Value};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 /// Why a rule gave no results.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(crate) struct Node<'m> {
     pub version: i64,
     pub inputs: Vec<Option<Imported>>,
     attributes: HashMap<&'m str, &'m AttributeProto>,
-    read: RefCell<BTreeSet<String>>,
+    read: Rc<RefCell<BTreeSet<String>>>,
 }
 
 impl<'m> Node<'m> {
@@ -49,7 +50,13 @@ impl<'m> Node<'m> {
         inputs: Vec<Option<Imported>>,
         attributes: HashMap<&'m str, &'m AttributeProto>,
     ) -> Node<'m> {
-        Node { proto, version, inputs, attributes, read: RefCell::default() }
+        Node { proto, version, inputs, attributes, read: Rc::default() }
+    }
+
+    /// The same node with other operands; attributes that are read of one are read of both.
+    pub fn with_inputs(&self, inputs: Vec<Option<Imported>>) -> Node<'m> {
+        let (attributes, read) = (self.attributes.clone(), self.read.clone());
+        Node { proto: self.proto, version: self.version, inputs, attributes, read }
     }
 
     /// Is there a result `index` that something may read?
@@ -69,6 +76,16 @@ impl<'m> Node<'m> {
             self.attributes.keys().copied().filter(|name| !read.contains(*name)).collect();
         names.sort_unstable();
         names
+    }
+
+    /// The attributes as they stand in the file, or in the call of the function that the node is part of.
+    pub fn attributes(&self) -> &HashMap<&'m str, &'m AttributeProto> {
+        &self.attributes
+    }
+
+    /// Notes that `other`, the same node on other operands, read what it did.
+    pub fn read_as(&self, other: &Node<'m>) {
+        self.read.borrow_mut().extend(other.read.borrow().iter().cloned());
     }
 
     // Operands.

@@ -86,7 +86,7 @@ pub fn unsupported(model: &Model) -> Vec<Unsupported> {
                     domain: domain.to_string(),
                     op: node.op_type().to_string(),
                     opset: opset.unwrap_or(0),
-                    node: crate::context::label(node),
+                    node: crate::names::label(node),
                     reason,
                 });
             }

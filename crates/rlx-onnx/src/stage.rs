@@ -1,8 +1,9 @@
 //! One stage of a run: what was built so far is compiled and run, and its results become known.
 
-use crate::context::{Context, Need};
+use crate::context::Context;
 use crate::error::OnnxError;
 use crate::host::{HostValue, computed};
+use crate::names::Need;
 use crate::node::Stop;
 use crate::program::bind;
 use crate::value::{Bounded, Computed, Content, Feed, Imported, Tensor};
@@ -10,6 +11,9 @@ use rlx_ir::{DType, Dim, Literal, Shape, TensorRef, Value};
 use rlx_runtime::{CompiledGraph, Session};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Most graphs that one run compiles, one after the other.
+const MOST_STAGES: usize = 1 << 14;
 
 /// What a tensor is without running anything.
 pub(crate) enum Fixed {
@@ -64,6 +68,10 @@ pub(crate) fn run(
     need: Option<&Need>,
     results: &mut [Imported],
 ) -> Result<(), OnnxError> {
+    if cx.stage() == MOST_STAGES {
+        let message = format!("values are looked at more than {MOST_STAGES} times: a loop may never end");
+        return Err(OnnxError::model(cx.model().source(), message));
+    }
     let mut wanted: BTreeMap<Value, (usize, DType)> = BTreeMap::new();
     let mut note = |node: Computed, dtype: DType| {
         let count = wanted.len();
@@ -73,7 +81,7 @@ pub(crate) fn run(
     let mut visit = |tensor: &mut Tensor| {
         if let Some(node) = tensor.node {
             note(node, tensor.dtype);
-        } else if let Content::Dims(_) = &tensor.content {
+        } else if let Content::Dims(_) | Content::Ratios(..) = &tensor.content {
             symbolic.push(tensor.clone());
         }
         if let Some(Bounded { count, .. }) = tensor.bounded {
@@ -143,9 +151,14 @@ fn settled<'a>(
     let fault = |error: String| OnnxError::model("a stage of the run", error);
     let mut settled = tensor.clone();
     settled.shape = Shape::new(tensor.shape.dims().iter().map(bound));
-    if let Content::Dims(dims) = &tensor.content {
-        settled = Tensor::dims(dims.iter().map(bound).collect(), tensor.rank());
-        return Ok(settled);
+    let extents = || tensor.shape.as_static().unwrap_or_default();
+    let all = |dims: &[Dim]| dims.iter().map(bound).collect();
+    match &tensor.content {
+        Content::Dims(dims) => return Ok(Tensor::expressions(tensor.dtype, &extents(), all(dims))),
+        Content::Ratios(dims, divisor) => {
+            return Ok(Tensor::ratios(tensor.dtype, &extents(), all(dims), *divisor));
+        }
+        _ => {}
     }
     let Some(node) = tensor.node else { return Ok(settled) };
     let literal = literal_of(node).ok_or_else(|| fault("a value was not computed".into()))?;
@@ -168,7 +181,7 @@ fn settled<'a>(
 }
 
 /// The first `count` elements along `axis`.
-fn first_along(literal: &Literal, axis: usize, count: usize) -> Option<Literal> {
+pub(crate) fn first_along(literal: &Literal, axis: usize, count: usize) -> Option<Literal> {
     let mut dims = literal.dims().to_vec();
     let (outer, extent) = (dims[..axis].iter().product::<usize>(), *dims.get(axis)?);
     let width = literal.dtype().size_of()? * dims[axis + 1..].iter().product::<usize>();

@@ -86,8 +86,10 @@ pub(crate) enum Content {
     Literal(Literal),
     /// A constant of some size, which becomes a param.
     Weight(Arc<Weight>),
-    /// Integers (of rank 0 or 1) that are expressions over extents.
+    /// Integers that are expressions over extents, in row-major order; the shape is static.
     Dims(Vec<Dim>),
+    /// Floats that are such integers divided by a positive one.
+    Ratios(Vec<Dim>, i64),
     /// Fed by the caller, or computed by an earlier stage of the run.
     Fed(Arc<Feed>),
 }
@@ -121,14 +123,32 @@ impl Tensor {
 
     /// Integers that are expressions over extents: a vector, or a scalar where `rank` is 0.
     pub fn dims(dims: Vec<Dim>, rank: usize) -> Tensor {
+        let extents = if rank == 0 { vec![] } else { vec![dims.len()] };
+        Tensor::expressions(DType::I64, &extents, dims)
+    }
+
+    /// Integers that are expressions over extents, as many as `extents` say.
+    pub fn expressions(dtype: DType, extents: &[usize], dims: Vec<Dim>) -> Tensor {
         let known: Option<Vec<i128>> = dims.iter().map(|dim| dim.as_static().map(i128::from)).collect();
-        let shape = if rank == 0 { Shape::scalar() } else { Shape::from([dims.len()]) };
         if let Some(values) = known
-            && let Ok(literal) = Literal::ints(DType::I64, &shape.as_static().unwrap_or_default(), &values)
+            && let Ok(literal) = Literal::ints(dtype, extents, &values)
         {
             return Tensor::literal(literal);
         }
-        Tensor { dtype: DType::I64, shape, node: None, content: Content::Dims(dims), bounded: None }
+        Tensor { dtype, shape: extents.into(), node: None, content: Content::Dims(dims), bounded: None }
+    }
+
+    /// Floats that are `dims`, each divided by `divisor`, as many as `extents` say.
+    pub fn ratios(dtype: DType, extents: &[usize], dims: Vec<Dim>, divisor: i64) -> Tensor {
+        let value = |dim: &Dim| dim.as_static().map(|dim| dim as f64 / divisor as f64);
+        let known: Option<Vec<f64>> = dims.iter().map(value).collect();
+        if let Some(values) = known
+            && let Ok(literal) = Literal::floats(dtype, extents, &values)
+        {
+            return Tensor::literal(literal);
+        }
+        let content = Content::Ratios(dims, divisor);
+        Tensor { dtype, shape: extents.into(), node: None, content, bounded: None }
     }
 
     pub fn ty(&self) -> TensorType {

@@ -23,7 +23,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("Exp", &[1, 6, 13], |cx, node| unary(cx, node, K::Exp)),
     rule("Log", &[1, 6, 13], |cx, node| unary(cx, node, K::Log)),
     rule("Reciprocal", &[1, 6, 13], |cx, node| unary(cx, node, K::Recip)),
-    rule("Erf", &[9, 13], |cx, node| unary(cx, node, K::Erf)),
+    rule("Erf", &[9, 13], erf),
     rule("Sin", &[7, 22], |cx, node| unary(cx, node, K::Sin)),
     rule("Cos", &[7, 22], |cx, node| unary(cx, node, K::Cos)),
     rule("Tan", &[7, 22], |cx, node| unary(cx, node, K::Tan)),
@@ -54,6 +54,16 @@ pub(super) const RULES: &[Rule] = &[
     rule("SwiGLU", &[28], swiglu),
     rule("PRelu", &[1, 6, 7, 9, 16], prelu),
 ];
+
+/// Takes integers too in its first version; they are computed as floats and truncated.
+fn erf<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+    let (x, dtype) = (node.value(cx, 0)?, node.dtype(0)?);
+    let graph = cx.graph();
+    let x = if dtype.is_int() { graph.cast(x, DType::F64) } else { x };
+    let y = graph.erf(x);
+    let y = graph.cast_to(y, dtype);
+    Ok(vec![cx.tensor(y)?])
+}
 
 fn gelu<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let approximate = node.string_or("approximate", "none")?;

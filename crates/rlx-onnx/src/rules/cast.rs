@@ -288,3 +288,63 @@ fn code_of_f4(graph: &mut Graph, x: Value) -> Value {
     let code = graph.push(Binary { kind: K::BitOr }, &[sign, code]);
     graph.cast(code, DType::U8)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::host::HostValue;
+    use crate::single::{dtype, int, run, strings, tensor, text};
+    use rlx_ir::{DType, Literal};
+
+    fn codes(dtype: DType, codes: &[u8]) -> HostValue {
+        Literal::from_bytes(dtype, &[codes.len()], codes).expect("a byte each").into()
+    }
+
+    #[test]
+    fn numbers_become_powers_of_two() {
+        let numbers = [0.0, 2f64.powi(-127), 1.5 * 2f64.powi(-127), 1.0, 1.4, 1.5, 3e38, f64::NAN];
+        let x = tensor(DType::F32, &[8], &numbers);
+        let to = dtype("to", DType::F8E8M0);
+        let up = codes(DType::F8E8M0, &[0, 0, 1, 127, 128, 128, 254, 255]);
+        assert_eq!(run("Cast", 24, &[to.clone()], &[x.clone()]), Ok(up));
+        let down = codes(DType::F8E8M0, &[0, 0, 0, 127, 127, 127, 254, 255]);
+        assert_eq!(run("Cast", 24, &[to.clone(), text("round_mode", "down")], &[x.clone()]), Ok(down));
+        let nearest = codes(DType::F8E8M0, &[255, 0, 1, 127, 127, 128, 255, 255]);
+        let attributes = [to, text("round_mode", "nearest"), int("saturate", 0)];
+        assert_eq!(run("Cast", 24, &attributes, &[x]), Ok(nearest));
+    }
+
+    #[test]
+    fn integers_of_few_bits_keep_the_low_ones() {
+        let x = tensor(DType::I64, &[4], &[200.0, -9.0, 7.0, 8.0]);
+        let y = tensor(DType::I4, &[4], &[-8.0, 7.0, 7.0, -8.0]);
+        assert_eq!(run("Cast", 21, &[dtype("to", DType::I4)], &[x.clone()]), Ok(y));
+        let y = tensor(DType::U2, &[4], &[0.0, 3.0, 3.0, 0.0]);
+        assert_eq!(run("Cast", 25, &[dtype("to", DType::U2)], &[x]), Ok(y));
+    }
+
+    #[test]
+    fn text_becomes_numbers_and_numbers_text() {
+        let numbers = tensor(DType::F32, &[4], &[0.5, -1e20, f64::INFINITY, 3.0]);
+        let texts = strings(&["0.5", "-1e+20", "inf", "3.0"]);
+        assert_eq!(run("Cast", 19, &[int("to", 8)], &[numbers.clone()]), Ok(texts.clone()));
+        assert_eq!(run("Cast", 19, &[dtype("to", DType::F32)], &[texts]), Ok(numbers));
+        let unreadable = run("Cast", 19, &[dtype("to", DType::F32)], &[strings(&["Hello World!"])]);
+        assert!(unreadable.is_err_and(|error| error.contains("\"Hello World!\" is no number of f32")));
+    }
+
+    #[test]
+    fn bits_of_small_floats_are_read_and_written() {
+        let bits: Vec<f64> = (0..16).map(f64::from).collect();
+        let integers = tensor(DType::U4, &[16], &bits);
+        let floats = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+        let floats: Vec<f64> = floats.into_iter().chain(floats.map(|value: f64| -value)).collect();
+        let floats = tensor(DType::F4E2M1, &[16], &floats);
+        assert_eq!(
+            run("BitCast", 26, &[dtype("to", DType::F4E2M1)], &[integers.clone()]),
+            Ok(floats.clone())
+        );
+        assert_eq!(run("BitCast", 26, &[dtype("to", DType::U4)], &[floats]), Ok(integers));
+        let widths = run("BitCast", 26, &[dtype("to", DType::F32)], &[tensor(DType::I64, &[1], &[1.0])]);
+        assert!(widths.is_err_and(|error| error.contains("different widths")));
+    }
+}

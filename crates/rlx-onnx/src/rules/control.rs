@@ -1,10 +1,16 @@
-//! Bodies and functions: what runs one, and what comes after it.
+//! Bodies and functions: what runs one, and what comes after it; `If`.
+//!
+//! A branch that is chosen before a run is part of the graph around it. A condition that the run computes becomes an
+//! `if` of the graph where both branches give tensors of the same types; else the run computes it first.
 
+use super::lifted::{Lifted, emit, native, scalar, truth, wrap};
 use super::{Rule, rule};
 use crate::context::Context;
 use crate::node::{Node, Outcome, Stop};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
-use crate::value::Imported;
+use crate::value::{Content, Imported, Tensor};
+use rlx_ir::Value;
+use rlx_ir::ops::If;
 use std::collections::HashMap;
 
 pub(super) const RULES: &[Rule] = &[rule("If", &[1, 11, 13, 16, 19, 21, 23, 24, 25], r#if)];
@@ -114,11 +120,38 @@ impl<'m> Call<'m> {
 }
 
 fn r#if<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
-    let condition = node.literal(cx, 0)?;
-    let [holds] = condition.to_ints()[..] else {
-        return Err(Stop::Invalid(format!("its condition is {}, expected one bool", condition.ty())));
-    };
-    let (then, otherwise) = (node.graph("then_branch")?, node.graph("else_branch")?);
-    let body = Body::Graph(if holds != 0 { then } else { otherwise });
+    let branches = [node.graph("then_branch")?, node.graph("else_branch")?];
+    let condition = node.tensor(0)?.clone();
+    if !matches!(condition.content, Content::Literal(_))
+        && let Some(results) = native(cx, node, |cx| branch(cx, &condition, branches))?
+    {
+        return Ok(results);
+    }
+    let holds = truth(&node.literal(cx, 0)?)?;
+    let body = Body::Graph(branches[usize::from(!holds)]);
     Err(Stop::Enter(Box::new(Call { body, inputs: vec![], attributes: None, after: Box::new(Results) })))
+}
+
+/// Both branches as bodies of the graph.
+fn branch<'m>(cx: &mut Context<'m>, condition: &Tensor, branches: [&'m GraphProto; 2]) -> Outcome<'m> {
+    let [then, otherwise] =
+        branches.map(|graph| Lifted::new(cx, graph.name(), &[], |cx, _| cx.walk(graph, vec![])));
+    let (then, otherwise) = (then?, otherwise?);
+    then.check_same(&otherwise.types, &otherwise.dtypes, "the branches give")?;
+    let predicate = scalar(cx, condition)?;
+    let mut captures = then.captures.clone();
+    captures.extend(otherwise.captures.iter().filter(|value| !then.captures.contains(value)));
+    let types = captures.iter().map(|&value| cx.ty(value)).collect::<Result<Vec<_>, _>>()?;
+    let mut aligned = |lifted: &Lifted| {
+        let places = lifted.captures.iter().map(|value| captures.iter().position(|other| other == value));
+        let places: Vec<usize> = places.flatten().collect();
+        wrap(cx, &types, |graph, inputs| {
+            let own: Vec<Value> = places.iter().map(|&place| inputs[place]).collect();
+            lifted.inline(graph, &own)
+        })
+    };
+    let op = If { then: aligned(&then)?.into(), otherwise: aligned(&otherwise)?.into() };
+    let operands: Vec<Value> = [predicate].into_iter().chain(captures).collect();
+    let results = emit(cx, op, &operands)?;
+    results.into_iter().zip(then.dtypes).map(|(value, dtype)| cx.tensor_as(value, dtype)).collect()
 }

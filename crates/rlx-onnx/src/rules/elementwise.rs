@@ -156,19 +156,33 @@ fn pow<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     Ok(vec![cx.tensor(y)?])
 }
 
+/// The largest finite number of a float dtype.
+fn largest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => f64::MAX,
+        DType::F16 => 65504.0,
+        // The upper half of the bits of the largest `f32`.
+        DType::BF16 => f64::from(f32::from_bits(0x7F7F_0000)),
+        _ => f64::from(f32::MAX),
+    }
+}
+
+/// A bound that is not given is the largest (lowest) finite number, so that infinities become finite; there was no such
+/// default before version 6.
 fn clip<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let (x, dtype) = (node.value(cx, 0)?, node.dtype(0)?);
+    let largest = if node.version < 11 { f64::from(f32::MAX) } else { largest(dtype) };
     let mut bounds = [None, None];
-    for (index, (name, default)) in [("min", f32::MIN), ("max", f32::MAX)].into_iter().enumerate() {
-        bounds[index] = if node.version < 11 {
-            let default = (node.version >= 6).then_some(default);
-            let bound = node.float(name)?.or(default);
-            bound.map(|bound| cx.graph().scalar(dtype, f64::from(bound)))
+    for (index, (name, default)) in [("min", -largest), ("max", largest)].into_iter().enumerate() {
+        let given = if node.version < 11 {
+            node.float(name)?.map(|bound| cx.graph().scalar(dtype, f64::from(bound)))
         } else {
             // Exporters make vectors of one element, too.
             let bound = node.optional(cx, index + 1)?;
             bound.map(|bound| cx.graph().reshape(bound, Shape::scalar()))
         };
+        let has_default = given.is_none() && node.version >= 6 && dtype.is_float();
+        bounds[index] = if has_default { Some(cx.graph().scalar(dtype, default)) } else { given };
     }
     if node.version < 6 {
         node.without_influence("consumed_inputs");
@@ -295,4 +309,48 @@ pub(super) fn unary<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: ActivationK
     let x = node.value(cx, 0)?;
     let y = cx.graph().push(Activation::of(kind), &[x]);
     Ok(vec![cx.tensor(y)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::single::{float, int, run, strings, tensor};
+    use rlx_ir::DType::{Bool, F16, F32, I32, I64};
+
+    #[test]
+    fn second_operands_of_old_versions_lie_where_their_axis_says() {
+        let a = tensor(F32, &[2, 3, 1], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let b = tensor(F32, &[2], &[10.0, 20.0]);
+        let sum = tensor(F32, &[2, 3, 1], &[10.0, 11.0, 12.0, 23.0, 24.0, 25.0]);
+        let inputs = [a, b];
+        assert_eq!(run("Add", 6, &[int("broadcast", 1), int("axis", 0)], &inputs), Ok(sum));
+        let misfit = run("Add", 6, &[int("broadcast", 1), int("axis", 1)], &inputs);
+        assert!(misfit.is_err_and(|error| error.contains("does not lie over")));
+        assert!(run("Add", 6, &[], &inputs).is_err_and(|error| error.contains("does not lie over")));
+    }
+
+    #[test]
+    fn powers_of_mixed_dtypes_are_exact() {
+        let bases = tensor(F32, &[3], &[-1.0, -1.0, 3.0]);
+        let exponents = tensor(I32, &[3], &[16_777_217.0, 16_777_216.0, 2.0]);
+        assert_eq!(run("Pow", 15, &[], &[bases, exponents]), Ok(tensor(F32, &[3], &[-1.0, 1.0, 9.0])));
+        let (bases, exponents) = (tensor(I64, &[2], &[3.0, 4.0]), tensor(F32, &[2], &[33.0, 0.5]));
+        let powers = tensor(I64, &[2], &[5_559_060_566_555_523.0, 2.0]);
+        assert_eq!(run("Pow", 15, &[], &[bases, exponents]), Ok(powers));
+    }
+
+    #[test]
+    fn bounds_that_are_left_out_are_the_largest_numbers() {
+        let x = tensor(F16, &[3], &[f64::INFINITY, f64::NEG_INFINITY, 1.0]);
+        assert_eq!(run("Clip", 13, &[], &[x.clone()]), Ok(tensor(F16, &[3], &[65504.0, -65504.0, 1.0])));
+        let clipped = tensor(F16, &[3], &[0.5, f64::NEG_INFINITY, 0.5]);
+        assert_eq!(run("Clip", 1, &[float("max", 0.5)], &[x]), Ok(clipped));
+    }
+
+    #[test]
+    fn strings_are_compared_and_chosen() {
+        let (a, b) = (strings(&["a", "b"]), strings(&["a", "c"]));
+        assert_eq!(run("Equal", 19, &[], &[a.clone(), b.clone()]), Ok(tensor(Bool, &[2], &[1.0, 0.0])));
+        let condition = tensor(Bool, &[1], &[0.0]);
+        assert_eq!(run("Where", 16, &[], &[condition, a, b.clone()]), Ok(b));
+    }
 }

@@ -1,17 +1,51 @@
 //! The ops of ONNX: one rule each, in the file of its family.
 
 mod activation;
+mod attention;
 mod basic;
 mod cast;
 pub(crate) mod control;
+mod conv;
+mod driven;
 mod elementwise;
+mod encoders;
+pub(crate) mod extents;
 mod features;
+mod fill;
+mod gradient;
+mod image;
+mod index;
+mod lifted;
+mod linear;
+mod linear_attention;
+mod loops;
+mod loss;
+mod moved;
+mod ngrams;
+mod norm;
+mod picture;
+mod pool;
+mod predictors;
 mod quantise;
 mod random;
+mod recurrent;
+mod reduce;
+mod resize;
+mod roi;
+mod scans;
+mod scores;
+mod search;
+mod sequence;
+mod shape;
+mod signal;
+mod slice;
+mod text;
 mod training;
+mod trees;
+mod windows;
 
 use crate::context::Context;
-use crate::node::{Node, Outcome};
+use crate::node::{Node, Outcome, Stop};
 
 /// How an op becomes nodes of a graph.
 pub(crate) struct Rule {
@@ -31,17 +65,59 @@ const fn rule(
     Rule { domain: "", op, versions, import }
 }
 
+/// A rule of `ai.onnx.ml`.
+const fn ml_rule(
+    op: &'static str,
+    versions: &'static [i64],
+    import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
+) -> Rule {
+    Rule { domain: "ai.onnx.ml", op, versions, import }
+}
+
+/// `value`, the attribute `name`, which must be there.
+fn required<'m, T>(value: Option<T>, name: &str) -> Result<T, Stop<'m>> {
+    value.ok_or_else(|| Stop::Invalid(format!("it has no {name}")))
+}
+
 /// The rules of all families.
 const FAMILIES: &[&[Rule]] = &[
     activation::RULES,
+    attention::RULES,
     basic::RULES,
     cast::RULES,
     control::RULES,
+    conv::RULES,
     elementwise::RULES,
+    encoders::RULES,
     features::RULES,
+    fill::RULES,
+    gradient::RULES,
+    image::RULES,
+    index::RULES,
+    linear::RULES,
+    linear_attention::RULES,
+    loops::RULES,
+    loss::RULES,
+    ngrams::RULES,
+    norm::RULES,
+    picture::RULES,
+    pool::RULES,
+    predictors::RULES,
     quantise::RULES,
     random::RULES,
+    recurrent::RULES,
+    reduce::RULES,
+    resize::RULES,
+    roi::RULES,
+    scans::RULES,
+    search::RULES,
+    sequence::RULES,
+    shape::RULES,
+    signal::RULES,
+    slice::RULES,
+    text::RULES,
     training::RULES,
+    trees::RULES,
 ];
 
 /// All rules.

@@ -9,6 +9,7 @@
 use super::{Class, Code, Constant, Instr, Named, Tape, class_of};
 use rlx_ir::ops::{Activation, ActivationKind};
 use rlx_ir::{DType, Op, ScalarKind, ScalarOp, ScalarProgram};
+use std::collections::BTreeSet;
 
 /// What a value of the program is by now.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,12 +94,17 @@ impl Values {
         }
     }
 
-    /// Casts that change no register: from a narrower float to `f32`.
+    /// Casts that change no register: from a narrower float to `f32`. One whose bits are read stays, because it says
+    /// how many they are.
     fn drop_widening(&mut self) {
+        let bitcast = Meaning::Code(Code::Op(ScalarOp::Bitcast));
+        let read = self.values.iter().filter(|value| value.meaning == bitcast);
+        let read: BTreeSet<usize> = read.flat_map(|value| value.args.iter().copied()).collect();
         for value in 0..self.values.len() {
             let resolved: Vec<usize> = self.values[value].args.iter().map(|&arg| self.resolve(arg)).collect();
             self.values[value].args = resolved;
-            if self.values[value].meaning == Meaning::Code(Code::Op(ScalarOp::Cast)) {
+            if self.values[value].meaning == Meaning::Code(Code::Op(ScalarOp::Cast)) && !read.contains(&value)
+            {
                 let arg = self.values[value].args[0];
                 let (from, to) = (self.values[arg].dtype, self.values[value].dtype);
                 if from == to || (to == DType::F32 && self.class(arg) == Class::F32) {

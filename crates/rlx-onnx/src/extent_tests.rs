@@ -1,0 +1,203 @@
+//! Models whose extents are symbols: one compilation serves every extent.
+
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::tensor_shape_proto::{Dimension, dimension};
+use crate::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, type_proto,
+};
+use crate::{Extents, HostValue, ImportOptions, Model, OnnxError, OnnxProgram};
+use rlx_cpu::exec::CpuBackend;
+use rlx_cpu::simd::SimdLevel;
+use rlx_ir::{DType, Literal};
+use rlx_runtime::{Session, SessionOptions};
+use std::sync::Arc;
+
+fn node(op: &str, inputs: &[&str], output: &str, attributes: &[(&str, i64)]) -> NodeProto {
+    let attribute = |&(name, value): &(&str, i64)| AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(value),
+        ..AttributeProto::default()
+    };
+    NodeProto {
+        input: inputs.iter().map(|name| name.to_string()).collect(),
+        output: vec![output.into()],
+        op_type: Some(op.into()),
+        attribute: attributes.iter().map(attribute).collect(),
+        ..NodeProto::default()
+    }
+}
+
+/// An int64 initialiser: a vector, or a scalar where there is no extent.
+fn ints(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(7),
+        int64_data: values.to_vec(),
+        ..TensorProto::default()
+    }
+}
+
+fn declared(name: &str, dims: &[&str]) -> ValueInfoProto {
+    let dim = |name: &&str| Dimension {
+        value: Some(match name.parse() {
+            Ok(extent) => dimension::Value::DimValue(extent),
+            Err(_) => dimension::Value::DimParam(name.to_string()),
+        }),
+        ..Dimension::default()
+    };
+    let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
+    let tensor = type_proto::Tensor { elem_type: Some(1), shape: Some(shape) };
+    let ty = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
+    ValueInfoProto { name: Some(name.into()), r#type: Some(ty), ..ValueInfoProto::default() }
+}
+
+/// A program of float inputs with the output `y`.
+fn program(
+    inputs: &[(&str, &[&str])],
+    constants: &[TensorProto],
+    nodes: &[NodeProto],
+) -> Result<OnnxProgram, OnnxError> {
+    let graph = GraphProto {
+        node: nodes.to_vec(),
+        initializer: constants.to_vec(),
+        input: inputs.iter().map(|(name, dims)| declared(name, dims)).collect(),
+        output: vec![ValueInfoProto { name: Some("y".into()), ..ValueInfoProto::default() }],
+        ..GraphProto::default()
+    };
+    let opset = OperatorSetIdProto { domain: Some(String::new()), version: Some(18) };
+    let proto = ModelProto { graph: Some(graph), opset_import: vec![opset], ..ModelProto::default() };
+    let backend = CpuBackend::with(1, SimdLevel::detect()).expect("a thread");
+    let session = Session::on(Arc::new(backend), SessionOptions::default())?;
+    Ok(OnnxProgram::new(Model::from_proto(proto, "test")?, &session, ImportOptions::default()))
+}
+
+/// Numbers from 0 on.
+fn counted(dims: &[usize]) -> HostValue {
+    let values: Vec<f64> = (0..dims.iter().product()).map(|value| value as f64).collect();
+    Literal::floats(DType::F32, dims, &values).expect("as many as there are").into()
+}
+
+fn output(program: &mut OnnxProgram, feeds: &[(&str, HostValue)]) -> Result<Literal, OnnxError> {
+    let results = program.run_with(feeds, Extents::Declared)?;
+    assert_eq!(program.stages(), 1);
+    match &results[0].1 {
+        HostValue::Tensor(literal) => Ok(literal.clone()),
+        other => panic!("found {other}"),
+    }
+}
+
+#[test]
+fn heads_are_split_for_every_batch_and_length() {
+    // What exporters write for x.view(batch, -1, 2, width / 2).transpose(1, 2).
+    let constants = [
+        ints("zero", &[], &[0]),
+        ints("two_axis", &[], &[2]),
+        ints("two", &[1], &[2]),
+        ints("open", &[1], &[-1]),
+        ints("axes", &[1], &[0]),
+    ];
+    let nodes = [
+        node("Shape", &["x"], "shape", &[]),
+        node("Gather", &["shape", "zero"], "batch", &[("axis", 0)]),
+        node("Unsqueeze", &["batch", "axes"], "batch1", &[]),
+        node("Gather", &["shape", "two_axis"], "width", &[("axis", 0)]),
+        node("Div", &["width", "two"], "half", &[]),
+        node("Concat", &["batch1", "open", "two", "half"], "to", &[("axis", 0)]),
+        node("Reshape", &["x", "to"], "y", &[]),
+    ];
+    let mut program = program(&[("x", &["B", "S", "6"])], &constants, &nodes).unwrap();
+    for (batch, length) in [(1, 4), (3, 1), (2, 5)] {
+        let y = output(&mut program, &[("x", counted(&[batch, length, 6]))]).unwrap();
+        assert_eq!(y.dims(), [batch, length, 2, 3]);
+    }
+}
+
+#[test]
+fn padding_is_computed_from_extents() {
+    // Padding of the last axis to an even extent, as PyTorch's exporter orders pads: pairs from the last axis on.
+    let constants = [
+        ints("one", &[], &[1]),
+        ints("two", &[1], &[2]),
+        ints("one_zero", &[1], &[0]),
+        ints("two_zeros", &[2], &[0, 0]),
+        ints("pairs", &[2], &[-1, 2]),
+        ints("flat", &[1], &[-1]),
+        ints("last", &[1], &[-1]),
+        ints("before", &[1], &[i64::MIN + 1]),
+        ints("axis", &[1], &[0]),
+    ];
+    let nodes = [
+        node("Shape", &["x"], "shape", &[]),
+        node("Gather", &["shape", "one"], "length", &[("axis", 0)]),
+        node("Mod", &["length", "two"], "odd", &[]),
+        node("Concat", &["one_zero", "odd", "two_zeros"], "pads", &[("axis", 0)]),
+        node("Reshape", &["pads", "pairs"], "paired", &[]),
+        node("Slice", &["paired", "last", "before", "axis", "last"], "reversed", &[]),
+        node("Transpose", &["reversed"], "ends", &[]),
+        node("Reshape", &["ends", "flat"], "ordered", &[]),
+        node("Pad", &["x", "ordered"], "y", &[]),
+    ];
+    let mut program = program(&[("x", &["B", "S"])], &constants, &nodes).unwrap();
+    for (batch, length) in [(2, 3), (1, 4), (2, 1)] {
+        let y = output(&mut program, &[("x", counted(&[batch, length]))]).unwrap();
+        assert_eq!(y.dims(), [batch, length + length % 2]);
+        assert_eq!(y.to_f64s().iter().sum::<f64>(), (0..batch * length).sum::<usize>() as f64);
+    }
+}
+
+#[test]
+fn expansion_takes_extents_that_symbols_cannot_compare() {
+    let constants = [ints("open", &[2], &[-1, -1]), ints("ones", &[2], &[1, 1])];
+    // Expansion to the shape of z, in which -1 would keep the extent of x.
+    let nodes = [
+        node("Shape", &["z"], "shape", &[]),
+        node("Equal", &["shape", "open"], "keeps", &[]),
+        node("Where", &["keeps", "ones", "shape"], "to", &[]),
+        node("Expand", &["x", "to"], "y", &[]),
+    ];
+    let mut program = program(&[("x", &["A"]), ("z", &["B", "C"])], &constants, &nodes).unwrap();
+    let mut run = |a: usize, z: [usize; 2]| output(&mut program, &[("x", counted(&[a])), ("z", counted(&z))]);
+    let rows = |y: Result<Literal, OnnxError>| y.map(|y| (y.dims().to_vec(), y.to_f64s())).unwrap();
+    assert_eq!(rows(run(2, [2, 2])), (vec![2, 2], vec![0.0, 1.0, 0.0, 1.0]));
+    assert_eq!(rows(run(1, [1, 3])), (vec![1, 3], vec![0.0; 3]));
+    assert_eq!(rows(run(3, [2, 1])), (vec![2, 3], vec![0.0, 1.0, 2.0, 0.0, 1.0, 2.0]));
+    assert_eq!(rows(run(1, [2, 0])), (vec![2, 0], vec![]));
+    for (a, z) in [(2, [1, 4]), (4, [1, 2]), (0, [1, 3]), (3, [1, 0])] {
+        let error = run(a, z).unwrap_err().to_string();
+        assert!(
+            error.contains("narrow") || error.contains("negative") || error.contains("beyond"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn extents_that_must_be_equal_are_compared_when_they_are_bound() {
+    let nodes = [node("Concat", &["x", "z"], "y", &[("axis", 0)])];
+    let mut program = program(&[("x", &["A", "B"]), ("z", &["C", "D"])], &[], &nodes).unwrap();
+    let y = output(&mut program, &[("x", counted(&[1, 2])), ("z", counted(&[2, 2]))]).unwrap();
+    assert_eq!(y.to_f64s(), [0.0, 1.0, 0.0, 1.0, 2.0, 3.0]);
+    for (b, d) in [(2, 3), (3, 2), (1, 0)] {
+        let refused = output(&mut program, &[("x", counted(&[1, b])), ("z", counted(&[2, d]))]);
+        assert!(refused.is_err(), "{b} and {d}");
+    }
+}
+
+#[test]
+fn the_last_position_is_cut_out_by_its_number() {
+    // x[:, S - 1:], whose start is negative where S is 0.
+    let constants = [ints("one", &[1], &[1]), ints("far", &[1], &[i64::MAX])];
+    let nodes = [
+        node("Shape", &["x"], "length", &[("start", 1), ("end", 2)]),
+        node("Sub", &["length", "one"], "last", &[]),
+        node("Slice", &["x", "last", "far", "one"], "y", &[]),
+    ];
+    let mut program = program(&[("x", &["2", "S"])], &constants, &nodes).unwrap();
+    for (length, expected) in [(3, vec![2.0, 5.0]), (1, vec![0.0, 1.0]), (0, vec![])] {
+        let y = output(&mut program, &[("x", counted(&[2, length]))]).unwrap();
+        assert_eq!(y.to_f64s(), expected);
+    }
+}
