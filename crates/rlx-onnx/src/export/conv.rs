@@ -95,7 +95,14 @@ fn pool(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
 fn resize(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     let Op::Resize(op) = place.op else { return Err(String::new()) };
     let dtype = place.dtype();
-    if !op.scales.is_empty() || dtype == DType::F64 || dtype.block_bits() < 8 || (dtype.is_float() && dtype.block_bits() < 16) {
+    if op.axes.is_empty() {
+        return Ok(vec![writer.node("Identity", &[place.operand(0)], &[])]);
+    }
+    if !op.scales.is_empty()
+        || dtype == DType::F64
+        || dtype.block_bits() < 8
+        || (dtype.is_float() && dtype.block_bits() < 16)
+    {
         return Err("ONNX's scales are f32".into());
     }
     let mut fields = vec![("axes", ints(&op.axes))];

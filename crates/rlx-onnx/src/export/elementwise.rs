@@ -3,7 +3,7 @@
 use super::table::Rule;
 use super::writer::{Field, Use, Writer, Written};
 use rlx_ir::ops::ActivationKind;
-use rlx_ir::{DType, Op, OpKind};
+use rlx_ir::{DType, Literal, Op, OpKind};
 
 pub(super) const RULES: &[(OpKind, Rule)] =
     &[(OpKind::Activation, activation), (OpKind::Clamp, clamp), (OpKind::Trilu, trilu)];
@@ -49,7 +49,6 @@ fn activation(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
 
 /// `Clip` takes bounds of rank 0.
 fn clamp(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
-    let Op::Clamp(op) = place.op else { return Err(String::new()) };
     let dtype = place.dtype();
     let bounds = &place.operands[1..];
     if bounds.iter().any(|bound| bound.ty.rank() > 0) || (dtype.is_float() && dtype.block_bits() < 16) {
@@ -59,7 +58,6 @@ fn clamp(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     let mut names = bounds.iter().map(|bound| bound.name.as_str());
     let mut bound = |name: &str| if given.contains(&name) { names.next().unwrap_or("") } else { "" };
     let (low, high) = (bound("low"), bound("high"));
-    debug_assert_eq!(given.len(), bounds.len(), "{op:?}");
     Ok(vec![writer.node("Clip", &[place.operand(0), low, high], &[])])
 }
 
@@ -69,9 +67,7 @@ fn trilu(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     if (op.row_axis + 2, op.column_axis + 1) != (rank, rank) || place.dtype().block_bits() < 16 {
         return Err("Trilu takes the last two axes".into());
     }
-    let number = writer.ints(&[op.diagonal]);
-    let none = writer.ints(&[]);
-    let diagonal = writer.node("Reshape", &[&number, &none], &[]);
+    let diagonal = writer.constant(&Literal::scalar_i64(op.diagonal))?;
     let upper = [("upper", Field::Int(op.upper.into()))];
     Ok(vec![writer.node("Trilu", &[place.operand(0), &diagonal], &upper)])
 }

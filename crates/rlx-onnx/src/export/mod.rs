@@ -130,7 +130,7 @@ impl Exported<'_> {
 /// let mut graph = Graph::new("affine");
 /// let x = graph.input("x", TensorType::new(DType::F32, vec!["N".into(), rlx_ir::Dim::from(2)]));
 /// let w = graph.param("w", TensorType::new(DType::F32, [2, 3]));
-/// let y = graph.matmul(x, w);
+/// let y = graph.matmul(x, w, false, false);
 /// graph.output("y", y);
 /// let w = Literal::floats(DType::F32, &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
 /// let weights = BytesWeightLoader::from_tensors(vec![WeightTensor::from_literal("w", &w)?])?;
@@ -171,6 +171,11 @@ pub fn export<'w>(
     writer.body(&graph)?;
     let proto = writer.finish(&graph)?;
     Ok(Exported { model: encoded(proto, options.opset)?, external: data.finish() })
+}
+
+/// Can the exporter write `op` on operands of these types, in this opset, without its definition?
+pub fn exports_whole(op: &Op, operands: &[&rlx_ir::TensorType], opset: i64) -> bool {
+    table::is_whole(op, operands, opset)
 }
 
 fn refuse_states(graph: &Graph) -> Result<(), OnnxError> {
@@ -247,8 +252,10 @@ fn initialiser<'w>(
                 ("offset", offset.to_string()),
                 ("length", length.to_string()),
             ];
-            let entry =
-                |(key, value): (&str, String)| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
+            let entry = |(key, value): (&str, String)| StringStringEntryProto {
+                key: Some(key.into()),
+                value: Some(value),
+            };
             proto.external_data = entries.into_iter().map(entry).collect();
         }
         _ => proto.raw_data = Some(Bytes::copy_from_slice(tensor.bytes)),
@@ -275,7 +282,8 @@ fn encoded(graph: GraphProto, opset: i64) -> Result<Vec<u8>, OnnxError> {
     };
     let length = model.encoded_len();
     if length > LARGEST_MESSAGE {
-        let message = format!("has {length} bytes, more than a file can have; store its params as external data");
+        let message =
+            format!("has {length} bytes, more than a file can have; store its params as external data");
         return Err(OnnxError::model("the model", message));
     }
     Ok(model.encode_to_vec())

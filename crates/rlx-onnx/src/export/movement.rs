@@ -3,7 +3,7 @@
 use super::table::Rule;
 use super::writer::{Field, Use, Writer, Written};
 use rlx_ir::ops::PadMode;
-use rlx_ir::{DType, Dim, Op, OpKind};
+use rlx_ir::{DType, Dim, Literal, Op, OpKind};
 
 pub(super) const RULES: &[(OpKind, Rule)] = &[
     (OpKind::Reshape, reshape),
@@ -69,8 +69,7 @@ fn slice(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
         }
     }
     let axes: Vec<i64> = op.axes.iter().map(|&axis| axis as i64).collect();
-    let names =
-        [writer.dims(&op.starts)?, writer.dims(&ends)?, writer.ints(&axes), writer.ints(&op.steps)];
+    let names = [writer.dims(&op.starts)?, writer.dims(&ends)?, writer.ints(&axes), writer.ints(&op.steps)];
     let [starts, ends, axes, steps] = &names;
     Ok(vec![writer.node("Slice", &[place.operand(0), starts, ends, axes, steps], &[])])
 }
@@ -130,14 +129,10 @@ fn one_hot(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
         let none = writer.ints(&[]);
         outside = writer.node("Reshape", &[&outside, &none], &[]);
     }
-    let values = rlx_ir::Literal::from_numbers(
-        op.dtype,
-        &[2],
-        [0, 1].map(|value| match op.dtype.is_float() {
-            true => rlx_ir::Number::Float(f64::from(value)),
-            false => rlx_ir::Number::Int(value.into()),
-        }),
-    );
+    let values = match op.dtype.is_float() {
+        true => Literal::floats(op.dtype, &[2], &[0.0, 1.0]),
+        false => Literal::ints(op.dtype, &[2], &[0, 1]),
+    };
     let values = writer.constant(&values.map_err(|error| error.to_string())?)?;
     let axis = if op.axis == rank { -1 } else { op.axis as i64 };
     Ok(vec![writer.node("OneHot", &[&outside, &depth, &values], &[("axis", Field::Int(axis))])])

@@ -83,8 +83,7 @@ fn group_norm(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     }
     let gamma = parameter(writer, place, ("gamma", 1, 1.0), &dims[1..2])?;
     let beta = parameter(writer, place, ("beta", 1, 0.0), &dims[1..2])?;
-    let fields =
-        [("num_groups", Field::Int(op.num_groups as i64)), ("epsilon", Field::Float(op.eps.0))];
+    let fields = [("num_groups", Field::Int(op.num_groups as i64)), ("epsilon", Field::Float(op.eps.0))];
     Ok(vec![writer.node("GroupNormalization", &[place.operand(0), &gamma, &beta], &fields)])
 }
 

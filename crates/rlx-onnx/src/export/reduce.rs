@@ -38,7 +38,8 @@ fn reduce(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
         ReduceKind::Max | ReduceKind::Any => "ReduceMax",
         ReduceKind::Min | ReduceKind::All => "ReduceMin",
     };
-    let keeps_small = matches!(dtype, DType::I8 | DType::U8 | DType::Bool) && name.ends_with(['x', 'n'])
+    let keeps_small = matches!(dtype, DType::I8 | DType::U8 | DType::Bool)
+        && name.ends_with(['x', 'n'])
         && op.kind != ReduceKind::Mean;
     let (x, computed) =
         if keeps_small { (place.operand(0).to_string(), dtype) } else { taken(writer, place, Takes::Words)? };
@@ -46,9 +47,8 @@ fn reduce(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     let keep = [("keepdims", Field::Int(op.keep_dims.into()))];
     let result = writer.node(name, &[&x, &axes], &keep);
     // A maximum of no elements is the lowest of the dtype in which it was computed.
-    let may_be_empty = |axis: &usize| {
-        writer.bounds(&place.operands[0].ty.shape.dims()[*axis]).0.is_none_or(|low| low <= 0)
-    };
+    let may_be_empty =
+        |axis: &usize| writer.bounds(&place.operands[0].ty.shape.dims()[*axis]).0.is_none_or(|low| low <= 0);
     if computed != dtype && name != "ReduceSum" && name != "ReduceProd" && op.axes.iter().any(may_be_empty) {
         return Err(format!("{name} of what may be no elements of {dtype}"));
     }
@@ -117,13 +117,19 @@ fn cumulative(
     Ok(vec![writer.cast(&y, computed, place.dtype())?])
 }
 
+/// The first operand in a dtype that TopK takes.
+fn compared(writer: &mut Writer<'_>, place: &Use<'_>) -> Result<(String, DType), String> {
+    let takes = if place.dtype().is_int() { Takes::Numbers } else { Takes::IeeeFloats };
+    taken(writer, place, takes)
+}
+
 /// Values and positions of the best `k`, best first, equal ones by position.
 fn best(
     writer: &mut Writer<'_>,
     place: &Use<'_>,
     (k, axis, largest): (&rlx_ir::Dim, usize, bool),
 ) -> Result<[String; 2], String> {
-    let (x, computed) = taken(writer, place, Takes::IeeeFloats).or_else(|_| taken(writer, place, Takes::Numbers))?;
+    let (x, computed) = compared(writer, place)?;
     let k = writer.dims(std::slice::from_ref(k))?;
     let fields = [("axis", Field::Int(axis as i64)), ("largest", Field::Int(largest.into()))];
     let mut found = writer.nodes("TopK", &[&x, &k], &fields, 2);
@@ -142,7 +148,9 @@ fn top_k(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
         let fields = [("axis", Field::Int(axis)), ("largest", Field::Int(0))];
         positions = writer.nodes("TopK", &[&positions, &k], &fields, 2).swap_remove(0);
         let axis = [("axis", Field::Int(axis))];
-        values = writer.node("GatherElements", &[place.operand(0), &positions], &axis);
+        let (x, computed) = compared(writer, place)?;
+        let picked = writer.node("GatherElements", &[&x, &positions], &axis);
+        values = writer.cast(&picked, computed, place.dtype())?;
     }
     Ok(vec![values, writer.cast(&positions, DType::I64, op.dtype)?])
 }

@@ -55,9 +55,14 @@ struct Place<'w, 'g> {
 
 /// Writes `program` on the operands of `place`.
 pub(super) fn write(writer: &mut Writer<'_>, place: &Use<'_>, program: &ScalarProgram) -> Written {
-    let steps = program.instrs.iter().filter(|instr| matches!(instr.kind, ScalarKind::Op(_))).count();
+    let steps = program.instrs.iter().map(|instr| match instr.kind {
+        // These are written as several nodes.
+        ScalarKind::Op(ScalarOp::Rsqrt | ScalarOp::Expm1 | ScalarOp::Log1p | ScalarOp::Atan2) => 2,
+        ScalarKind::Op(_) => 1,
+        _ => 0,
+    });
     let shape = place.results[0].shape.clone();
-    let mut scope = Place { writer, shape: shape.clone(), widen: steps > 1 };
+    let mut scope = Place { writer, shape: shape.clone(), widen: steps.sum::<usize>() > 1 };
     let mut values: Vec<Scalar> = vec![];
     for term in &place.operands {
         let given = Scalar { name: term.name.clone(), dtype: term.ty.dtype, shape: term.ty.shape.clone() };
@@ -65,7 +70,8 @@ pub(super) fn write(writer: &mut Writer<'_>, place: &Use<'_>, program: &ScalarPr
     }
     for instr in &program.instrs {
         let args: Vec<Scalar> = instr.args.iter().map(|&arg| values[arg as usize].clone()).collect();
-        let from = instr.args.first().map_or(instr.dtype, |&arg| program.dtype(rlx_ir::scalar::ScalarValue(arg)));
+        let from =
+            instr.args.first().map_or(instr.dtype, |&arg| program.dtype(rlx_ir::scalar::ScalarValue(arg)));
         values.push(match instr.kind {
             ScalarKind::Op(op) => scope.instr(op, &args, from, instr.dtype)?,
             ScalarKind::Float(bits) => scope.number(instr.dtype, f64::from_bits(bits))?,
@@ -104,15 +110,7 @@ impl Place<'_, '_> {
         if value.dtype == to {
             return Ok(value.clone());
         }
-        if to == DType::F8E8M0 {
-            return Err("casts to f8e8m0 round differently in ONNX".into());
-        }
-        let code = element_type(to, self.writer.opset)? as i64;
-        let mut fields = vec![("to", Field::Int(code))];
-        if to.is_float() && to.block_bits() == 8 {
-            fields.push(("saturate", Field::Int(0)));
-        }
-        let name = self.writer.node("Cast", &[&value.name], &fields);
+        let name = self.writer.cast(&value.name, value.dtype, to)?;
         Ok(Scalar { name, dtype: to, shape: value.shape.clone() })
     }
 
@@ -135,9 +133,7 @@ impl Place<'_, '_> {
         let extent = self.shape.dims()[axis].clone();
         let dims = std::iter::once(extent.clone()).chain((axis + 1..self.shape.rank()).map(|_| 1.into()));
         let shape = Shape::new(dims);
-        let end = self.writer.dims(&[extent])?;
-        let none = self.writer.ints(&[]);
-        let end = self.writer.node("Reshape", &[&end, &none], &[]);
+        let end = self.writer.extent_number(&extent)?;
         let (zero, one) = (self.integer(DType::I64, 0)?, self.integer(DType::I64, 1)?);
         let mut name = self.writer.node("Range", &[&zero.name, &end, &one.name], &[]);
         if shape.rank() > 1 {
@@ -179,7 +175,8 @@ impl Place<'_, '_> {
 
     fn instr(&mut self, op: ScalarOp, args: &[Scalar], from: DType, to: DType) -> Result<Scalar, String> {
         if from.is_complex() || to.is_complex() {
-            return Err(format!("ONNX has no {} of complex numbers", op.name()));
+            let complex = if from.is_complex() { from } else { to };
+            return Err(format!("ONNX has no {} of {complex}", op.name()));
         }
         if from == DType::Bool && op != ScalarOp::Cast {
             return self.truth(op, args);
@@ -221,7 +218,8 @@ impl Place<'_, '_> {
             ScalarOp::Select => return Ok(self.choose(&args[0], &args[1], &args[2])),
             ScalarOp::Eq | ScalarOp::Ne => return Ok(self.comparison(op, args)),
             op if op.is_compare() => {
-                let args = args.iter().map(|arg| self.cast(arg, DType::I32)).collect::<Result<Vec<_>, _>>()?;
+                let args =
+                    args.iter().map(|arg| self.cast(arg, DType::I32)).collect::<Result<Vec<_>, _>>()?;
                 return Ok(self.comparison(op, &args));
             }
             _ => return Err(format!("ONNX has no {} of bool", op.name())),
@@ -409,8 +407,7 @@ impl Place<'_, '_> {
         let (zero, pi) = (self.number(dtype, 0.0)?, self.number(dtype, std::f64::consts::PI)?);
         let one = self.number(dtype, 1.0)?;
         // Two infinities count as two ones, and two zeros as a point on the axis.
-        let (y_far, x_far) =
-            (self.plain("IsInf", &[y], DType::Bool), self.plain("IsInf", &[x], DType::Bool));
+        let (y_far, x_far) = (self.plain("IsInf", &[y], DType::Bool), self.plain("IsInf", &[x], DType::Bool));
         let both = self.plain("And", &[&y_far, &x_far], DType::Bool);
         let (y_sign, x_sign) = (self.plain("Sign", &[y], dtype), self.plain("Sign", &[x], dtype));
         let (y, x) = (self.choose(&both, &y_sign, y), self.choose(&both, &x_sign, x));

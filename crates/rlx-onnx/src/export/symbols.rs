@@ -98,7 +98,12 @@ impl DimAlgebra for Extents<'_, '_> {
         Ok(value)
     }
 
-    fn join(&mut self, join: DimJoin, left: (String, &Dim), right: (String, &Dim)) -> Result<String, DimError> {
+    fn join(
+        &mut self,
+        join: DimJoin,
+        left: (String, &Dim),
+        right: (String, &Dim),
+    ) -> Result<String, DimError> {
         let (mut a, b) = (left.0, right.0);
         let op = match join {
             DimJoin::Add => "Add",

@@ -3,7 +3,7 @@
 use super::writer::{Term, Use, Writer, Written};
 use super::{control, conv, elementwise, index, linear, movement, norm, quantised, reduce, scalar, sequence};
 use crate::model::NEWEST_OPSET;
-use rlx_ir::OpKind;
+use rlx_ir::{DType, OpKind, TensorType};
 use rlx_opt::{Claim, OpView};
 
 /// Writes one use of an op, or says why it cannot.
@@ -27,8 +27,48 @@ fn find(kind: OpKind) -> Option<Rule> {
     entries.find(|(of, _)| *of == kind).map(|&(_, rule)| rule)
 }
 
+/// Ops whose ONNX forms move no floats of 8 bits; an f32 holds all of their values.
+const MOVED_WIDE: &[OpKind] = &[
+    OpKind::Narrow,
+    OpKind::Slice,
+    OpKind::Reverse,
+    OpKind::Expand,
+    OpKind::Concat,
+    OpKind::Tile,
+    OpKind::Gather,
+    OpKind::GatherElements,
+    OpKind::GatherNd,
+    OpKind::ScatterElements,
+    OpKind::ScatterNd,
+    OpKind::DynamicSlice,
+];
+
+fn is_small_float(ty: &TensorType) -> bool {
+    ty.dtype.is_float() && ty.dtype.block_bits() == 8
+}
+
+/// Writes `place` with its small floats as f32.
+fn write_wide(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
+    let wide = |ty: &TensorType| match is_small_float(ty) {
+        true => TensorType::new(DType::F32, ty.shape.clone()),
+        false => ty.clone(),
+    };
+    let mut operands = vec![];
+    for term in &place.operands {
+        let ty = wide(&term.ty);
+        operands.push(Term { name: writer.cast(&term.name, term.ty.dtype, ty.dtype)?, ty });
+    }
+    let results: Vec<TensorType> = place.results.iter().map(wide).collect();
+    let names = write(writer, &Use { op: place.op, operands, results: &results })?;
+    let narrowed = names.iter().zip(place.results.iter().zip(&results));
+    narrowed.map(|(name, (to, from))| writer.cast(name, from.dtype, to.dtype)).collect()
+}
+
 /// Writes `place` by its entry; elementwise ops that have none for this case by their scalar programs.
 pub(super) fn write(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
+    if MOVED_WIDE.contains(&place.op.kind()) && place.operands.iter().any(|term| is_small_float(&term.ty)) {
+        return write_wide(writer, place);
+    }
     let (found, mark) = (find(place.op.kind()), writer.mark());
     let refusal = match found.map(|rule| rule(writer, place)) {
         Some(Ok(names)) => return Ok(names),
@@ -46,10 +86,8 @@ pub(super) fn write(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
 /// Writes on trial.
 fn claim<const OPSET: i64>(view: &OpView<'_>) -> Claim {
     let mut writer = Writer::trial(OPSET, view.symbols);
-    let term = |(index, ty): (usize, &&rlx_ir::TensorType)| Term {
-        name: format!("operand{index}"),
-        ty: (*ty).clone(),
-    };
+    let term =
+        |(index, ty): (usize, &&TensorType)| Term { name: format!("operand{index}"), ty: (*ty).clone() };
     let operands = view.operands.iter().enumerate().map(term).collect();
     match write(&mut writer, &Use { op: view.op, operands, results: view.results }) {
         Ok(_) => Claim::Native,
@@ -69,4 +107,11 @@ pub(super) fn claim_at(opset: i64) -> fn(&OpView<'_>) -> Claim {
         27 => claim::<27>,
         _ => claim::<NEWEST_OPSET>,
     }
+}
+
+/// Is an op with these operand types written as it stands, or by its scalar program?
+pub(super) fn is_whole(op: &rlx_ir::Op, operands: &[&TensorType], opset: i64) -> bool {
+    let symbols = std::collections::BTreeMap::new();
+    let results = op.infer(operands).unwrap_or_default();
+    claim_at(opset)(&OpView { op, operands, results: &results, symbols: &symbols }).is_native()
 }

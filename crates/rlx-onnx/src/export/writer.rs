@@ -7,7 +7,8 @@ use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    type_proto,
 };
 use crate::tensor;
 use bytes::Bytes;
@@ -160,7 +161,9 @@ impl<'g> Writer<'g> {
 
     /// Lower and upper bound of `dim`.
     pub fn bounds(&self, dim: &Dim) -> Interval {
-        dim.bounds(&|name| self.bounds.get(name).map_or((None, None), |bounds| (Some(bounds.min), bounds.max)))
+        dim.bounds(&|name| {
+            self.bounds.get(name).map_or((None, None), |bounds| (Some(bounds.min), bounds.max))
+        })
     }
 
     /// A name that no other value has, made of `stem`.
@@ -179,7 +182,13 @@ impl<'g> Writer<'g> {
     }
 
     /// Appends a node with several results; operands left out are empty names.
-    pub fn nodes(&mut self, op: &str, inputs: &[&str], fields: &[(&str, Field<'_>)], count: usize) -> Vec<String> {
+    pub fn nodes(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        fields: &[(&str, Field<'_>)],
+        count: usize,
+    ) -> Vec<String> {
         let used = inputs.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
         let output: Vec<String> = (0..count).map(|_| self.unique(&op.to_lowercase())).collect();
         self.nodes.push(NodeProto {
@@ -235,15 +244,6 @@ impl<'g> Writer<'g> {
         self.constant(&literal).expect("every opset has i64")
     }
 
-    /// The number `value` in `dtype`, of rank 0: integers take its truncation.
-    pub fn number(&mut self, dtype: DType, value: f64) -> Result<String, String> {
-        let literal = match dtype.is_float() {
-            true => Literal::floats(dtype, &[], &[value]),
-            false => Literal::ints(dtype, &[], &[value as i128]),
-        };
-        self.constant(&literal.map_err(|error| error.to_string())?)
-    }
-
     /// `value` repeated to `dims` in `dtype`.
     pub fn filled(&mut self, dtype: DType, dims: &[usize], value: f64) -> Result<String, String> {
         let count = dims.iter().product();
@@ -287,19 +287,40 @@ impl<'g> Writer<'g> {
         Ok(name)
     }
 
-    /// `x` in `dtype`.
+    /// `dim` as one `i64` of rank 0.
+    pub fn extent_number(&mut self, dim: &Dim) -> Result<String, String> {
+        match dim.as_static() {
+            Some(value) => self.constant(&Literal::scalar_i64(value)),
+            None => {
+                let vector = self.extent(dim)?;
+                Ok(self.node("Squeeze", &[&vector], &[]))
+            }
+        }
+    }
+
+    /// `x` in dtype `to`, with infinity or NaN for what is beyond its range, as here.
     pub fn cast(&mut self, x: &str, from: DType, to: DType) -> Result<String, String> {
         if from == to {
             return Ok(x.to_string());
         }
-        let to = element_type(to, self.opset)? as i64;
-        Ok(self.node("Cast", &[x], &[("to", Field::Int(to))]))
+        if to == DType::F8E8M0 {
+            return Err("casts to f8e8m0 round differently in ONNX".into());
+        }
+        let mut fields = vec![("to", Field::Int(element_type(to, self.opset)? as i64))];
+        if to.is_float() && to.block_bits() == 8 {
+            fields.push(("saturate", Field::Int(0)));
+        }
+        Ok(self.node("Cast", &[x], &fields))
     }
 
     /// Writes the nodes of `graph`, whose leaves have names.
     pub fn body(&mut self, graph: &Graph) -> Result<(), OnnxError> {
         self.write_nodes(graph);
-        if self.refused.is_empty() { Ok(()) } else { Err(OnnxError::Export(std::mem::take(&mut self.refused))) }
+        if self.refused.is_empty() {
+            Ok(())
+        } else {
+            Err(OnnxError::Export(std::mem::take(&mut self.refused)))
+        }
     }
 
     fn write_nodes(&mut self, graph: &Graph) {
@@ -334,43 +355,44 @@ impl<'g> Writer<'g> {
         table::write(self, &Use { op: &node.op, operands, results: &node.types })
     }
 
-    /// `graph` as a graph inside an attribute. Its inputs are called `inputs`, which may be values around it; those of
-    /// `declared` become inputs of the written graph.
-    pub fn subgraph(
-        &mut self,
-        graph: &Graph,
-        inputs: &[String],
-        declared: &[(String, TensorType)],
-        finish: impl FnOnce(&mut Writer<'g>, Vec<Term>) -> Result<Vec<Term>, String>,
-    ) -> Result<GraphProto, String> {
-        let nodes = std::mem::take(&mut self.nodes);
-        let (names, extents) = (std::mem::take(&mut self.names), self.extents.clone());
+    /// Writes the nodes of `graph` among those of the graph around it; `inputs` are what its inputs are called there.
+    pub fn inline(&mut self, graph: &Graph, inputs: &[String]) -> Result<Vec<Term>, String> {
         let leaves = graph.nodes_of(OpKind::Input).map(|(id, _)| Value::first(id));
-        self.names = leaves.zip(inputs.iter().cloned()).collect();
-        let refused = self.refused.len();
+        let inner = leaves.zip(inputs.iter().cloned()).collect();
+        let (names, refused) = (std::mem::replace(&mut self.names, inner), self.refused.len());
         self.write_nodes(graph);
         let result = |value: Value| Term { name: self.name_of(value), ty: graph.ty(value).clone() };
         let results = graph.outputs().iter().map(|output| result(output.value)).collect();
-        let results = match self.refused.get(refused) {
+        self.names = names;
+        match self.refused.drain(refused..).next() {
             Some(finding) => Err(finding.to_string()),
-            None => finish(self, results),
-        };
+            None => Ok(results),
+        }
+    }
+
+    /// A graph for an attribute: its inputs, and what `write` gives as its results. It sees the values around it.
+    pub fn subgraph(
+        &mut self,
+        name: &str,
+        inputs: &[Term],
+        write: impl FnOnce(&mut Writer<'g>) -> Result<Vec<Term>, String>,
+    ) -> Result<GraphProto, String> {
+        let nodes = std::mem::take(&mut self.nodes);
+        let extents = self.extents.clone();
         // A result must be of the graph itself, and each has a name of its own.
-        let results: Result<Vec<Term>, String> = results.map(|results| {
+        let results: Result<Vec<Term>, String> = write(self).map(|results| {
             let own = |term: Term| Term { name: self.node("Identity", &[&term.name], &[]), ty: term.ty };
             results.into_iter().map(own).collect()
         });
         let written = std::mem::replace(&mut self.nodes, nodes);
-        (self.names, self.extents) = (names, extents);
-        self.refused.truncate(refused);
-        let results = results?;
-        let opset = self.opset;
-        let info = |name: &str, ty: &TensorType| value_info(name, ty, opset);
+        self.extents = extents;
+        let (results, opset) = (results?, self.opset);
+        let info = |term: &Term| value_info(&term.name, &term.ty, opset);
         Ok(GraphProto {
-            name: Some(self.unique(if graph.name.is_empty() { "body" } else { &graph.name })),
+            name: Some(self.unique(name)),
             node: written,
-            input: declared.iter().map(|(name, ty)| info(name, ty)).collect::<Result<_, _>>()?,
-            output: results.iter().map(|term| info(&term.name, &term.ty)).collect::<Result<_, _>>()?,
+            input: inputs.iter().map(info).collect::<Result<_, _>>()?,
+            output: results.iter().map(info).collect::<Result<_, _>>()?,
             ..GraphProto::default()
         })
     }
@@ -400,7 +422,8 @@ impl<'g> Writer<'g> {
         self.nodes.iter_mut().for_each(|node| rename(node, &renamed));
         let mut read = BTreeSet::new();
         self.nodes.iter().for_each(|node| reads(node, &mut read));
-        let is_used = |proto: &TensorProto| !self.literals.contains_key(proto.name()) || read.contains(proto.name());
+        let is_used =
+            |proto: &TensorProto| !self.literals.contains_key(proto.name()) || read.contains(proto.name());
         self.initialisers.retain(is_used);
         let opset = self.opset;
         let info = |name: &str, ty: &TensorType| {
