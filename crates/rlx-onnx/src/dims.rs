@@ -11,9 +11,7 @@ use crate::ratios;
 use crate::tensor;
 use crate::value::{Content, Imported, Tensor};
 use rlx_ir::ops::{BinaryKind, ReduceKind};
-use rlx_ir::{
-    DType, Dim, DimAlgebra, DimError, DimJoin, Graph, Literal, Shape, Symbol, TensorType, Value,
-};
+use rlx_ir::{DType, Dim, DimAlgebra, DimError, DimJoin, Graph, Literal, Shape, Symbol, TensorType, Value};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 

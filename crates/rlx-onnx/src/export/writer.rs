@@ -162,7 +162,8 @@ impl<'g> Writer<'g> {
     /// Lower and upper bound of `dim`.
     pub fn bounds(&self, dim: &Dim) -> Interval {
         dim.bounds(&|name| {
-            self.bounds.get(name).map_or((None, None), |bounds| (Some(bounds.min), bounds.max))
+            let bounds = self.bounds.get(name).copied().unwrap_or_default();
+            (Some(bounds.min), bounds.max)
         })
     }
 
