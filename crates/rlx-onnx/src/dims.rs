@@ -6,14 +6,21 @@
 //! computed in the graph like any other tensor.
 
 use crate::context::Context;
-use crate::node::{Node, Stop};
+use crate::node::{Node, Outcome, Stop};
 use crate::ratios;
+use crate::rules::{Rule, rule};
 use crate::tensor;
 use crate::value::{Content, Imported, Tensor};
 use rlx_ir::ops::{BinaryKind, ReduceKind};
 use rlx_ir::{DType, Dim, DimAlgebra, DimError, DimJoin, Graph, Literal, Shape, Symbol, TensorType, Value};
 use std::cmp::Ordering;
 use std::collections::HashMap;
+
+/// The ops that make extents.
+pub(crate) const RULES: &[Rule] = &[
+    rule("Shape", &[1, 13, 15, 19, 21, 23, 24, 25], shape),
+    rule("Size", &[1, 13, 19, 21, 23, 24, 25], size),
+];
 
 /// Expressions in row-major order.
 #[derive(Clone)]
@@ -48,11 +55,6 @@ pub(crate) fn import<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Result<Option
     let op = node.proto.op_type();
     if !node.proto.domain().is_empty() && node.proto.domain() != "ai.onnx" {
         return Ok(None);
-    }
-    match op {
-        "Shape" => return shape(node).map(Some),
-        "Size" => return size(node).map(Some),
-        _ => {}
     }
     // The first versions broadcast in another way.
     if let Some(result) = ratios::import(cx, node)? {
@@ -90,16 +92,16 @@ fn operand_dims<'m>(node: &Node<'m>) -> Result<Vec<Dim>, Stop<'m>> {
     }
 }
 
-fn shape<'m>(node: &Node<'m>) -> Result<Tensor, Stop<'m>> {
+fn shape<'m>(_: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let dims = operand_dims(node)?;
     let rank = dims.len() as i64;
     let clip = |at: i64| if at < 0 { at.saturating_add(rank) } else { at }.clamp(0, rank) as usize;
     let (start, end) = (clip(node.int_or("start", 0)?), clip(node.int_or("end", rank)?));
-    Ok(Tensor::dims(dims.get(start..end).unwrap_or_default().to_vec(), 1))
+    Ok(vec![Tensor::dims(dims.get(start..end).unwrap_or_default().to_vec(), 1).into()])
 }
 
-fn size<'m>(node: &Node<'m>) -> Result<Tensor, Stop<'m>> {
-    Ok(Tensor::dims(vec![Shape::from(operand_dims(node)?).num_elements()], 0))
+fn size<'m>(_: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+    Ok(vec![Tensor::dims(vec![Shape::from(operand_dims(node)?).num_elements()], 0).into()])
 }
 
 /// Between the integer types that shapes are computed in.
