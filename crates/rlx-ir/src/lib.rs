@@ -46,7 +46,7 @@ pub use accuracy::Accuracy;
 pub use body::Body;
 pub use custom::{CustomHandle, CustomOp, CustomRegistry};
 pub use diagnostic::{Diagnostic, IrError, nearest_name};
-pub use dim::{Bindings, Dim, DimError, Symbol};
+pub use dim::{Bindings, Dim, DimAlgebra, DimError, DimJoin, Symbol};
 pub use dtype::{DType, DTypeClass};
 pub use graph::{Graph, Node, NodeId, Origin, Output, SymbolBounds, Value};
 pub use layout::Layout;

@@ -6,13 +6,21 @@
 //! computed in the graph like any other tensor.
 
 use crate::context::Context;
-use crate::node::{Node, Stop};
+use crate::node::{Node, Outcome, Stop};
 use crate::ratios;
+use crate::rules::{Rule, rule};
 use crate::tensor;
 use crate::value::{Content, Imported, Tensor};
-use rlx_ir::ops::ReduceKind;
-use rlx_ir::{DType, Dim, Graph, Literal, Shape, TensorType, Value};
+use rlx_ir::ops::{BinaryKind, ReduceKind};
+use rlx_ir::{DType, Dim, DimAlgebra, DimError, DimJoin, Graph, Literal, Shape, Symbol, TensorType, Value};
 use std::cmp::Ordering;
+use std::collections::HashMap;
+
+/// The ops that make extents.
+pub(crate) const RULES: &[Rule] = &[
+    rule("Shape", &[1, 13, 15, 19, 21, 23, 24, 25], shape),
+    rule("Size", &[1, 13, 19, 21, 23, 24, 25], size),
+];
 
 /// Expressions in row-major order.
 #[derive(Clone)]
@@ -47,11 +55,6 @@ pub(crate) fn import<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Result<Option
     let op = node.proto.op_type();
     if !node.proto.domain().is_empty() && node.proto.domain() != "ai.onnx" {
         return Ok(None);
-    }
-    match op {
-        "Shape" => return shape(node).map(Some),
-        "Size" => return size(node).map(Some),
-        _ => {}
     }
     // The first versions broadcast in another way.
     if let Some(result) = ratios::import(cx, node)? {
@@ -89,16 +92,16 @@ fn operand_dims<'m>(node: &Node<'m>) -> Result<Vec<Dim>, Stop<'m>> {
     }
 }
 
-fn shape<'m>(node: &Node<'m>) -> Result<Tensor, Stop<'m>> {
+fn shape<'m>(_: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let dims = operand_dims(node)?;
     let rank = dims.len() as i64;
     let clip = |at: i64| if at < 0 { at.saturating_add(rank) } else { at }.clamp(0, rank) as usize;
     let (start, end) = (clip(node.int_or("start", 0)?), clip(node.int_or("end", rank)?));
-    Ok(Tensor::dims(dims.get(start..end).unwrap_or_default().to_vec(), 1))
+    Ok(vec![Tensor::dims(dims.get(start..end).unwrap_or_default().to_vec(), 1).into()])
 }
 
-fn size<'m>(node: &Node<'m>) -> Result<Tensor, Stop<'m>> {
-    Ok(Tensor::dims(vec![Shape::from(operand_dims(node)?).num_elements()], 0))
+fn size<'m>(_: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+    Ok(vec![Tensor::dims(vec![Shape::from(operand_dims(node)?).num_elements()], 0).into()])
 }
 
 /// Between the integer types that shapes are computed in.
@@ -304,10 +307,8 @@ pub(crate) fn materialise<'m>(graph: &mut Graph, dims: &[Dim], rank: usize) -> R
 
 /// Extents as a tensor of the graph.
 pub(crate) fn numbers<'m>(graph: &mut Graph, dims: &[Dim], ty: &TensorType) -> Result<Value, Stop<'m>> {
-    let mut parts = vec![];
-    for dim in dims {
-        parts.push(number(graph, dim)?);
-    }
+    let mut counting = Counting { graph, counted: HashMap::new() };
+    let parts = dims.iter().map(|dim| counting.number(dim)).collect::<Result<Vec<_>, _>>()?;
     let all = graph.stack(&parts, 0);
     let all = graph.cast_to(all, ty.dtype);
     Ok(graph.reshape(all, ty.shape.clone()))
@@ -315,30 +316,67 @@ pub(crate) fn numbers<'m>(graph: &mut Graph, dims: &[Dim], ty: &TensorType) -> R
 
 /// An extent as an integer of the graph.
 pub(crate) fn number<'m>(graph: &mut Graph, dim: &Dim) -> Result<Value, Stop<'m>> {
-    if let Some(value) = dim.as_static() {
-        return Ok(graph.constant(Literal::scalar_i64(value)));
+    Counting { graph, counted: HashMap::new() }.number(dim)
+}
+
+/// Dims as integers of a graph.
+struct Counting<'g> {
+    graph: &'g mut Graph,
+    /// Symbols that have a number.
+    counted: HashMap<Symbol, Value>,
+}
+
+impl Counting<'_> {
+    fn number<'m>(&mut self, dim: &Dim) -> Result<Value, Stop<'m>> {
+        let refuse = |error| Stop::Refused(format!("the extent {dim} cannot become a number: {error}"));
+        dim.rebuild(self).map_err(refuse)
     }
-    // Counting is the one way from an extent to a number that every backend has.
-    let count = |graph: &mut Graph, dim: &Dim| {
-        let one = graph.scalar(DType::I64, 1.0);
-        let ones = graph.expand(one, vec![dim.clone()]);
-        graph.reduce(ones, ReduceKind::Sum, [0], false)
-    };
-    match graph.dim_bounds(dim) {
-        (Some(low), _) => {
-            let counted = count(graph, &(dim.clone() - Dim::from(low)));
-            let low = graph.constant(Literal::scalar_i64(low));
-            Ok(graph.add(counted, low))
+}
+
+impl DimAlgebra for Counting<'_> {
+    type Value = Value;
+    type Error = DimError;
+
+    fn constant(&mut self, value: i64) -> Result<Value, DimError> {
+        Ok(self.graph.constant(Literal::scalar_i64(value)))
+    }
+
+    /// Counting is the one way from an extent to a number that every backend has.
+    fn symbol(&mut self, name: &Symbol) -> Result<Value, DimError> {
+        if let Some(&value) = self.counted.get(name) {
+            return Ok(value);
         }
-        (_, Some(high)) => {
-            let counted = count(graph, &(Dim::from(high) - dim.clone()));
-            let high = graph.constant(Literal::scalar_i64(high));
-            Ok(graph.sub(high, counted))
+        let dim = Dim::symbol(name);
+        let Some(low) = self.graph.dim_bounds(&dim).0 else { return Err(DimError::Unbound(name.clone())) };
+        let one = self.graph.scalar(DType::I64, 1.0);
+        let ones = self.graph.expand(one, vec![dim - Dim::from(low)]);
+        let mut value = self.graph.reduce(ones, ReduceKind::Sum, [0], false);
+        if low != 0 {
+            let low = self.constant(low)?;
+            value = self.graph.add(value, low);
         }
-        _ => {
-            let (above, below) = (dim.maximum(&Dim::from(0)), (-dim.clone()).maximum(&Dim::from(0)));
-            let (above, below) = (count(graph, &above), count(graph, &below));
-            Ok(graph.sub(above, below))
-        }
+        self.counted.insert(name.clone(), value);
+        Ok(value)
+    }
+
+    fn join(&mut self, join: DimJoin, left: (Value, &Dim), right: (Value, &Dim)) -> Result<Value, DimError> {
+        let (mut a, b) = (left.0, right.0);
+        let kind = match join {
+            DimJoin::Add => BinaryKind::Add,
+            DimJoin::Mul => BinaryKind::Mul,
+            DimJoin::Mod => BinaryKind::Mod,
+            DimJoin::Min => BinaryKind::Min,
+            DimJoin::Max => BinaryKind::Max,
+            DimJoin::FloorDiv => {
+                let low = |dim: &Dim| self.graph.dim_bounds(dim).0;
+                if low(left.1).is_none_or(|low| low < 0) || low(right.1).is_none_or(|low| low < 0) {
+                    // Integers divide towards zero; what leaves no rest divides the same either way.
+                    let rest = self.graph.binary(a, b, BinaryKind::Mod);
+                    a = self.graph.sub(a, rest);
+                }
+                BinaryKind::Div
+            }
+        };
+        Ok(self.graph.binary(a, b, kind))
     }
 }

@@ -49,6 +49,9 @@ pub enum OnnxError {
     /// Nodes that are not supported.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Unsupported(Vec<Unsupported>),
+    /// A graph that cannot become a model: everything that ONNX has no words for.
+    #[error("this graph cannot become an ONNX model:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Export(Vec<Diagnostic>),
     /// A node whose meaning depends on values that are not known before a run.
     #[error("node {node:?}: {op} needs the value of {value:?} to be known; {hint}")]
     Value {

@@ -325,7 +325,10 @@ fn known(name: &str, value: HostValue) -> Imported {
                 .map(|(index, item)| known(&format!("{name}[{index}]"), item))
                 .collect(),
         ),
-        HostValue::Optional(value) => Imported::Optional(value.map(|value| Box::new(known(name, *value)))),
+        HostValue::Optional(value) => {
+            let name = format!("{name}.value");
+            Imported::Optional(value.map(|value| Box::new(known(&name, *value))))
+        }
         strings => constant(strings),
     }
 }

@@ -10,6 +10,7 @@
 mod context;
 mod dims;
 mod error;
+mod export;
 #[cfg(test)]
 mod extent_tests;
 mod host;
@@ -30,6 +31,7 @@ mod tensor;
 mod value;
 
 pub use error::{OnnxError, Unsupported};
+pub use export::{ExportOptions, Exported, ExportedData, ExternalData, OLDEST_EXPORT_OPSET, export, exports_whole};
 pub use host::{HostValue, Strings};
 pub use inputs::{Declared, DeclaredDim, DeclaredKind, Extents};
 pub use model::{Model, NEWEST_OPSET, OLDEST_OPSET, Summary};

@@ -279,6 +279,11 @@ impl OnnxProgram {
         let looked_at = std::mem::take(&mut cx.looked_at);
         let value_of =
             |name: &String| feeds.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+        let is_missing =
+            |output: &PlannedOutput| matches!(output, PlannedOutput::Fed(name) if value_of(name).is_none());
+        if outputs.iter().any(is_missing) {
+            return Ok(None);
+        }
         let mut known = vec![];
         for name in looked_at {
             match value_of(&name) {

@@ -57,7 +57,7 @@ pub(crate) struct Rule {
 }
 
 /// A rule of ONNX's own domain.
-const fn rule(
+pub(crate) const fn rule(
     op: &'static str,
     versions: &'static [i64],
     import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
@@ -87,6 +87,7 @@ const FAMILIES: &[&[Rule]] = &[
     cast::RULES,
     control::RULES,
     conv::RULES,
+    crate::dims::RULES,
     elementwise::RULES,
     encoders::RULES,
     features::RULES,
