@@ -198,8 +198,11 @@ fn repeated<T: Clone>(from: &[T], own: &[usize], shape: &[usize]) -> Option<Vec<
     (0..count).map(at).collect()
 }
 
+/// Pairs of elements, and their extents.
+pub(crate) type Pairs = (Vec<(Dim, Dim)>, Vec<usize>);
+
 /// Two operands, repeated to one shape.
-pub(crate) fn pairs(a: &Extents, b: &Extents) -> Option<(Vec<(Dim, Dim)>, Vec<usize>)> {
+pub(crate) fn pairs(a: &Extents, b: &Extents) -> Option<Pairs> {
     let shape = broadcast(&[&a.shape, &b.shape])?;
     let (left, right) = (repeated(&a.dims, &a.shape, &shape)?, repeated(&b.dims, &b.shape, &shape)?);
     Some((left.into_iter().zip(right).collect(), shape))

@@ -8,6 +8,7 @@ use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto}
 use bytes::Bytes;
 use prost::Message;
 use rlx_weights::{FileAccess, WeightBytes};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
@@ -62,10 +63,9 @@ impl Model {
             external_locations(graph, &mut locations)?;
         }
         for location in locations {
-            if !model.external.contains_key(&location) {
-                let file = contained(&folder, &location)?;
-                let bytes = WeightBytes::open(&file, access)?;
-                model.external.insert(location, Bytes::from_owner(bytes));
+            if let Entry::Vacant(place) = model.external.entry(location) {
+                let file = contained(&folder, place.key())?;
+                place.insert(Bytes::from_owner(WeightBytes::open(&file, access)?));
             }
         }
         Ok(model)

@@ -25,7 +25,7 @@ fn branch(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     let captures = names(&place.operands[1..]);
     let then = writer.subgraph("then", &[], |writer| writer.inline(&op.then, &captures))?;
     let otherwise = writer.subgraph("otherwise", &[], |writer| writer.inline(&op.otherwise, &captures))?;
-    let fields = [("then_branch", Field::Graph(then)), ("else_branch", Field::Graph(otherwise))];
+    let fields = [("then_branch", Field::Graph(Box::new(then))), ("else_branch", Field::Graph(Box::new(otherwise)))];
     Ok(writer.nodes("If", &[place.operand(0)], &fields, place.results.len()))
 }
 
@@ -48,7 +48,7 @@ fn repeat(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     })?;
     let mut operands = vec!["", begins[0].name.as_str()];
     operands.extend(carries.iter().map(|term| term.name.as_str()));
-    Ok(writer.nodes("Loop", &operands, &[("body", Field::Graph(body))], place.results.len()))
+    Ok(writer.nodes("Loop", &operands, &[("body", Field::Graph(Box::new(body)))], place.results.len()))
 }
 
 fn scan(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
@@ -67,7 +67,7 @@ fn scan(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     let body = writer.subgraph("body", &inputs, |writer| {
         writer.inline(&op.body, &[names(&inner), names(broadcast), names(&elements)].concat())
     })?;
-    let mut fields = vec![("num_scan_inputs", Field::Int(op.stacked as i64)), ("body", Field::Graph(body))];
+    let mut fields = vec![("num_scan_inputs", Field::Int(op.stacked as i64)), ("body", Field::Graph(Box::new(body)))];
     if op.reverse {
         fields.push(("scan_input_directions", Field::Ints(vec![1; op.stacked])));
         if place.results.len() > op.carries {
@@ -98,5 +98,5 @@ fn counted(writer: &mut Writer<'_>, place: &Use<'_>, (carries, broadcast): (&[Te
     let truth = writer.constant(&truth)?;
     let mut operands = vec![length.as_str(), &truth];
     operands.extend(carries.iter().map(|term| term.name.as_str()));
-    Ok(writer.nodes("Loop", &operands, &[("body", Field::Graph(body))], place.results.len()))
+    Ok(writer.nodes("Loop", &operands, &[("body", Field::Graph(Box::new(body)))], place.results.len()))
 }

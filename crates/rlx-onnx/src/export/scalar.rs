@@ -366,7 +366,7 @@ impl Place<'_, '_> {
                 self.taken("Reciprocal", Takes::Floats, &[root])
             }
             ScalarOp::Trunc => {
-                let magnitude = self.taken("Abs", Takes::Numbers, &[a.clone()])?;
+                let magnitude = self.taken("Abs", Takes::Numbers, std::slice::from_ref(&a))?;
                 let floor = self.taken("Floor", Takes::Floats, &[magnitude])?;
                 let sign = self.taken("Sign", Takes::Numbers, &[a])?;
                 self.binary("Mul", &sign, &floor)
@@ -374,7 +374,7 @@ impl Place<'_, '_> {
             // log(u) x / (u - 1) with u = 1 + x as it was rounded.
             ScalarOp::Log1p => {
                 let u = self.binary("Add", &a, &one)?;
-                let log = self.taken("Log", Takes::Floats, &[u.clone()])?;
+                let log = self.taken("Log", Takes::Floats, std::slice::from_ref(&u))?;
                 let rest = self.binary("Sub", &u, &one)?;
                 let ratio = self.binary("Div", &a, &rest)?;
                 let scaled = self.binary("Mul", &log, &ratio)?;
@@ -390,7 +390,7 @@ impl Place<'_, '_> {
                 let rest = self.binary("Sub", &one, &tanh)?;
                 let doubled = self.binary("Mul", &tanh, &two)?;
                 let near = self.binary("Div", &doubled, &rest)?;
-                let exp = self.taken("Exp", Takes::Floats, &[a.clone()])?;
+                let exp = self.taken("Exp", Takes::Floats, std::slice::from_ref(&a))?;
                 let far = self.binary("Sub", &exp, &one)?;
                 let magnitude = self.taken("Abs", Takes::Numbers, &[a])?;
                 let is_near = self.compare("Less", &magnitude, &one);
@@ -427,7 +427,7 @@ impl Place<'_, '_> {
         // On the axis there is no quotient to turn: a zero keeps its sign.
         let on_left = self.choose(&is_zero, &turn, &turned);
         // Where x is a zero the quotient has the sign of that zero.
-        let magnitude = self.taken("Abs", Takes::Numbers, &[angle.clone()])?;
+        let magnitude = self.taken("Abs", Takes::Numbers, std::slice::from_ref(&angle))?;
         let negated = self.plain("Neg", &[&magnitude], dtype);
         let upright = self.choose(&down, &negated, &magnitude);
         let x_zero = self.compare("Equal", &x, &zero);

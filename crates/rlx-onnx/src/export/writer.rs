@@ -25,7 +25,7 @@ pub(super) enum Field<'a> {
     Text(&'a str),
     Ints(Vec<i64>),
     Texts(Vec<&'a str>),
-    Graph(GraphProto),
+    Graph(Box<GraphProto>),
 }
 
 /// A value of the written graph, with its type.

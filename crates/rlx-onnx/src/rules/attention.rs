@@ -266,13 +266,13 @@ fn around<'m>(cx: &mut Context<'m>, heads: &Heads, seen: &Visibility) -> Result<
     let position = match &seen.offset {
         Offset::None => query,
         Offset::Past(past) => {
-            let past = materialise(graph, &[past.clone()], 0)?;
+            let past = materialise(graph, std::slice::from_ref(past), 0)?;
             graph.add(query, past)
         }
         Offset::Counted(counts) => {
             let counts = graph.cast_to(*counts, DType::I64);
             let counts = graph.reshape(counts, [heads.batch.clone(), 1.into(), 1.into(), 1.into()].to_vec());
-            let queries = materialise(graph, &[heads.queries.clone()], 0)?;
+            let queries = materialise(graph, std::slice::from_ref(&heads.queries), 0)?;
             let offset = graph.sub(counts, queries);
             graph.add(query, offset)
         }

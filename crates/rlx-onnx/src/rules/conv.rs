@@ -229,7 +229,7 @@ fn deform_conv<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     }
     let graph = cx.graph();
     let grid = graph.stack(&coordinates, -1);
-    let mut places = of(&[folded.clone()]);
+    let mut places = of(std::slice::from_ref(&folded));
     places[1] = places[1].clone() * tap_dim.clone();
     let grid = {
         let mut dims = places.clone();
@@ -289,7 +289,7 @@ fn col2im<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     // What lies in the padding goes to one place behind the image.
     let tap_places = Places::new(graph, &windows, &counts, &image)?;
     let place = tap_places.flat(graph, false);
-    let behind = materialise(graph, &[places.clone()], 0)?;
+    let behind = materialise(graph, std::slice::from_ref(&places), 0)?;
     let place = graph.where_(tap_places.inside, place, behind);
     let target = graph.view(place, [Dim::from(-1)]);
     let dtype = graph.try_ty(x).map_or(DType::F32, |ty| ty.dtype);

@@ -64,7 +64,7 @@ fn affine_grid<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let mut columns = vec![];
     for (axis, extent) in extents.iter().enumerate().rev() {
         let index = graph.iota(wide, extents.to_vec(), axis);
-        let count = materialise(graph, &[extent.clone()], 0)?;
+        let count = materialise(graph, std::slice::from_ref(extent), 0)?;
         let count = graph.cast(count, wide);
         let doubled = graph.mul(index, two);
         // (2 i - (n - 1)) / (n - 1) between centres, (2 i - (n - 1)) / n between edges.

@@ -174,7 +174,7 @@ fn tensor_scatter<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let updates = with_shape(cx, updates, &dims)?;
     let batch = shape[0].clone();
     let starts = match node.optional(cx, 2)? {
-        Some(starts) => with_shape(cx, starts, &[batch.clone()])?,
+        Some(starts) => with_shape(cx, starts, std::slice::from_ref(&batch))?,
         None => cx.graph().full(DType::I64, vec![batch.clone()], 0.0),
     };
     let y = match node.string_or("mode", "linear")?.as_str() {

@@ -116,7 +116,7 @@ fn largest<'m>(
     let elements = graph.where_(inside, elements, low);
     let tap = graph.arg_reduce(elements, ArgReduceKind::Max, 1usize, false, false, DType::I64);
     // The tap of every window as its place in the plane, then in all of them.
-    let width = materialise(graph, &[outputs.clone()], 0)?;
+    let width = materialise(graph, std::slice::from_ref(&outputs), 0)?;
     let row = graph.mul(tap, width);
     let column = graph.iota(DType::I64, vec![planes.clone(), outputs.clone()], 1usize);
     let at = graph.add(row, column);

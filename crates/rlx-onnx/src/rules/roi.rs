@@ -83,7 +83,7 @@ impl AlignedAxis {
         let place = graph.mul(place, bin_length);
         let place = graph.add(place, start);
         let counted = graph.compare_lt(sample, counts);
-        let extent = materialise(graph, &[self.extent.clone()], 0)?;
+        let extent = materialise(graph, std::slice::from_ref(&self.extent), 0)?;
         let extent = graph.cast(extent, dtype);
         let (last, before) = (graph.sub(extent, one), graph.scalar(dtype, -1.0));
         let (not_below, not_above) = (graph.compare_ge(place, before), graph.compare_le(place, extent));

@@ -157,7 +157,7 @@ impl Places {
             let sum = graph.add(tap, start);
             let low = materialise(graph, &[windows.pads[axis].0.clone()], 0)?;
             let coordinate = graph.sub(sum, low);
-            let extent = materialise(graph, &[extent.clone()], 0)?;
+            let extent = materialise(graph, std::slice::from_ref(extent), 0)?;
             let zero = graph.scalar(DType::I64, 0.0);
             let (above, below) = (graph.compare_ge(coordinate, zero), graph.compare_lt(coordinate, extent));
             let within = graph.and(above, below);
