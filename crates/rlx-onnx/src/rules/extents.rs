@@ -244,7 +244,7 @@ mod tests {
                     [("n", extent), ("start", start + 10), ("end", end + 10)].into_iter().collect();
                 for found in [known, open] {
                     let (first, len) = (found.start.eval(&bindings), found.len.eval(&bindings));
-                    let (first, len) = (first.unwrap(), len.unwrap());
+                    let (first, len) = (first.expect("it is bound"), len.expect("it is bound"));
                     let all: Vec<i64> = (0..len).map(|index| first + index * step).collect();
                     assert_eq!(all, wanted, "{extent}: {start} to {end} by {step}");
                     assert!(first >= 0 && first <= extent);

@@ -240,3 +240,43 @@ fn array_feature_extractor<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome
     let y = if last == 0 { g.unsqueeze(y, 0) } else { y };
     like(cx, node, y)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::single::{int, run, strings, tensor, text};
+    use rlx_ir::DType::{F32, I32, I64};
+
+    #[test]
+    fn strings_are_picked_and_replaced() {
+        let (x, at) = (strings(&["a", "b", "c"]), tensor(I64, &[2], &[-1.0, 0.0]));
+        assert_eq!(run("Gather", 13, &[], &[x.clone(), at.clone()]), Ok(strings(&["c", "a"])));
+        let replaced = run("ScatterElements", 18, &[], &[x, at, strings(&["y", "z"])]);
+        assert_eq!(replaced, Ok(strings(&["z", "b", "y"])));
+        let values = strings(&["off", "on"]);
+        let (at, depth) = (tensor(I64, &[], &[-1.0]), tensor(I64, &[], &[2.0]));
+        assert_eq!(run("OneHot", 11, &[], &[at, depth, values]), Ok(strings(&["off", "on"])));
+    }
+
+    #[test]
+    fn positions_outside_are_faults() {
+        let x = tensor(F32, &[3], &[0.0, 1.0, 2.0]);
+        for at in [3.0, -4.0] {
+            let at = tensor(I32, &[1], &[at]);
+            for op in ["Gather", "GatherElements"] {
+                assert!(run(op, 13, &[], &[x.clone(), at.clone()]).is_err(), "{op}");
+            }
+        }
+        let at = tensor(I64, &[1, 1], &[3.0]);
+        assert!(run("GatherND", 13, &[], &[x, at]).is_err());
+    }
+
+    #[test]
+    fn caches_are_written_past_their_end_only_where_they_are_rings() {
+        let cache = tensor(F32, &[1, 3, 1], &[0.0; 3]);
+        let (update, at) = (tensor(F32, &[1, 2, 1], &[1.0, 2.0]), tensor(I64, &[1], &[2.0]));
+        let inputs = [cache, update, at];
+        let ring = run("TensorScatter", 24, &[text("mode", "circular"), int("axis", 1)], &inputs);
+        assert_eq!(ring, Ok(tensor(F32, &[1, 3, 1], &[2.0, 0.0, 1.0])));
+        assert!(run("TensorScatter", 24, &[int("axis", 1)], &inputs).is_err());
+    }
+}

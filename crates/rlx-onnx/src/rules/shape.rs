@@ -264,3 +264,45 @@ fn space_to_depth<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let y = g.reshape(x, vec![n, c * b.clone() * b, h, w]);
     like(cx, node, y)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::single::{int, ints, run, strings, tensor};
+    use rlx_ir::DType::{F32, I64};
+
+    #[test]
+    fn first_versions_take_attributes_and_floats() {
+        let x = tensor(F32, &[2, 2], &[0.0, 1.0, 2.0, 3.0]);
+        let flat = run("Reshape", 1, &[ints("shape", &[-1])], &[x.clone()]);
+        assert_eq!(flat, Ok(tensor(F32, &[4], &[0.0, 1.0, 2.0, 3.0])));
+        let (times, axis) = (tensor(F32, &[1], &[2.0]), tensor(F32, &[1], &[1.0]));
+        let tiled = run("Tile", 1, &[], &[x.clone(), times, axis]);
+        assert_eq!(tiled, Ok(tensor(F32, &[2, 4], &[0.0, 1.0, 0.0, 1.0, 2.0, 3.0, 2.0, 3.0])));
+        let joined = run("Concat", 1, &[], &[x.clone(), x]);
+        assert_eq!(joined, Ok(tensor(F32, &[2, 4], &[0.0, 1.0, 0.0, 1.0, 2.0, 3.0, 2.0, 3.0])));
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let x = tensor(F32, &[2, 3], &[0.0; 6]);
+        let to = |dims: &[f64]| tensor(I64, &[dims.len()], dims);
+        for dims in [&[4.0, -1.0][..], &[-1.0, -1.0], &[7.0], &[2.0, 3.0, 0.0]] {
+            assert!(run("Reshape", 14, &[], &[x.clone(), to(dims)]).is_err(), "{dims:?}");
+        }
+        assert!(run("Expand", 13, &[], &[x.clone(), to(&[4.0, 3.0])]).is_err());
+        assert!(run("Squeeze", 13, &[], &[x, to(&[0.0])]).is_err());
+        let none = tensor(F32, &[0, 3], &[]);
+        assert_eq!(
+            run("Reshape", 14, &[int("allowzero", 1)], &[none, to(&[5.0, 0.0])]),
+            Ok(tensor(F32, &[5, 0], &[]))
+        );
+    }
+
+    #[test]
+    fn strings_take_other_shapes() {
+        let texts = run("Concat", 13, &[int("axis", 0)], &[strings(&["b"]), strings(&["a", "b"])]);
+        assert_eq!(texts, Ok(strings(&["b", "a", "b"])));
+        let twice = tensor(I64, &[1], &[2.0]);
+        assert_eq!(run("Tile", 13, &[], &[strings(&["x", ""]), twice]), Ok(strings(&["x", "", "x", ""])));
+    }
+}

@@ -198,3 +198,35 @@ fn center_crop_pad<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     }
     Ok(vec![cx.tensor_as(x, node.dtype(0)?)?])
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::single::{ints, run, strings, tensor, text};
+    use rlx_ir::DType::{F32, I64};
+
+    #[test]
+    fn padding_takes_away_goes_round_more_than_once_and_fills_strings() {
+        let x = tensor(F32, &[3], &[1.0, 2.0, 3.0]);
+        let pads = |low: f64, high: f64| tensor(I64, &[2], &[low, high]);
+        let padded =
+            |mode: &str, low, high| run("Pad", 19, &[text("mode", mode)], &[x.clone(), pads(low, high)]);
+        let row = |values: &[f64]| Ok(tensor(F32, &[values.len()], values));
+        assert_eq!(padded("constant", -1.0, 2.0), row(&[2.0, 3.0, 0.0, 0.0]));
+        assert_eq!(padded("edge", 2.0, -1.0), row(&[1.0, 1.0, 1.0, 2.0]));
+        assert_eq!(padded("wrap", 2.0, 4.0), row(&[2.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]));
+        let reflected = [1.0, 2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0];
+        assert_eq!(padded("reflect", 4.0, 1.0), row(&reflected));
+        let texts = run("Pad", 19, &[], &[strings(&["b", "a"]), pads(1.0, 0.0)]);
+        assert_eq!(texts, Ok(strings(&["", "b", "a"])));
+    }
+
+    #[test]
+    fn first_versions_say_in_attributes_what_operands_say_now() {
+        let x = tensor(F32, &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let attributes = [ints("axes", &[1]), ints("starts", &[-2]), ints("ends", &[1000])];
+        let cut = run("Slice", 1, &attributes, &[x.clone()]);
+        assert_eq!(cut, Ok(tensor(F32, &[2, 2], &[1.0, 2.0, 4.0, 5.0])));
+        let padded = run("Pad", 1, &[ints("paddings", &[0, 0, 0, -2])], &[x]);
+        assert_eq!(padded, Ok(tensor(F32, &[2, 1], &[0.0, 3.0])));
+    }
+}
