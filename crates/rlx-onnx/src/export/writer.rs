@@ -502,7 +502,7 @@ fn attribute(name: &str, field: &Field<'_>) -> AttributeProto {
             AttributeType::Strings
         }
         Field::Graph(graph) => {
-            proto.g = Some(graph.clone());
+            proto.g = Some(GraphProto::clone(graph));
             AttributeType::Graph
         }
     };
