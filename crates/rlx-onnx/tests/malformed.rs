@@ -323,9 +323,8 @@ fn run(model: Result<Model, rlx_onnx::OnnxError>, seed: u64) -> Result<(), Strin
         let literal: Literal = fill_literal(&TensorType::new(ty.dtype, dims.as_slice()), Fill::Any, &mut generator);
         feeds.push((input.name.as_str(), HostValue::Tensor(literal)));
     }
-    // Names twice are refused before anything is fed.
     let session = session();
-    let mut program = OnnxProgram::new(Model::clone(&model), &session, ImportOptions::default());
+    let mut program = OnnxProgram::new(model, &session, ImportOptions::default());
     program.run(&feeds).map(drop).map_err(|error| error.to_string())
 }
 
