@@ -49,7 +49,9 @@ pub fn value(path: &Path, name: &str, kind: &DeclaredKind) -> anyhow::Result<Hos
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {file}"))?;
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("pb") => Ok(read_value(&bytes, kind, &file)?),
-        Some("json") => of_json(&serde_json::from_slice(&bytes).with_context(|| file.clone())?, kind).context(file),
+        Some("json") => {
+            of_json(&serde_json::from_slice(&bytes).with_context(|| file.clone())?, kind).context(file)
+        }
         Some("npz") => {
             let arrays = npz::read(&file, &WeightBytes::from(bytes), MOST_UNPACKED)?;
             let found = arrays.iter().find(|array| array.name() == name);
@@ -74,7 +76,12 @@ pub fn of_json(json: &Value, kind: &DeclaredKind) -> anyhow::Result<HostValue> {
     }
 }
 
-fn strings(json: &Value, depth: usize, dims: &mut Vec<usize>, values: &mut Vec<String>) -> anyhow::Result<()> {
+fn strings(
+    json: &Value,
+    depth: usize,
+    dims: &mut Vec<usize>,
+    values: &mut Vec<String>,
+) -> anyhow::Result<()> {
     match json {
         Value::String(text) => values.push(text.clone()),
         Value::Array(items) => {
@@ -92,7 +99,11 @@ fn strings(json: &Value, depth: usize, dims: &mut Vec<usize>, values: &mut Vec<S
 }
 
 /// Writes every result to a file of its own in `folder`; the names of the files.
-pub fn write_all(folder: &Path, format: OutputFormat, results: &[(String, HostValue)]) -> anyhow::Result<Vec<Option<PathBuf>>> {
+pub fn write_all(
+    folder: &Path,
+    format: OutputFormat,
+    results: &[(String, HostValue)],
+) -> anyhow::Result<Vec<Option<PathBuf>>> {
     let mut names: BTreeMap<String, &str> = BTreeMap::new();
     for (name, _) in results {
         let file = file_name(name, format);
@@ -156,10 +167,12 @@ pub fn number(literal: &Literal, index: usize) -> Value {
         Number::Float(value) if value.is_finite() => value.into(),
         Number::Float(value) => value.to_string().into(),
         Number::Int(value) if literal.dtype() == DType::Bool => (value != 0).into(),
-        Number::Int(value) => i64::try_from(value).map(Value::from).unwrap_or_else(|_| match u64::try_from(value) {
-            Ok(value) => value.into(),
-            Err(_) => value.to_string().into(),
-        }),
+        Number::Int(value) => {
+            i64::try_from(value).map(Value::from).unwrap_or_else(|_| match u64::try_from(value) {
+                Ok(value) => value.into(),
+                Err(_) => value.to_string().into(),
+            })
+        }
         Number::Complex(re, im) => vec![re, im].into(),
     }
 }

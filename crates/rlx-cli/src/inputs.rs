@@ -161,11 +161,7 @@ fn resolve(
     if !findings.is_empty() {
         bail!("{}", findings.join("\n"));
     }
-    Ok(entries
-        .iter()
-        .zip(tensors)
-        .filter_map(|((name, _), tensor)| Some((name.clone(), tensor?)))
-        .collect())
+    Ok(entries.iter().zip(tensors).filter_map(|((name, _), tensor)| Some((name.clone(), tensor?))).collect())
 }
 
 /// The extents `dims`, as far as they are of `symbols`; what is not goes to `findings`.

@@ -28,9 +28,11 @@ pub fn run(
     let declared = model.inputs()?;
     let mut feeds: Vec<(String, HostValue)> = others(&declared, inputs)?;
     let wanted = wanted(&model, &declared)?;
-    let tensors = inputs.without(feeds.iter().map(|(name, _)| name.as_str())).resolve(&wanted, Missing::Refused)?;
+    let tensors =
+        inputs.without(feeds.iter().map(|(name, _)| name.as_str())).resolve(&wanted, Missing::Refused)?;
     feeds.extend(tensors.into_iter().map(|(name, literal)| (name, literal.into())));
-    let feeds: Vec<(&str, HostValue)> = feeds.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let feeds: Vec<(&str, HostValue)> =
+        feeds.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     let mut program = OnnxProgram::new(model, session, ImportOptions::default());
     Ok(progress::while_running("compiling and running", || program.run(&feeds))?)
 }
@@ -65,7 +67,10 @@ fn others(declared: &[Declared], inputs: &InputArgs) -> anyhow::Result<Vec<(Stri
                 bail!("input {:?} is {}: give it as a file or a list", input.name, input.kind)
             }
         };
-        values.push((input.name.clone(), value.map_err(|error| error.context(format!("input {:?}", input.name)))?));
+        values.push((
+            input.name.clone(),
+            value.map_err(|error| error.context(format!("input {:?}", input.name)))?,
+        ));
     }
     Ok(values)
 }
@@ -93,7 +98,14 @@ pub fn list_unsupported(path: &Path, as_json: bool, out: &mut dyn Write) -> anyh
     for ((domain, op, opset, reason), nodes) in &ops {
         let domain = if domain.is_empty() { "ai.onnx" } else { domain };
         let first = nodes.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-        table.row([op.clone(), domain.into(), opset.to_string(), nodes.len().to_string(), reason.clone(), first]);
+        table.row([
+            op.clone(),
+            domain.into(),
+            opset.to_string(),
+            nodes.len().to_string(),
+            reason.clone(),
+            first,
+        ]);
     }
     Ok(table.print(out)?)
 }
@@ -106,10 +118,12 @@ pub fn described(path: &Path) -> anyhow::Result<Value> {
         list.iter().map(|value| json!({ "name": value.name, "type": value.kind.to_string() })).collect()
     };
     let unsupported: Vec<String> = onnx::unsupported(&model).iter().map(ToString::to_string).collect();
-    Ok(json!({ "kind": "onnx", "name": summary.name, "producer": summary.producer, "ir_version": summary.ir_version,
+    Ok(
+        json!({ "kind": "onnx", "name": summary.name, "producer": summary.producer, "ir_version": summary.ir_version,
         "opsets": model.opsets(), "inputs": declared(&model.inputs()?), "outputs": declared(&model.outputs()?),
         "weights": summary.weights, "weight_bytes": summary.weight_bytes, "functions": summary.functions,
-        "ops": summary.ops, "nodes": summary.ops.values().sum::<usize>(), "unsupported": unsupported }))
+        "ops": summary.ops, "nodes": summary.ops.values().sum::<usize>(), "unsupported": unsupported }),
+    )
 }
 
 /// Prints what a model file holds.

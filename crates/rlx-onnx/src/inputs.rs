@@ -118,7 +118,9 @@ impl Model {
     /// The type of a declared tensor, its named extents as symbols; `None` for what is no tensor of declared rank.
     pub fn input_type(&self, input: &Declared) -> Option<TensorType> {
         let DeclaredKind::Tensor(dtype, Some(_)) = &input.kind else { return None };
-        shape(input, None, Extents::Declared, &BTreeMap::new()).ok().map(|shape| TensorType::new(*dtype, shape))
+        shape(input, None, Extents::Declared, &BTreeMap::new())
+            .ok()
+            .map(|shape| TensorType::new(*dtype, shape))
     }
 
     /// The outputs.

@@ -31,7 +31,9 @@ mod tensor;
 mod value;
 
 pub use error::{OnnxError, Unsupported};
-pub use export::{ExportOptions, Exported, ExportedData, ExternalData, OLDEST_EXPORT_OPSET, export, exports_whole};
+pub use export::{
+    ExportOptions, Exported, ExportedData, ExternalData, OLDEST_EXPORT_OPSET, export, exports_whole,
+};
 pub use host::{HostValue, Strings};
 pub use inputs::{Declared, DeclaredDim, DeclaredKind, Extents};
 pub use model::{Model, NEWEST_OPSET, OLDEST_OPSET, Summary};

@@ -189,7 +189,9 @@ impl Model {
         for tensor in &graph.initializer {
             let wrong = |reason| OnnxError::model(format!("initialiser {:?}", tensor.name()), reason);
             let external = self.external_bytes(tensor).map_err(wrong)?;
-            if let crate::tensor::Read::Numbers(tensor) = crate::tensor::read(tensor, external).map_err(wrong)? {
+            if let crate::tensor::Read::Numbers(tensor) =
+                crate::tensor::read(tensor, external).map_err(wrong)?
+            {
                 weight_bytes += tensor.bytes.len() as u64;
             }
         }
@@ -198,7 +200,9 @@ impl Model {
         self.proto.functions.iter().for_each(|function| count_ops(&function.node, &mut ops));
         Ok(Summary {
             name: graph.name().to_string(),
-            producer: format!("{} {}", self.proto.producer_name(), self.proto.producer_version()).trim().to_string(),
+            producer: format!("{} {}", self.proto.producer_name(), self.proto.producer_version())
+                .trim()
+                .to_string(),
             ir_version: self.proto.ir_version(),
             ops,
             weights: graph.initializer.len(),

@@ -337,7 +337,9 @@ fn write_optional(name: &str, value: Option<&HostValue>) -> Result<OptionalProto
     let mut proto = OptionalProto { name: Some(name.to_string()), ..OptionalProto::default() };
     match value {
         None => {}
-        Some(tensor @ (HostValue::Tensor(_) | HostValue::Strings(_))) => proto.tensor_value = Some(write("", tensor)?),
+        Some(tensor @ (HostValue::Tensor(_) | HostValue::Strings(_))) => {
+            proto.tensor_value = Some(write("", tensor)?)
+        }
         Some(HostValue::Sequence(items)) => proto.sequence_value = Some(write_sequence("", items)?),
         Some(HostValue::Optional(value)) => {
             proto.optional_value = Some(Box::new(write_optional("", value.as_deref())?));

@@ -14,9 +14,9 @@ use rlx_ir::sample::{Generator, fill_literal};
 use rlx_ir::{DType, Literal, TensorType, op::Fill};
 use rlx_onnx::proto::tensor_proto::{DataLocation, DataType};
 use rlx_onnx::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_shape_proto,
-    type_proto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto::AttributeType, tensor_shape_proto, type_proto,
 };
 use rlx_onnx::{HostValue, ImportOptions, Model, OnnxProgram};
 use rlx_runtime::{Session, SessionOptions};
@@ -114,7 +114,12 @@ fn model(nodes: Vec<NodeProto>, initialisers: Vec<TensorProto>) -> ModelProto {
         output: vec![value("y", DataType::Float, &[2, 3])],
         ..GraphProto::default()
     };
-    ModelProto { ir_version: Some(10), opset_import: vec![opset("", 21)], graph: Some(graph), ..ModelProto::default() }
+    ModelProto {
+        ir_version: Some(10),
+        opset_import: vec![opset("", 21)],
+        graph: Some(graph),
+        ..ModelProto::default()
+    }
 }
 
 fn with(mut model: ModelProto, change: impl FnOnce(&mut ModelProto)) -> ModelProto {
@@ -131,7 +136,8 @@ fn add(initialiser: TensorProto) -> ModelProto {
 }
 
 fn external(location: &str, entries: &[(&str, &str)]) -> TensorProto {
-    let entry = |key: &str, value: &str| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
+    let entry =
+        |key: &str, value: &str| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
     let mut all = vec![entry("location", location)];
     all.extend(entries.iter().map(|(key, value)| entry(key, value)));
     TensorProto {
@@ -169,9 +175,18 @@ fn functions(functions: Vec<FunctionProto>) -> ModelProto {
 fn nested(depth: usize) -> GraphProto {
     let inner = match depth {
         0 => node("Relu", &["x"], &["r"], vec![]),
-        _ => node("If", &["c"], &["r"], vec![body("then_branch", nested(depth - 1)), body("else_branch", nested(0))]),
+        _ => node(
+            "If",
+            &["c"],
+            &["r"],
+            vec![body("then_branch", nested(depth - 1)), body("else_branch", nested(0))],
+        ),
     };
-    GraphProto { node: vec![inner], output: vec![value("r", DataType::Float, &[2, 3])], ..GraphProto::default() }
+    GraphProto {
+        node: vec![inner],
+        output: vec![value("r", DataType::Float, &[2, 3])],
+        ..GraphProto::default()
+    }
 }
 
 fn graph_of(model: &mut ModelProto) -> &mut GraphProto {
@@ -187,7 +202,8 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
         raw_data: Some(vec![1].into()),
         ..TensorProto::default()
     };
-    let reshape = |shape: &[i64]| model(vec![node("Reshape", &["x", "s"], &["y"], vec![])], vec![ints("s", shape)]);
+    let reshape =
+        |shape: &[i64]| model(vec![node("Reshape", &["x", "s"], &["y"], vec![])], vec![ints("s", shape)]);
     let looping = |condition: &[&str]| {
         let graph = GraphProto {
             node: vec![node("Identity", &["go"], &["again"], vec![]), node("Relu", &["v"], &["w"], vec![])],
@@ -201,7 +217,10 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
         };
         let mut inputs = condition.to_vec();
         inputs.push("x");
-        model(vec![node("Loop", &inputs, &["y"], vec![body("body", graph)])], vec![flag.clone(), ints("n", &[huge])])
+        model(
+            vec![node("Loop", &inputs, &["y"], vec![body("body", graph)])],
+            vec![flag.clone(), ints("n", &[huge])],
+        )
     };
     vec![
         ("no graph", with(relu(), |m| m.graph = None), "it has no graph"),
@@ -226,7 +245,11 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
         ("no operands", model(vec![node("Relu", &[], &["y"], vec![])], vec![]), "the Relu"),
         ("operand left out", model(vec![node("Add", &["x", ""], &["y"], vec![])], vec![]), "the Add"),
         ("too many results", model(vec![node("Relu", &["x"], &["z", "y"], vec![])], vec![]), "the Relu"),
-        ("unknown attribute", model(vec![node("Relu", &["x"], &["y"], vec![int("speed", 3)])], vec![]), "speed"),
+        (
+            "unknown attribute",
+            model(vec![node("Relu", &["x"], &["y"], vec![int("speed", 3)])], vec![]),
+            "speed",
+        ),
         (
             "attribute twice",
             model(vec![node("Softmax", &["x"], &["y"], vec![int("axis", 0), int("axis", 1)])], vec![]),
@@ -234,12 +257,27 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
         ),
         (
             "attribute of another type",
-            model(vec![node("Softmax", &["x"], &["y"], vec![attribute("axis", AttributeType::Floats)])], vec![]),
+            model(
+                vec![node("Softmax", &["x"], &["y"], vec![attribute("axis", AttributeType::Floats)])],
+                vec![],
+            ),
             "\"axis\"",
         ),
-        ("axis out of range", model(vec![node("Softmax", &["x"], &["y"], vec![int("axis", 7)])], vec![]), "the Softmax"),
-        ("axis beyond all", model(vec![node("Softmax", &["x"], &["y"], vec![int("axis", i64::MIN)])], vec![]), "the Softmax"),
-        ("two initialisers", with(add(floats("w", &[3], 12)), |m| graph_of(m).initializer.push(floats("w", &[3], 12))), "\"w\""),
+        (
+            "axis out of range",
+            model(vec![node("Softmax", &["x"], &["y"], vec![int("axis", 7)])], vec![]),
+            "the Softmax",
+        ),
+        (
+            "axis beyond all",
+            model(vec![node("Softmax", &["x"], &["y"], vec![int("axis", i64::MIN)])], vec![]),
+            "the Softmax",
+        ),
+        (
+            "two initialisers",
+            with(add(floats("w", &[3], 12)), |m| graph_of(m).initializer.push(floats("w", &[3], 12))),
+            "\"w\"",
+        ),
         ("data too short", add(floats("w", &[3], 11)), "\"w\""),
         ("data too long", add(floats("w", &[3], 16)), "\"w\""),
         ("no data", add(TensorProto { raw_data: None, ..floats("w", &[3], 0) }), "\"w\""),
@@ -248,8 +286,16 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
         ("extents that overflow", add(floats("w", &[1 << 33, 1 << 31], 12)), "\"w\""),
         ("unknown element type", add(TensorProto { data_type: Some(99), ..floats("w", &[3], 12) }), "\"w\""),
         ("no element type", add(TensorProto { data_type: None, ..floats("w", &[3], 12) }), "\"w\""),
-        ("bool that is no bool", add(TensorProto { data_type: Some(DataType::Bool as i32), ..floats("w", &[4], 4) }), "the Add"),
-        ("operands of two types", add(TensorProto { data_type: Some(DataType::Int32 as i32), ..floats("w", &[3], 12) }), "the Add"),
+        (
+            "bool that is no bool",
+            add(TensorProto { data_type: Some(DataType::Bool as i32), ..floats("w", &[4], 4) }),
+            "the Add",
+        ),
+        (
+            "operands of two types",
+            add(TensorProto { data_type: Some(DataType::Int32 as i32), ..floats("w", &[3], 12) }),
+            "the Add",
+        ),
         ("shapes that do not fit", add(floats("w", &[5], 20)), "the Add"),
         (
             "string that is no UTF-8",
@@ -272,13 +318,28 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
         ("external data that is a folder", add(external(".", &[])), "external data"),
         ("external data through a link", add(external("link.bin", &[])), "link"),
         ("external data with two names", add(external("hard.bin", &[])), "hard"),
-        ("external data behind the end", add(external("good.bin", &[("offset", "4"), ("length", "4096")])), "good.bin"),
+        (
+            "external data behind the end",
+            add(external("good.bin", &[("offset", "4"), ("length", "4096")])),
+            "good.bin",
+        ),
         ("external data at no number", add(external("good.bin", &[("offset", "-4")])), "offset"),
-        ("external data that overflows", add(external("good.bin", &[("offset", "8"), ("length", "18446744073709551615")])), "good.bin"),
-        ("function that calls itself", functions(vec![function("f", vec![call("f", "a", "b")])]), "nest deeper"),
+        (
+            "external data that overflows",
+            add(external("good.bin", &[("offset", "8"), ("length", "18446744073709551615")])),
+            "good.bin",
+        ),
+        (
+            "function that calls itself",
+            functions(vec![function("f", vec![call("f", "a", "b")])]),
+            "nest deeper",
+        ),
         (
             "functions that call each other",
-            functions(vec![function("f", vec![call("g", "a", "b")]), function("g", vec![call("f", "a", "b")])]),
+            functions(vec![
+                function("f", vec![call("g", "a", "b")]),
+                function("g", vec![call("f", "a", "b")]),
+            ]),
             "nest deeper",
         ),
         ("function twice", functions(vec![function("f", vec![]), function("f", vec![])]), "\"f\""),
@@ -293,18 +354,33 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
         ),
         ("loop that does not end", looping(&["", "c"]), "the Loop"),
         ("loop of 2^63 iterations", looping(&["n", ""]), "the Loop"),
-        ("body without its input", model(
-            vec![node("Loop", &["n", "", "x"], &["y"], vec![body("body", GraphProto::default())])],
-            vec![ints("n", &[3])],
-        ), "the Loop"),
+        (
+            "body without its input",
+            model(
+                vec![node("Loop", &["n", "", "x"], &["y"], vec![body("body", GraphProto::default())])],
+                vec![ints("n", &[3])],
+            ),
+            "the Loop",
+        ),
         ("no body", model(vec![node("If", &["c"], &["y"], vec![])], vec![flag.clone()]), "the If"),
         (
             "constant of huge extents",
-            model(vec![node("ConstantOfShape", &["s"], &["y"], vec![])], vec![ints("s", &[1 << 40, 1 << 20])]),
+            model(
+                vec![node("ConstantOfShape", &["s"], &["y"], vec![])],
+                vec![ints("s", &[1 << 40, 1 << 20])],
+            ),
             "",
         ),
-        ("expansion to huge extents", model(vec![node("Expand", &["x", "s"], &["y"], vec![])], vec![ints("s", &[1 << 44, 2, 3])]), ""),
-        ("tiles without end", model(vec![node("Tile", &["x", "s"], &["y"], vec![])], vec![ints("s", &[huge, huge])]), "the Tile"),
+        (
+            "expansion to huge extents",
+            model(vec![node("Expand", &["x", "s"], &["y"], vec![])], vec![ints("s", &[1 << 44, 2, 3])]),
+            "",
+        ),
+        (
+            "tiles without end",
+            model(vec![node("Tile", &["x", "s"], &["y"], vec![])], vec![ints("s", &[huge, huge])]),
+            "the Tile",
+        ),
     ]
 }
 
@@ -316,11 +392,13 @@ fn run(model: Result<Model, rlx_onnx::OnnxError>, seed: u64) -> Result<(), Strin
     let mut feeds = vec![];
     for input in &inputs {
         let Some(ty) = model.input_type(input) else { continue };
-        let dims: Vec<usize> = ty.shape.dims().iter().map(|dim| dim.as_static().unwrap_or(2).clamp(0, 64) as usize).collect();
+        let dims: Vec<usize> =
+            ty.shape.dims().iter().map(|dim| dim.as_static().unwrap_or(2).clamp(0, 64) as usize).collect();
         if dims.iter().product::<usize>() > 1 << 16 || ty.dtype.is_storage_only() {
             return Err("its inputs are large".into());
         }
-        let literal: Literal = fill_literal(&TensorType::new(ty.dtype, dims.as_slice()), Fill::Any, &mut generator);
+        let literal: Literal =
+            fill_literal(&TensorType::new(ty.dtype, dims.as_slice()), Fill::Any, &mut generator);
         feeds.push((input.name.as_str(), HostValue::Tensor(literal)));
     }
     let session = session();
@@ -349,7 +427,9 @@ fn check_by_hand() -> Result<usize, String> {
         let said = run(Model::open(&file), 7);
         match said {
             Ok(()) => findings.push(format!("{what}: ran")),
-            Err(text) if !text.contains(expected) => findings.push(format!("{what}: {text:?} names no {expected:?}")),
+            Err(text) if !text.contains(expected) => {
+                findings.push(format!("{what}: {text:?} names no {expected:?}"))
+            }
             Err(_) => {}
         }
         if begin.elapsed() > 4 * LONGEST || ALLOCATOR.refused() > 0 {
@@ -392,7 +472,8 @@ fn change(model: &mut ModelProto, generator: &mut Generator) {
         return;
     }
     let Some(graph) = &mut model.graph else { return };
-    let names: Vec<String> = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output)).cloned().collect();
+    let names: Vec<String> =
+        graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output)).cloned().collect();
     let name = if names.is_empty() { String::new() } else { names[generator.below(names.len())].clone() };
     let count = graph.node.len();
     let Some(node) = pick(&mut graph.node, generator) else { return };
@@ -411,13 +492,24 @@ fn change(model: &mut ModelProto, generator: &mut Generator) {
             }
         }
         7 => drop(node.attribute.pop()),
-        8 => node.op_type = Some(["Reshape", "Loop", "Conv", "Gather", "Slice", "Resize", "TopK", "Pad"][generator.below(8)].into()),
+        8 => {
+            node.op_type = Some(
+                ["Reshape", "Loop", "Conv", "Gather", "Slice", "Resize", "TopK", "Pad"][generator.below(8)]
+                    .into(),
+            )
+        }
         9 => {
             let position = generator.below(count);
             graph.node.remove(position);
         }
-        10 => drop(pick(&mut graph.initializer, generator).and_then(|tensor| pick(&mut tensor.dims, generator).map(|dim| *dim = extreme))),
-        11 => drop(pick(&mut graph.initializer, generator).map(|tensor| tensor.data_type = Some(generator_code(extreme)))),
+        10 => drop(
+            pick(&mut graph.initializer, generator)
+                .and_then(|tensor| pick(&mut tensor.dims, generator).map(|dim| *dim = extreme)),
+        ),
+        11 => drop(
+            pick(&mut graph.initializer, generator)
+                .map(|tensor| tensor.data_type = Some(generator_code(extreme))),
+        ),
         12 => {
             if let Some(tensor) = node.attribute.iter_mut().find_map(|attribute| attribute.t.as_mut()) {
                 match pick(&mut tensor.int64_data, generator) {
@@ -427,7 +519,8 @@ fn change(model: &mut ModelProto, generator: &mut Generator) {
             }
         }
         _ => {
-            let ty = pick(&mut graph.input, generator).and_then(|input| input.r#type.as_mut()?.value.as_mut());
+            let ty =
+                pick(&mut graph.input, generator).and_then(|input| input.r#type.as_mut()?.value.as_mut());
             if let Some(type_proto::Value::TensorType(tensor)) = ty {
                 tensor.elem_type = Some(1 + generator.below(20) as i32);
             }

@@ -25,7 +25,8 @@ fn branch(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     let captures = names(&place.operands[1..]);
     let then = writer.subgraph("then", &[], |writer| writer.inline(&op.then, &captures))?;
     let otherwise = writer.subgraph("otherwise", &[], |writer| writer.inline(&op.otherwise, &captures))?;
-    let fields = [("then_branch", Field::Graph(Box::new(then))), ("else_branch", Field::Graph(Box::new(otherwise)))];
+    let fields =
+        [("then_branch", Field::Graph(Box::new(then))), ("else_branch", Field::Graph(Box::new(otherwise)))];
     Ok(writer.nodes("If", &[place.operand(0)], &fields, place.results.len()))
 }
 
@@ -67,7 +68,8 @@ fn scan(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     let body = writer.subgraph("body", &inputs, |writer| {
         writer.inline(&op.body, &[names(&inner), names(broadcast), names(&elements)].concat())
     })?;
-    let mut fields = vec![("num_scan_inputs", Field::Int(op.stacked as i64)), ("body", Field::Graph(Box::new(body)))];
+    let mut fields =
+        vec![("num_scan_inputs", Field::Int(op.stacked as i64)), ("body", Field::Graph(Box::new(body)))];
     if op.reverse {
         fields.push(("scan_input_directions", Field::Ints(vec![1; op.stacked])));
         if place.results.len() > op.carries {

@@ -48,11 +48,7 @@ fn scales(x: &TensorType, scale: &TensorType, block: &[usize]) -> Result<Scales,
 type Placed = (Vec<String>, Vec<(&'static str, Field<'static>)>);
 
 /// Scales and zero points in ONNX's shape, and the attributes that say where they lie.
-fn placed(
-    writer: &mut Writer<'_>,
-    place: &Use<'_>,
-    block: &[usize],
-) -> Result<Placed, String> {
+fn placed(writer: &mut Writer<'_>, place: &Use<'_>, block: &[usize]) -> Result<Placed, String> {
     let scale = place.operands.get(1).ok_or("ONNX requires a scale")?;
     if scale.ty.dtype != DType::F32 {
         return Err("ONNX computes in the dtype of the scale".into());

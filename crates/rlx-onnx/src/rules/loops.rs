@@ -131,7 +131,9 @@ impl<'m> Loop<'m> {
                 return Err(Stop::Refused(format!("it carries {}", carry.describe())));
             };
             let value = cx.value(tensor)?;
-            first.push(value); dtypes.push(tensor.dtype); types.push(cx.ty(value)?);
+            first.push(value);
+            dtypes.push(tensor.dtype);
+            types.push(cx.ty(value)?);
         }
         let count = TensorType::new(DType::I64, Shape::scalar());
         let inputs: Vec<TensorType> = [count].into_iter().chain(types.iter().cloned()).collect();
@@ -238,7 +240,9 @@ impl Step {
         let own = operands.len();
         match &of.limit {
             Limit::None => {}
-            Limit::Extent(length) => operands.push(dims::materialise(cx.graph(), std::slice::from_ref(length), 0)?),
+            Limit::Extent(length) => {
+                operands.push(dims::materialise(cx.graph(), std::slice::from_ref(length), 0)?)
+            }
             Limit::Computed(tensor) => operands.push(scalar(cx, tensor)?),
         }
         let types = operands.iter().map(|&value| cx.ty(value)).collect::<Result<Vec<_>, _>>()?;

@@ -49,7 +49,8 @@ impl OpSpec for AttentionBackward {
         };
         let known = [operands[3], operands[4], operands[5]];
         backward(&op.forward(), g, forward, known, (given("dlse"), op.mask_gradient))
-    }).checked(Self::ranges);
+    })
+    .checked(Self::ranges);
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;

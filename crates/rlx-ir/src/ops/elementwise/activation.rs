@@ -109,7 +109,9 @@ op! {
 }
 
 impl OpSpec for Activation {
-    const MEANING: Meaning<Self> = Meaning::scalar(|op, p, args| vec![expand_kind(p, op.kind, args[0], op.parameter.map_or(0.0, |parameter| parameter.0))]);
+    const MEANING: Meaning<Self> = Meaning::scalar(|op, p, args| {
+        vec![expand_kind(p, op.kind, args[0], op.parameter.map_or(0.0, |parameter| parameter.0))]
+    });
     const VJP: Vjp<Self> =
         Vjp::Rule(|op, g, given| Ok(vec![Some(op.slope(g, given.operands[0], given.cotangent()))]));
     const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {

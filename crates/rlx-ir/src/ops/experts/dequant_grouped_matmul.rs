@@ -23,7 +23,7 @@ impl OpSpec for DequantGroupedMatMul {
         let weights = g.push(weights, &[&operands[1..2], &operands[3..]].concat());
         vec![g.push(op.product(), &[operands[0], weights, operands[2]])]
     })
-        .checked(|_, types| vec![ValueRange::below(2, types[1].shape[0].clone())]);
+    .checked(|_, types| vec![ValueRange::below(2, types[1].shape[0].clone())]);
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;

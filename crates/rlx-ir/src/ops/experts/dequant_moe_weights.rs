@@ -17,7 +17,8 @@ op! {
 }
 
 impl OpSpec for DequantMoEWeights {
-    const MEANING: Meaning<Self> = Meaning::composite(|op, g, operands| vec![g.push(op.dequantize(), operands)]);
+    const MEANING: Meaning<Self> =
+        Meaning::composite(|op, g, operands| vec![g.push(op.dequantize(), operands)]);
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;

@@ -39,8 +39,7 @@ impl OpSpec for GroupedMatMul {
         let is_own = g.unsqueeze(is_own, 2);
         let zero = g.scalar(ty.dtype, 0.0);
         let own = g.where_(is_own, x, zero);
-        let dw =
-            if op.transpose_w { g.matmul(dy, own, true, false) } else { g.matmul(own, dy, true, false) };
+        let dw = if op.transpose_w { g.matmul(dy, own, true, false) } else { g.matmul(own, dy, true, false) };
         Ok(vec![Some(dx), Some(dw), None])
     });
     const JVP: Jvp<Self> = Jvp::Multilinear;

@@ -42,7 +42,7 @@ impl OpSpec for Gather {
         let raw = select(&raw, &in_bytes(&dims))?;
         Ok(vec![Literal::from_bytes(table.dtype(), &dims, raw[0].bytes())?])
     })
-        .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
+    .checked(|op, types| vec![ValueRange::below(1, types[0].shape[op.axis].clone())]);
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
         let (table, indices) = (given.operands[0], given.operands[1]);
         Ok(vec![Some(g.gather_backward(op, table, indices, given.cotangent())), None])

@@ -31,7 +31,7 @@ impl OpSpec for GatherNd {
             row_major(table.dims(), &[&index[..op.batch_dims], vector, &index[lead..]].concat())
         })
     })
-        .checked(|op, types| vec![vector_range(types[0], types[1], op.batch_dims)]);
+    .checked(|op, types| vec![vector_range(types[0], types[1], op.batch_dims)]);
     const VJP: Vjp<Self> = Vjp::Rule(|op, g, given| {
         let zeros = g.zeros_like(given.operands[0]);
         let vectors = whole_vectors(g, given.operands[1], op.batch_dims);

@@ -46,14 +46,12 @@ impl OpSpec for ScatterNd {
         };
         op.kind.apply(base, updates, target)
     })
-        .in_place()
-        .checked(|_, types| vec![vector_range(types[0], types[1], 0)]);
+    .in_place()
+    .checked(|_, types| vec![vector_range(types[0], types[1], 0)]);
     const VJP: Vjp<Self> = Vjp::Rule(Self::vjp);
-    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| {
-        match op.kind {
-            ScatterKind::None | ScatterKind::Add => given.linear(g, op.clone()),
-            _ => Err("a product or extreme is not linear"),
-        }
+    const JVP: Jvp<Self> = Jvp::Rule(|op, g, given| match op.kind {
+        ScatterKind::None | ScatterKind::Add => given.linear(g, op.clone()),
+        _ => Err("a product or extreme is not linear"),
     });
     const BATCH: Batch<Self> = Batch::Rule(|op, g, given| {
         let all = given.with_batch(g);

@@ -38,7 +38,8 @@ impl OpSpec for LoraMatMul {
         };
         let scaled = g.mul(correction, scale);
         vec![g.add(y, scaled)]
-    }).checked(|op, types| {
+    })
+    .checked(|op, types| {
         let range = |index| ValueRange::below(index, types[2].shape[0].clone());
         op.operand_index("adapter").map(range).into_iter().collect()
     });

@@ -32,8 +32,7 @@ impl OpSpec for Dequantize {
         let x = numbers(g, operands[0], dtype);
         let blocked = Blocked::new(&shape, &op.block);
         let mut y = blocked.values(g, x);
-        for (index, name) in [(op.operand_index("zero_point"), "sub"), (op.operand_index("scale"), "mul")]
-        {
+        for (index, name) in [(op.operand_index("zero_point"), "sub"), (op.operand_index("scale"), "mul")] {
             let Some(index) = index else { continue };
             let by = numbers(g, operands[index], dtype);
             let by = blocked.scales(g, by, &op.block);

@@ -42,11 +42,7 @@ impl OpSpec for ArgReduce {
     const MEANING: Meaning<Self> = Meaning::primitive(|op, operands| {
         let x = operands[0];
         if x.dims()[op.axis] == 0 {
-            return Err(Fault(format!(
-                "axis {} of {} is empty: it has no largest element",
-                op.axis,
-                x.ty()
-            )));
+            return Err(Fault(format!("axis {} of {} is empty: it has no largest element", op.axis, x.ty())));
         }
         let results = map_rows(x, op.axis, 1, [op.dtype], |row| {
             let mut best = 0;
