@@ -27,7 +27,7 @@ use std::sync::Arc;
 /// Deepest nesting of bodies and functions.
 const DEEPEST: usize = 64;
 /// Most nodes that one walk imports, unrolled loops included.
-const MOST_STEPS: usize = 1 << 20;
+const MOST_STEPS: usize = 1 << 18;
 /// Most bytes of an initialiser that is a constant of the graph; larger ones are params.
 const LARGEST_CONSTANT: usize = 1024;
 /// The input that brings the key of random numbers that have no seed, where the model has none of this name.
@@ -477,6 +477,12 @@ impl<'m> Context<'m> {
         dims.iter().map(|dim| dim.as_static().and_then(|dim| usize::try_from(dim).ok())).collect()
     }
 
+    /// Is `name` an operand of the function under way that its caller leaves out?
+    fn is_left_out(&self, name: &str) -> bool {
+        let function = self.frames.iter().rev().find(|frame| matches!(frame.body, Body::Function(_)));
+        function.is_some_and(|frame| frame.body.inputs().contains(&name))
+    }
+
     /// Goes on until the frame above `base` is done; its results.
     pub(crate) fn advance(&mut self, base: usize) -> Result<Vec<Imported>, Halt> {
         loop {
@@ -540,7 +546,8 @@ impl<'m> Context<'m> {
         if self.steps > MOST_STEPS {
             let message =
                 format!("more than {MOST_STEPS} nodes are imported, those of unrolled loops included");
-            return Err(OnnxError::model(self.model.source(), message));
+            let around = self.calling_node().map_or_else(|| self.model.source().to_string(), subject);
+            return Err(OnnxError::model(around, message));
         }
         Ok(())
     }
@@ -550,7 +557,11 @@ impl<'m> Context<'m> {
         self.count_step()?;
         let mut inputs = vec![];
         for name in &node.input {
-            let value = if name.is_empty() { None } else { Some(self.lookup(name).cloned()) };
+            let value = match self.lookup(name) {
+                Some(value) => Some(Some(value.clone())),
+                None if name.is_empty() || self.is_left_out(name) => None,
+                None => Some(None),
+            };
             let missing =
                 || OnnxError::model(subject(node), format!("operand {name:?} is made by no node before it"));
             let value = value.map(|value| value.ok_or_else(missing)).transpose()?;

@@ -6,7 +6,8 @@ use rlx_ir::accuracy::compare;
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::ops::{BinaryKind, ReduceKind};
 use rlx_ir::{DType, Dim, Graph, Literal, Op, OpKind, TensorType};
-use rlx_onnx::{ExportOptions, ExternalData, ImportOptions, Model, OnnxError, export, import};
+use rlx_onnx::{ExportOptions, ExternalData, HostValue, ImportOptions, Model, OnnxError, OnnxProgram, export, import};
+use rlx_runtime::{Device, Session};
 use rlx_testkit::near::is_near;
 use rlx_weights::{BytesWeightLoader, WeightLoader, WeightTensor};
 use std::collections::BTreeSet;
@@ -28,7 +29,9 @@ fn weights(graph: &Graph, feeds: &Tensors) -> BytesWeightLoader {
 /// The outputs of a model on `feeds`.
 fn imported(model: &Model, feeds: &Tensors) -> Result<Vec<(String, Literal)>, OnnxError> {
     let imported = import(model, &ImportOptions::default())?;
-    let mut given = feeds.clone();
+    // Small params are constants of the imported graph.
+    let inputs = imported.graph.nodes_of(OpKind::Input).filter_map(|(_, node)| node.op.leaf_name());
+    let mut given: Tensors = inputs.filter_map(|name| Some((name.to_string(), feeds.get(name)?.clone()))).collect();
     for tensor in imported.weights.tensors() {
         let literal = tensor.view().to_literal().expect("checked when the model was read");
         given.insert(tensor.name().to_string(), literal);
@@ -169,11 +172,20 @@ fn check_symbols(graph: &Graph, feeds: impl Fn(usize) -> Tensors) {
         let weights = BytesWeightLoader::from_tensors(vec![]).expect("nothing is twice");
         let exported = export(graph, &weights, &options(opset)).expect("the graph is exported");
         let model = Model::from_bytes(exported.model, "symbols").expect("it is a model");
+        let session = Session::new(Device::CPU).expect("the CPU is always there");
+        let mut program = OnnxProgram::new(model, &session, ImportOptions::default());
         for extent in [3, 8] {
             let feeds = feeds(extent);
             let expected = evaluate(graph, &feeds).expect("the graph runs").outputs;
-            let actual = imported(&model, &feeds).expect("the model runs");
+            let given: Vec<(&str, HostValue)> =
+                feeds.iter().map(|(name, literal)| (name.as_str(), literal.clone().into())).collect();
+            let actual = program.run(&given).expect("the model runs");
             for ((name, actual), (_, expected)) in actual.iter().zip(&expected) {
+                let actual = match actual {
+                    HostValue::Tensor(actual) => Some(actual),
+                    _ => None,
+                };
+                let actual = actual.expect("the graph gives tensors of numbers");
                 assert!(
                     is_near(actual, expected, DType::F32, 8.0),
                     "{name}: {actual:?}, expected {expected:?}"

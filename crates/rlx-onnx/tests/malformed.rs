@@ -350,7 +350,7 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
                 graph_of(m).node = nested(80).node;
                 graph_of(m).node.push(node("Identity", &["r"], &["y"], vec![]));
             }),
-            "deep",
+            "recursion limit",
         ),
         ("loop that does not end", looping(&["", "c"]), "the Loop"),
         ("loop of 2^63 iterations", looping(&["n", ""]), "the Loop"),

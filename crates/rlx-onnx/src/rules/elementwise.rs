@@ -317,7 +317,7 @@ mod tests {
     use rlx_ir::DType::{Bool, F16, F32, I32, I64};
 
     #[test]
-    fn second_operands_of_old_versions_lie_where_their_axis_says() {
+    fn second_operands_lie_where_their_axis_says() {
         let a = tensor(F32, &[2, 3, 1], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         let b = tensor(F32, &[2], &[10.0, 20.0]);
         let sum = tensor(F32, &[2, 3, 1], &[10.0, 11.0, 12.0, 23.0, 24.0, 25.0]);

@@ -24,8 +24,7 @@ const MOST_WEIGHTS: i64 = 1 << 24;
 
 /// Complex numbers of a tensor whose last axis holds their parts, and whether those are real parts only.
 fn complex_of<'m>(cx: &mut Context<'m>, x: Value) -> Result<(Value, bool), Stop<'m>> {
-    // ONNX compares spectra with those of NumPy, whose sums are f64: parts that cancel are zero there.
-    let x = cx.graph().cast_to(x, DType::F64);
+    let x = cx.graph().accumulation_cast(x);
     let ty = cx.ty(x)?;
     let last = ty.shape.dims().last().ok_or_else(|| Stop::Invalid("a signal is a scalar".into()))?;
     let graph = cx.graph();
@@ -83,7 +82,11 @@ fn dft<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         return Err(Stop::Invalid("its axis is that of the real and imaginary parts".into()));
     }
     let (inverse, onesided) = (node.flag("inverse", false)?, node.flag("onesided", false)?);
-    let x = node.value(cx, 0)?;
+    let mut x = node.value(cx, 0)?;
+    if !inverse {
+        // As ONNX's reference does: parts of a spectrum that cancel are zero in f64 and noise in f32.
+        x = cx.graph().cast_to(x, DType::F64);
+    }
     let (z, is_real) = complex_of(cx, x)?;
     let extent = cx.ty(z)?.shape[axis].clone();
     let count = match node.optional_tensor(1)? {

@@ -233,7 +233,8 @@ impl Task<'_> {
         let query = &self.attention.query.data[if depth == 0 { 0 } else { start }..];
         if !self.blocks.pack {
             for row in 0..queries.len() {
-                let query = &query[row * query_step..row * query_step + depth];
+                let first = if depth == 0 { 0 } else { row * query_step };
+                let query = &query[first..first + depth];
                 for key in seen.clone() {
                     scores[row * self.blocks.keys + key - keys.start] = dot(simd, query, self.key(key));
                 }
