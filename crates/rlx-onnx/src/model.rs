@@ -80,8 +80,7 @@ impl Model {
     }
 
     fn decode(bytes: Bytes, source: &str) -> Result<Model, OnnxError> {
-        let proto = ModelProto::decode(bytes)
-            .map_err(|error| {
+        let proto = ModelProto::decode(bytes).map_err(|error| {
             // The message names every level on the way down; the last part says what is wrong.
             let text = error.to_string();
             let reason = text.rsplit(": ").next().unwrap_or_default();

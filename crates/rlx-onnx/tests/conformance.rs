@@ -176,7 +176,8 @@ fn session(level: SimdLevel) -> Result<Session, String> {
     let backend = CpuBackend::with(1, level).map_err(|error| error.to_string())?;
     // The expected outputs round after every op, as ONNX says; fused steps would keep more.
     let compile = CompileOptions { excess_precision: false, ..CompileOptions::default() };
-    Session::on(Arc::new(backend), SessionOptions { compile, ..SessionOptions::default() }).map_err(|error| error.to_string())
+    Session::on(Arc::new(backend), SessionOptions { compile, ..SessionOptions::default() })
+        .map_err(|error| error.to_string())
 }
 
 fn expectations(path: &Path) -> Result<BTreeMap<String, String>, String> {

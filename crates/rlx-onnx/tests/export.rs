@@ -6,7 +6,9 @@ use rlx_ir::accuracy::compare;
 use rlx_ir::interpret::{Tensors, evaluate};
 use rlx_ir::ops::{BinaryKind, ReduceKind};
 use rlx_ir::{DType, Dim, Graph, Literal, Op, OpKind, TensorType};
-use rlx_onnx::{ExportOptions, ExternalData, HostValue, ImportOptions, Model, OnnxError, OnnxProgram, export, import};
+use rlx_onnx::{
+    ExportOptions, ExternalData, HostValue, ImportOptions, Model, OnnxError, OnnxProgram, export, import,
+};
 use rlx_runtime::{Device, Session};
 use rlx_testkit::near::is_near;
 use rlx_weights::{BytesWeightLoader, WeightLoader, WeightTensor};
@@ -31,7 +33,8 @@ fn imported(model: &Model, feeds: &Tensors) -> Result<Vec<(String, Literal)>, On
     let imported = import(model, &ImportOptions::default())?;
     // Small params are constants of the imported graph.
     let inputs = imported.graph.nodes_of(OpKind::Input).filter_map(|(_, node)| node.op.leaf_name());
-    let mut given: Tensors = inputs.filter_map(|name| Some((name.to_string(), feeds.get(name)?.clone()))).collect();
+    let mut given: Tensors =
+        inputs.filter_map(|name| Some((name.to_string(), feeds.get(name)?.clone()))).collect();
     for tensor in imported.weights.tensors() {
         let literal = tensor.view().to_literal().expect("checked when the model was read");
         given.insert(tensor.name().to_string(), literal);

@@ -11,7 +11,7 @@ use prost::Message;
 use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
 use rlx_ir::sample::{Generator, fill_literal};
-use rlx_ir::{DType, Literal, TensorType, op::Fill};
+use rlx_ir::{Literal, TensorType, op::Fill};
 use rlx_onnx::proto::tensor_proto::{DataLocation, DataType};
 use rlx_onnx::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,

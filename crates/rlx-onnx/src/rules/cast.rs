@@ -305,9 +305,12 @@ mod tests {
         let x = tensor(DType::F32, &[8], &numbers);
         let to = dtype("to", DType::F8E8M0);
         let up = codes(DType::F8E8M0, &[0, 0, 1, 127, 128, 128, 254, 255]);
-        assert_eq!(run("Cast", 24, &[to.clone()], &[x.clone()]), Ok(up));
+        assert_eq!(run("Cast", 24, std::slice::from_ref(&to), std::slice::from_ref(&x)), Ok(up));
         let down = codes(DType::F8E8M0, &[0, 0, 0, 127, 127, 127, 254, 255]);
-        assert_eq!(run("Cast", 24, &[to.clone(), text("round_mode", "down")], &[x.clone()]), Ok(down));
+        assert_eq!(
+            run("Cast", 24, &[to.clone(), text("round_mode", "down")], std::slice::from_ref(&x)),
+            Ok(down)
+        );
         let nearest = codes(DType::F8E8M0, &[255, 0, 1, 127, 127, 128, 255, 255]);
         let attributes = [to, text("round_mode", "nearest"), int("saturate", 0)];
         assert_eq!(run("Cast", 24, &attributes, &[x]), Ok(nearest));
@@ -317,7 +320,7 @@ mod tests {
     fn integers_of_few_bits_keep_the_low_ones() {
         let x = tensor(DType::I64, &[4], &[200.0, -9.0, 7.0, 8.0]);
         let y = tensor(DType::I4, &[4], &[-8.0, 7.0, 7.0, -8.0]);
-        assert_eq!(run("Cast", 21, &[dtype("to", DType::I4)], &[x.clone()]), Ok(y));
+        assert_eq!(run("Cast", 21, &[dtype("to", DType::I4)], std::slice::from_ref(&x)), Ok(y));
         let y = tensor(DType::U2, &[4], &[0.0, 3.0, 3.0, 0.0]);
         assert_eq!(run("Cast", 25, &[dtype("to", DType::U2)], &[x]), Ok(y));
     }
@@ -326,7 +329,7 @@ mod tests {
     fn text_becomes_numbers_and_numbers_text() {
         let numbers = tensor(DType::F32, &[4], &[0.5, -1e20, f64::INFINITY, 3.0]);
         let texts = strings(&["0.5", "-1e+20", "inf", "3.0"]);
-        assert_eq!(run("Cast", 19, &[int("to", 8)], &[numbers.clone()]), Ok(texts.clone()));
+        assert_eq!(run("Cast", 19, &[int("to", 8)], std::slice::from_ref(&numbers)), Ok(texts.clone()));
         assert_eq!(run("Cast", 19, &[dtype("to", DType::F32)], &[texts]), Ok(numbers));
         let unreadable = run("Cast", 19, &[dtype("to", DType::F32)], &[strings(&["Hello World!"])]);
         assert!(unreadable.is_err_and(|error| error.contains("\"Hello World!\" is no number of f32")));
@@ -340,7 +343,7 @@ mod tests {
         let floats: Vec<f64> = floats.into_iter().chain(floats.map(|value: f64| -value)).collect();
         let floats = tensor(DType::F4E2M1, &[16], &floats);
         assert_eq!(
-            run("BitCast", 26, &[dtype("to", DType::F4E2M1)], &[integers.clone()]),
+            run("BitCast", 26, &[dtype("to", DType::F4E2M1)], std::slice::from_ref(&integers)),
             Ok(floats.clone())
         );
         assert_eq!(run("BitCast", 26, &[dtype("to", DType::U4)], &[floats]), Ok(integers));

@@ -289,12 +289,12 @@ mod tests {
     fn equal_rows_are_found_in_either_order() {
         let rows = [2.0, 9.0, 1.0, 5.0, 2.0, 3.0, 1.0, 5.0];
         let x = tensor(F32, &[4, 2], &rows);
-        let sorted = run("Unique", 11, &[int("axis", 0)], &[x.clone()]);
+        let sorted = run("Unique", 11, &[int("axis", 0)], std::slice::from_ref(&x));
         assert_eq!(sorted, Ok(tensor(F32, &[3, 2], &[1.0, 5.0, 2.0, 3.0, 2.0, 9.0])));
         let found = run("Unique", 11, &[int("axis", -2), int("sorted", 0)], &[x]);
         assert_eq!(found, Ok(tensor(F32, &[3, 2], &[2.0, 9.0, 1.0, 5.0, 2.0, 3.0])));
         let texts = strings(&["pear", "fig", "", "fig"]);
-        assert_eq!(run("Unique", 11, &[], &[texts.clone()]), Ok(strings(&["", "fig", "pear"])));
+        assert_eq!(run("Unique", 11, &[], std::slice::from_ref(&texts)), Ok(strings(&["", "fig", "pear"])));
         assert_eq!(run("Unique", 11, &[int("sorted", 0)], &[texts]), Ok(strings(&["pear", "fig", ""])));
         let bits = tensor(Bool, &[2, 2], &[1.0, 0.0, 1.0, 1.0]);
         assert_eq!(run("Unique", 11, &[], &[bits]), Ok(tensor(Bool, &[2], &[0.0, 1.0])));
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn what_is_not_zero_may_be_nothing() {
         let none = tensor(F32, &[2, 2], &[0.0; 4]);
-        assert_eq!(run("NonZero", 13, &[], &[none.clone()]), Ok(tensor(I64, &[2, 0], &[])));
+        assert_eq!(run("NonZero", 13, &[], std::slice::from_ref(&none)), Ok(tensor(I64, &[2, 0], &[])));
         let one = tensor(F32, &[], &[3.0]);
         assert_eq!(run("NonZero", 13, &[], &[one]), Ok(tensor(I64, &[0, 1], &[])));
         let marks = tensor(Bool, &[1], &[0.0]);

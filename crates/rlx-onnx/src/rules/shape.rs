@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn first_versions_take_attributes_and_floats() {
         let x = tensor(F32, &[2, 2], &[0.0, 1.0, 2.0, 3.0]);
-        let flat = run("Reshape", 1, &[ints("shape", &[-1])], &[x.clone()]);
+        let flat = run("Reshape", 1, &[ints("shape", &[-1])], std::slice::from_ref(&x));
         assert_eq!(flat, Ok(tensor(F32, &[4], &[0.0, 1.0, 2.0, 3.0])));
         let (times, axis) = (tensor(F32, &[1], &[2.0]), tensor(F32, &[1], &[1.0]));
         let tiled = run("Tile", 1, &[], &[x.clone(), times, axis]);
