@@ -25,6 +25,9 @@ use std::sync::Arc;
 const SUITES: &[&str] = &["node", "simple", "pytorch-converted", "pytorch-operator", "light"];
 /// Tests that draw random numbers, which no two systems draw alike: types and shapes are compared.
 const RANDOM: &str = "random: ";
+/// Tests that differ in the last places of a narrow dtype, for the reason that the list says: compared within [`ROUNDED`].
+const ROUNDING: &str = "rounding: ";
+const ROUNDED: f64 = 1.0 / 512.0;
 
 /// What became of a test.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,15 +207,19 @@ fn suite(root: &Path, filter: Option<&str>) -> Result<String, String> {
     for suite in SUITES {
         let (mut total, mut pass, mut plain, mut plain_pass, mut newest, mut newest_pass, mut symbolic) =
             (0, 0, 0, 0, 0, 0, 0);
-        for case in cases(root, suite)? {
+        for mut case in cases(root, suite)? {
             if filter.is_some_and(|filter| !case.name.contains(filter)) {
                 continue;
             }
             let reason = expected.get(&case.name);
             let is_random = reason.is_some_and(|reason| reason.starts_with(RANDOM));
+            let is_rounded = reason.is_some_and(|reason| reason.starts_with(ROUNDING));
+            if is_rounded {
+                case.relative = ROUNDED;
+            }
             let is_expanded = case.name.contains("_expanded");
             let (verdict, _) = run(&case, &fastest, None, is_random);
-            let passes = verdict == Verdict::Pass && !is_random;
+            let passes = verdict == Verdict::Pass && !is_random && !is_rounded;
             total += 1;
             pass += usize::from(passes);
             plain += usize::from(!is_expanded);
@@ -221,7 +228,7 @@ fn suite(root: &Path, filter: Option<&str>) -> Result<String, String> {
             newest_pass += usize::from(passes && case.opset == 28);
             match (&verdict, reason) {
                 (Verdict::Wrong(text), _) => findings.push(format!("{}: WRONG: {text}", case.name)),
-                (Verdict::Pass, Some(reason)) if is_random => {
+                (Verdict::Pass, Some(reason)) if is_random || is_rounded => {
                     refusals.insert(case.name.clone(), reason.clone());
                 }
                 (Verdict::Pass, Some(_)) => {
