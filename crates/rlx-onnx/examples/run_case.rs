@@ -1,6 +1,6 @@
 //! Runs one folder as `recipes/onnx_models.py` and `recipes/onnx_conformance.py` write them, and compares.
 //!
-//!     cargo run --release -p rlx-onnx --example run_case -- FOLDER
+//!     cargo run --release -p rlx-onnx --example run_case -- target/onnx-conformance/node/test_softmax_axis_0
 //!
 //! For every data set: the largest difference, as a part of what the case allows (1 is the limit), the graphs that one
 //! run took, and the time of the first run (import and compilation included) and of the second.
@@ -41,6 +41,10 @@ fn peak() -> Option<u64> {
 
 fn main() -> Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).context("give the folder of a case")?);
+    if !folder.is_dir() {
+        println!("{} is not there; `cargo xtask test --only setup` writes the cases", folder.display());
+        return Ok(());
+    }
     let case: serde_json::Value = serde_json::from_str(&fs::read_to_string(folder.join("case.json"))?)?;
     let tolerance = |key: &str| case[key].as_f64().with_context(|| format!("case.json has no {key}"));
     let (relative, absolute) = (tolerance("rtol")?, tolerance("atol")?);

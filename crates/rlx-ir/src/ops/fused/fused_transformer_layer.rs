@@ -54,7 +54,7 @@ impl OpSpec for FusedTransformerLayer {
     const VJP: Vjp<Self> = Vjp::ViaDecomposition;
     const JVP: Jvp<Self> = Jvp::ViaDecomposition;
     const BATCH: Batch<Self> = Batch::ViaDecomposition;
-    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 4096 };
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 2048 };
     const SAMPLES: Samples<Self> = Samples::Listed(&[
         "f32[1, 3, 4], f32[4, 12], f32[4, 4], f32[4, 5], f32[5, 4], f32[4], f32[4], f32[12], f32[4], \
          f32[5], f32[4], f32[4], f32[4] {num_heads = 2, num_kv_heads = 2, scale = none, mask_kind = none, \

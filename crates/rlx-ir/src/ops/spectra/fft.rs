@@ -69,7 +69,7 @@ impl OpSpec for Fft {
         Vjp::Rule(|op, g, given| Ok(vec![Some(g.push(op.adjoint(), &[given.cotangent()]))]));
     const JVP: Jvp<Self> = Jvp::Linear;
     const BATCH: Batch<Self> = Batch::Shift(|op, _| Fft { axes: shift_axes(&op.axes), ..op.clone() });
-    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 64 };
+    const ACCURACY: AccuracyRule<Self> = |_| Accuracy::Accumulated { terms: 128 };
     const SAMPLES: Samples<Self> = Samples::Listed(&[
         "c64[8] {axes = [0], inverse = false, norm = backward}",
         "c128[2, 12] {axes = [1], inverse = true}",
