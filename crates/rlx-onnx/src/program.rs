@@ -34,8 +34,8 @@ pub struct ImportedGraph {
 
 /// Imports `model` as one graph, before anything is fed.
 ///
-/// Where nodes draw random numbers without a seed, the graph has one more input, `random_key` (`u32` [2]): the key of
-/// all of them.
+/// Where nodes draw random numbers without a seed, the graph has one more input, `random_key` (two `u32`): the key
+/// of all of them.
 ///
 /// # Errors
 /// A model that breaks the rules of ONNX, nodes that are not supported, or that need a value that only a run knows.

@@ -190,7 +190,9 @@ impl CellReport {
 
 /// Is the corner of this label one of 8-bit floats?
 fn is_narrow(label: &str) -> bool {
-    DType::ALL.iter().any(|dtype| dtype.is_float() && dtype.block_bits() == 8 && label.ends_with(dtype.name()))
+    DType::ALL
+        .iter()
+        .any(|dtype| dtype.is_float() && dtype.block_bits() == 8 && label.ends_with(dtype.name()))
 }
 
 fn cells_of(kind: OpKind, paths: &[CellPath<'_>]) -> CellReport {

@@ -1,4 +1,4 @@
-//! `layer_norm_backward`: the derivatives of [`LayerNorm`](crate::ops::LayerNorm), in one pass.
+//! `layer_norm_backward`: the derivatives of [`LayerNorm`], in one pass.
 
 use crate::ops::normalise::{Centre, Standard, check_backward};
 use crate::ops::prelude::*;

@@ -1,4 +1,4 @@
-//! `rms_norm_backward`: the derivatives of [`RmsNorm`](crate::ops::RmsNorm), in one pass.
+//! `rms_norm_backward`: the derivatives of [`RmsNorm`], in one pass.
 
 use crate::ops::normalise::{Centre, Standard, check_backward, offset};
 use crate::ops::prelude::*;
