@@ -255,7 +255,7 @@ NETWORKS = {
     "resnet50": (ResNet50, [lambda: (torch.randn(2, 3, 224, 224),), lambda: (torch.randn(1, 3, 224, 224),)],
                  {"image": BATCH}, ["logits"]),
     "minilm": (Bert, [lambda: bert_inputs(2, 16), lambda: bert_inputs(1, 7), lambda: bert_inputs(3, 128)],
-               {"input_ids": COUNT, "attention_mask": COUNT, "token_type_ids": COUNT}, ["states", "embedding"]),
+               {"input_ids": COUNT, "attention_mask": COUNT, "token_type_ids": COUNT}, ["states", "sentence"]),
     "detector": (Detector, [lambda: (torch.randn(1, 3, 128, 160),), lambda: (torch.randn(1, 3, 64, 64),)],
                  {"image": {2: "height", 3: "width"}}, ["boxes", "scores"]),
     "tagger": (Tagger, [lambda: (tokens(2000, 2, 12),), lambda: (tokens(2000, 3, 31),)],

@@ -16,6 +16,9 @@ use std::hash::{Hash, Hasher};
 use std::panic::Location;
 use std::sync::Arc;
 
+/// Most nodes of a graph that is built: what hostile input unrolls ends here, long before the memory does.
+const MOST_NODES: usize = 1 << 19;
+
 /// Names a node of a graph.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NodeId(pub u32);
@@ -269,13 +272,19 @@ impl Graph {
     /// Appends `op` with a given origin.
     ///
     /// # Errors
-    /// The violated constraint; `None` when an operand is already poisoned.
+    /// The violated constraint or a graph that is too large; `None` when an operand is already poisoned, or when a
+    /// graph that is too large has errors already.
     pub fn try_push(
         &mut self,
         op: Op,
         operands: &[Value],
         origin: Origin,
     ) -> Result<Vec<Value>, Option<Diagnostic>> {
+        if self.nodes.len() >= MOST_NODES {
+            // Told once: what builds without end must not fill the memory with its errors.
+            let message = format!("the graph would have more than {MOST_NODES} nodes");
+            return Err(self.diagnostics.is_empty().then(|| Diagnostic::new(op.def().name, message)));
+        }
         let id = NodeId(self.nodes.len() as u32);
         let types = {
             let types: Option<Vec<_>> = operands.iter().map(|&operand| self.try_ty(operand)).collect();

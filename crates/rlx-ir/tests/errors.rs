@@ -502,3 +502,20 @@ fn bindings_are_refused_where_an_op_refuses_the_extents() {
     assert_eq!(bind(2), "%1 narrow: results are [f32[1]], inference gives [f32[2]]");
     assert_eq!(bind(3), "%1 narrow: the end 5 is beyond 4 (C2)\n%1 narrow: the end 5 is beyond 4 (C2)");
 }
+
+#[test]
+fn graphs_do_not_grow_without_end() {
+    let mut graph = Graph::new("g");
+    let mut x = graph.input_f32("x", [2]);
+    let mut count = 0u32;
+    while x != Value::POISON && count < 1 << 20 {
+        x = graph.relu(x);
+        count += 1;
+    }
+    // The errors of what is built on top say nothing new.
+    let other = graph.input_f32("y", [2]);
+    assert_eq!((count, other), (1 << 19, Value::POISON));
+    let error = graph.finish().unwrap_err().to_string();
+    assert!(error.contains("the graph would have more than 524288 nodes"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}

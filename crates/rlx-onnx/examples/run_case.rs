@@ -42,7 +42,8 @@ fn peak() -> Option<u64> {
 fn main() -> Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).context("give the folder of a case")?);
     if !folder.is_dir() {
-        println!("{} is not there; `cargo xtask test --only setup` writes the cases", folder.display());
+        let why = "its folder is not there; `cargo xtask test --only setup` writes the cases";
+        rlx_testkit::not_run(&format!("the case {}", folder.display()), why);
         return Ok(());
     }
     let case: serde_json::Value = serde_json::from_str(&fs::read_to_string(folder.join("case.json"))?)?;

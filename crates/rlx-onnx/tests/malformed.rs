@@ -369,12 +369,12 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
                 vec![node("ConstantOfShape", &["s"], &["y"], vec![])],
                 vec![ints("s", &[1 << 40, 1 << 20])],
             ),
-            "",
+            "the ConstantOfShape",
         ),
         (
             "expansion to huge extents",
             model(vec![node("Expand", &["x", "s"], &["y"], vec![])], vec![ints("s", &[1 << 44, 2, 3])]),
-            "",
+            "the Expand",
         ),
         (
             "tiles without end",
@@ -432,7 +432,7 @@ fn check_by_hand() -> Result<usize, String> {
             }
             Err(_) => {}
         }
-        if begin.elapsed() > 4 * LONGEST || ALLOCATOR.refused() > 0 {
+        if begin.elapsed() > LONGEST || ALLOCATOR.refused() > 0 {
             findings.push(format!("{what}: took {:?}, asked for {}", begin.elapsed(), ALLOCATOR.refused()));
         }
     }
@@ -585,5 +585,6 @@ fn malformed_models_are_refused() {
     let ran = fuzz.run(move |case| mutated(&files, case));
     println!("{} mutated models, {} of them still run", ran.cases, ran.yes);
     // Where nearly all are refused at once, or none, the mutations try nothing.
-    assert!(ran.yes * 20 > ran.cases && ran.yes * 10 < ran.cases * 9, "{ran:?}");
+    let tries_something = ran.yes * 20 > ran.cases && ran.yes * 10 < ran.cases * 9;
+    assert!(!ran.whole || tries_something, "{ran:?}");
 }

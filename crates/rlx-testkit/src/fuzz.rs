@@ -5,6 +5,9 @@
 //! holds; the number goes into the suite's list of known cases. A case that runs too long is a failure too. The
 //! first fresh number and how far the run got are printed, also where output of tests is held back.
 //!
+//! `RLX_TEST_FUZZ=3600s` makes a run of fresh cases only, which lasts so long and lists every finding at its end;
+//! `RLX_TEST_FUZZ=N` runs case N alone.
+//!
 //! This file invents no case.
 
 use std::collections::hash_map::RandomState;
@@ -19,6 +22,11 @@ use std::time::{Duration, Instant};
 const LONGEST: Duration = Duration::from_secs(60);
 /// Fixed and known cases lie below, fresh ones above.
 const FIRST_FRESH: u64 = 1 << 32;
+
+/// Says what runs instead of a suite's own cases.
+const VARIABLE: &str = "RLX_TEST_FUZZ";
+/// Most findings of a long run.
+const MOST_FINDINGS: usize = 50;
 
 /// A suite of cases.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +46,22 @@ pub struct Ran {
     pub cases: u64,
     /// How many of them said yes: what that means is the suite's choice.
     pub yes: u64,
+    /// Whether these are the suite's own cases, not those of [the variable](self).
+    pub whole: bool,
+}
+
+/// What [the variable](self) asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Seconds(u64),
+    Case(u64),
+}
+
+fn asked(text: &str) -> Option<Asked> {
+    match text.strip_suffix('s') {
+        Some(seconds) => seconds.parse().ok().map(Asked::Seconds),
+        None => text.parse().ok().map(Asked::Case),
+    }
 }
 
 impl Fuzz {
@@ -45,28 +69,54 @@ impl Fuzz {
     ///
     /// # Panics
     /// On the first case that panics, is wrong or takes longer than a minute, with its number.
-    pub fn run(self, case: impl Fn(u64) -> Result<bool, String> + Send + 'static) -> Ran {
+    pub fn run(mut self, case: impl Fn(u64) -> Result<bool, String> + Send + 'static) -> Ran {
         let current = Arc::new(Mutex::new((0, Instant::now())));
         let (sender, done) = channel();
         let shared = current.clone();
-        let start = fresh_number();
+        let mut start = fresh_number();
+        let text = std::env::var(VARIABLE).ok();
+        let only = text.map(|text| {
+            asked(&text).unwrap_or_else(|| fail(0, &format!("{VARIABLE} is {text:?}, expected seconds (60s) or a case")))
+        });
+        if let Some(only) = only {
+            (self.fixed, self.known) = (0, &[]);
+            match only {
+                Asked::Seconds(seconds) => self.fresh = Duration::from_secs(seconds),
+                Asked::Case(case) => start = case,
+            }
+        }
         let suite = std::thread::current().name().unwrap_or("fuzz").to_string();
         // The stack of a usual thread: what recurses too deeply must fail here.
         std::thread::spawn(move || {
-            let mut ran = Ran::default();
+            let mut ran = Ran { whole: only.is_none(), ..Ran::default() };
+            let mut findings = vec![];
             let mut one = |number: u64| {
                 *shared.lock().unwrap_or_else(PoisonError::into_inner) = (number, Instant::now());
                 let result = catch_unwind(AssertUnwindSafe(|| case(number)));
-                let said = result.unwrap_or_else(|panic| Err(panic_message(&*panic)))?;
+                let said = result.unwrap_or_else(|panic| Err(panic_message(&*panic)));
                 ran.cases += 1;
-                ran.yes += u64::from(said);
+                match said {
+                    Ok(said) => ran.yes += u64::from(said),
+                    Err(message) if matches!(only, Some(Asked::Seconds(_))) && findings.len() < MOST_FINDINGS => {
+                        let _ = writeln!(std::io::stderr(), "case {number}: {message}");
+                        findings.push(number);
+                    }
+                    Err(message) => return Err(message),
+                }
                 Ok::<(), String>(())
             };
             let result = (|| {
                 (0..self.fixed).chain(self.known.iter().copied()).try_for_each(&mut one)?;
+                if let Some(Asked::Case(case)) = only {
+                    return one(case);
+                }
                 let begin = Instant::now();
                 (start..).take_while(|_| begin.elapsed() < self.fresh).try_for_each(&mut one)
             })();
+            let result = match findings.is_empty() {
+                true => result,
+                false => result.and(Err(format!("the cases {findings:?} fail"))),
+            };
             let fresh = ran.cases.saturating_sub(self.fixed + self.known.len() as u64);
             let _ = writeln!(
                 std::io::stderr(),

@@ -37,11 +37,11 @@ fn note(folder: &Path, what: &str, why: &str) -> io::Result<()> {
     File::options().create(true).append(true).open(path)?.write_all(format!("{what}\t{why}\n").as_bytes())
 }
 
-/// The build folder, if this program was built by cargo: the parent of the profile folder.
+/// The build folder, if this program is a test or an example that cargo built: the parent of the profile folder.
 fn build_folder() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    let deps = program.parent().filter(|folder| folder.ends_with("deps"))?;
-    Some(deps.parent()?.parent()?.to_path_buf())
+    let own = program.parent().filter(|folder| folder.ends_with("deps") || folder.ends_with("examples"))?;
+    Some(own.parent()?.parent()?.to_path_buf())
 }
 
 /// Test data that the gate provides.

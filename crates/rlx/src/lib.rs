@@ -49,3 +49,8 @@ pub use rlx_runtime::{
     Outputs, PrecisionPolicy, RawOutput, RuntimeError, Session, SessionOptions, TensorRef, devices,
 };
 pub use rlx_weights::{BytesWeightLoader, MappedWeights, WeightLoader, WeightRegistry};
+
+/// The code block of the page about ONNX is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/onnx.md")]
+struct OnnxPage;

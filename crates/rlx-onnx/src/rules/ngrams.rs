@@ -49,7 +49,11 @@ fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         (limit("min_gram_length")?, limit("max_gram_length")?, limit("max_skip_count")?);
     let starts = required(node.ints("ngram_counts")?, "ngram_counts")?;
     let columns = required(node.ints("ngram_indexes")?, "ngram_indexes")?;
-    let width = columns.iter().copied().max().unwrap_or(-1) + 1;
+    let last = columns.iter().copied().max().unwrap_or(-1);
+    if last >= MOST_COLUMNS {
+        return Err(Stop::Refused(format!("an n-gram is counted in column {last}")));
+    }
+    let width = last + 1;
     let mut places = BTreeMap::new();
     let mut parts = vec![];
     let mut before = 0;
@@ -112,13 +116,23 @@ fn grams<'m>(tokens: &[i64], starts: &[i64]) -> Result<Vec<Grams>, Stop<'m>> {
     Ok(all)
 }
 
+/// Most columns of a result.
+const MOST_COLUMNS: i64 = 1 << 22;
+/// Most tokens that an n-gram may skip where the length of a row is a symbol.
+const MOST_SKIPS: usize = 1000;
+
 /// How often each n-gram occurs in each row of `x`.
 fn counts<'m>(cx: &mut Context<'m>, x: Value, grams: &Grams, skips: usize) -> Result<Value, Stop<'m>> {
     let shape = cx.ty(x)?.shape;
     let axis = shape.rank() - 1;
     let extent = shape.dims()[axis].clone();
-    // One token has nothing between its parts.
-    let steps = if grams.length == 1 { 1..=1 } else { 1..=skips + 1 };
+    // One token has nothing between its parts; what reaches beyond the row occurs nowhere.
+    let longest = match extent.as_static() {
+        Some(extent) => usize::try_from(extent).unwrap_or(0) / (grams.length - 1).max(1),
+        None if skips > MOST_SKIPS => return Err(Stop::Refused(format!("it skips up to {skips} tokens"))),
+        None => skips + 1,
+    };
+    let steps = if grams.length == 1 { 1..=1 } else { 1..=skips.saturating_add(1).min(longest).max(1) };
     let reach = (grams.length - 1) * steps.end();
     let graph = cx.graph();
     let inside = graph.full(DType::Bool, shape.clone(), 1.0);

@@ -12,7 +12,7 @@ use rlx_ir::{DType, Dim, Graph, Value};
 pub(super) const RULES: &[Rule] =
     &[rule("MaxRoiPool", &[1, 22], max_roi_pool), rule("RoiAlign", &[10, 16, 22], roi_align)];
 
-/// Most samples along an axis of a bin.
+/// Most samples along an axis of a bin, and most bins.
 const MOST_SAMPLES: f64 = 4096.0;
 
 /// Extents [N, C, H, W] of operand 0.
@@ -158,6 +158,9 @@ fn roi_align<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
             0 => adaptive_samples(cx, node, columns, bins[axis], scale)?,
             ratio => ratio,
         };
+        if samples.max(bins[axis]) > MOST_SAMPLES as usize {
+            return Err(Stop::Refused(format!("{} bins have {samples} samples each", bins[axis])));
+        }
         let (extent, is_adaptive) = (extent.clone(), ratio == 0);
         let axis = AlignedAxis { bins: bins[axis], samples, extent, is_adaptive, repeats: is_max };
         axes.push((axis, columns));
