@@ -1,6 +1,7 @@
 //! Memory planning: which buffers share memory, and when each is alive.
 //!
-//! Two things happen here. An elementwise step may write over an input that
+//! Three things happen here. What becomes a state or a carry is made in its
+//! place where that is safe. An elementwise step may write over an input that
 //! dies with it. Then every arena buffer gets a slot with its size and life;
 //! [`rlx_ir::lir::LirBufferPlan::layout`] turns slots into offsets once the
 //! symbols are bound.
@@ -19,7 +20,7 @@ pub use plan_memory as plan_memory_aligned;
 /// Plans `module` with every slot at a multiple of `alignment` bytes. Copies that need not be made go; their numbers,
 /// in the order of a walk, are returned.
 pub fn plan_memory(module: &mut LirModule, alignment: usize) -> Vec<usize> {
-    while merge_a_carry(module) {}
+    update_in_place(module);
     reuse_in_place(module);
     let removed = remove_idle_copies(module);
     drop_unused_buffers(module);
@@ -118,19 +119,27 @@ fn is_whole(module: &LirModule, view: &View) -> bool {
     *view == View::whole(view.buffer, &module.buffer(view.buffer).ty())
 }
 
-/// Makes one next value of a carry in the place of the carry, where nothing reads the old one any more: a copy at the
-/// end of the body then has nothing to do. Says whether it found one.
-fn merge_a_carry(module: &mut LirModule) -> bool {
+/// Makes next values of carries and states in the place of the old ones, where nothing reads those any more: the copies
+/// at the end of a body or of the run then have nothing to do.
+fn update_in_place(module: &mut LirModule) {
     let uses = uses(module);
     let mut copies = vec![];
     let mut touches: HashMap<BufferId, Vec<usize>> = HashMap::new();
     let mut writers: HashMap<usize, (&KernelStep, Vec<usize>)> = HashMap::new();
+    // The last step that could fail, at which no state may have changed yet.
+    let mut may_fail = 0;
     walk(&module.steps, &mut vec![], &mut 0, &mut |number, loops, step| {
-        if let Some((from, to)) = whole_copy(module, step).filter(|_| !loops.is_empty()) {
+        if let Some((from, to)) = whole_copy(module, step) {
             copies.push((number, loops.to_vec(), from, to));
         }
-        if let Step::Kernel(step) = step {
-            writers.insert(number, (step, loops.to_vec()));
+        match step {
+            Step::Kernel(step) => {
+                if step.anchor.is_some() {
+                    may_fail = number;
+                }
+                writers.insert(number, (step, loops.to_vec()));
+            }
+            _ => may_fail = number,
         }
         step.reads()
             .into_iter()
@@ -138,28 +147,38 @@ fn merge_a_carry(module: &mut LirModule) -> bool {
             .for_each(|buffer| touches.entry(buffer).or_default().push(number));
     });
     let fits = |(number, loops, from, to): &(usize, Vec<usize>, BufferId, BufferId)| {
-        let (made, carry) = (&uses[from], &uses[to]);
-        // The new value belongs to one iteration, the carry to more; the step that makes the value is not in a loop
-        // inside, and nothing but it touches the carry before the copy.
+        let (made, old) = (&uses[from], &uses[to]);
         let Some((maker, around)) = writers.get(&made.first) else { return false };
+        // A new carry belongs to one iteration, the carry to more.
+        let is_next = match module.buffer(*to).kind {
+            BufferKind::State => loops.is_empty() && made.first > may_fail,
+            _ => old.loops.len() < loops.len(),
+        };
         let reads_alike = maker.reads().iter().all(|view| view.buffer != *to || is_whole(module, view));
         let elementwise = maker.anchor.is_none() && maker.outputs.len() == 1;
-        let reads_carry = maker.read_buffers().contains(to);
+        let reads_old = maker.read_buffers().contains(to);
+        // The step that makes the value is not in a loop inside, and nothing but it touches the old one before the
+        // copy.
         from != to
+            && is_next
             && module.buffer(*from).kind == BufferKind::Temporary
             && made.loops == *loops
             && around == loops
-            && carry.loops.len() < loops.len()
             && module.buffer(*from).dtype.size_of().is_some()
             && !maker.read_buffers().contains(from)
             && maker.outputs.iter().all(|view| is_whole(module, view))
-            && (!reads_carry || elementwise && reads_alike)
+            && (!reads_old || elementwise && reads_alike)
             && !touches[to].iter().any(|&touch| touch > made.first && touch < *number)
             && touches[to].iter().filter(|&&touch| touch == *number).count() == 1
     };
-    let Some((.., from, to)) = copies.iter().find(|copy| fits(copy)).cloned() else { return false };
-    rename_all(module, &[(from, to)].into());
-    true
+    let mut renamed = HashMap::new();
+    for copy in copies.iter().filter(|copy| fits(copy)) {
+        let (.., from, to) = *copy;
+        if !renamed.contains_key(&from) && !renamed.values().any(|other| *other == to) {
+            renamed.insert(from, to);
+        }
+    }
+    rename_all(module, &renamed);
 }
 
 /// Lets elementwise steps write over an input that dies with them.

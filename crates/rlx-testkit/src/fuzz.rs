@@ -76,7 +76,9 @@ impl Fuzz {
         let mut start = fresh_number();
         let text = std::env::var(VARIABLE).ok();
         let only = text.map(|text| {
-            asked(&text).unwrap_or_else(|| fail(0, &format!("{VARIABLE} is {text:?}, expected seconds (60s) or a case")))
+            asked(&text).unwrap_or_else(|| {
+                fail(0, &format!("{VARIABLE} is {text:?}, expected seconds (60s) or a case"))
+            })
         });
         if let Some(only) = only {
             (self.fixed, self.known) = (0, &[]);
@@ -97,7 +99,9 @@ impl Fuzz {
                 ran.cases += 1;
                 match said {
                     Ok(said) => ran.yes += u64::from(said),
-                    Err(message) if matches!(only, Some(Asked::Seconds(_))) && findings.len() < MOST_FINDINGS => {
+                    Err(message)
+                        if matches!(only, Some(Asked::Seconds(_))) && findings.len() < MOST_FINDINGS =>
+                    {
                         let _ = writeln!(std::io::stderr(), "case {number}: {message}");
                         findings.push(number);
                     }
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn fixed_and_known_cases_run_and_are_counted() {
         let ran = outcome(FIVE, |number| Ok(number == 77));
-        assert_eq!(ran, Ok(Ran { cases: 6, yes: 1 }));
+        assert_eq!(ran, Ok(Ran { cases: 6, yes: 1, whole: true }));
     }
 
     #[test]
@@ -193,5 +197,12 @@ mod tests {
         assert!(wrong.unwrap_err().contains("case 3: is wrong"));
         let panicked = outcome(FIVE, |number| Ok([true; 5][number as usize]));
         assert!(panicked.unwrap_err().contains("case 77: panicked: index out of bounds"));
+    }
+
+    #[test]
+    fn long_runs_and_cases_are_asked_for_by_text() {
+        let texts = ["3600s", "77", "x", "7m", "s"];
+        let expected = [Some(Asked::Seconds(3600)), Some(Asked::Case(77)), None, None, None];
+        assert_eq!(texts.map(asked), expected);
     }
 }

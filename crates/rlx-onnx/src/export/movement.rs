@@ -123,19 +123,17 @@ fn one_hot(writer: &mut Writer<'_>, place: &Use<'_>) -> Written {
     let depth = writer.dims(std::slice::from_ref(&op.depth))?;
     let zero = writer.ints(&[0]);
     let is_negative = writer.node("Less", &[&indices, &zero], &[]);
-    let (flat, rank) = (place.operands[0].ty.rank() == 0, place.operands[0].ty.rank());
-    let mut outside = writer.node("Where", &[&is_negative, &depth, &indices], &[]);
-    if flat {
-        let none = writer.ints(&[]);
-        outside = writer.node("Reshape", &[&outside, &none], &[]);
-    }
+    let rank = place.operands[0].ty.rank();
+    let outside = writer.node("Where", &[&is_negative, &depth, &indices], &[]);
     let values = match op.dtype.is_float() {
         true => Literal::floats(op.dtype, &[2], &[0.0, 1.0]),
         false => Literal::ints(op.dtype, &[2], &[0, 1]),
     };
     let values = writer.constant(&values.map_err(|error| error.to_string())?)?;
     let axis = if op.axis == rank { -1 } else { op.axis as i64 };
-    Ok(vec![writer.node("OneHot", &[&outside, &depth, &values], &[("axis", Field::Int(axis))])])
+    let y = writer.node("OneHot", &[&outside, &depth, &values], &[("axis", Field::Int(axis))]);
+    // ONNX takes no index of rank 0: beside the depth it has become one of rank 1.
+    Ok(vec![if rank == 0 { writer.node("Reshape", &[&y, &depth], &[]) } else { y }])
 }
 
 /// ONNX has no order but that of values, which the graph keeps.

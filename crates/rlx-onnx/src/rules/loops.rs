@@ -17,7 +17,7 @@ use rlx_ir::{DType, Dim, Graph, Literal, Shape, TensorType, Value};
 pub(super) const RULES: &[Rule] = &[rule("Loop", &[1, 11, 13, 16, 19, 21, 23, 24, 25], r#loop)];
 
 /// Most iterations of a loop: one that goes on is a fault.
-const MOST_ITERATIONS: i64 = 1 << 22;
+const MOST_ITERATIONS: i64 = 1 << 20;
 /// Most iterations and elements for which results are set aside before it is known how many there will be.
 const MOST_RESERVED: (i64, i64) = (1 << 12, 1 << 22);
 
