@@ -24,7 +24,7 @@ pub use session::{Session, SessionOptions};
 pub use weights::BoundWeights;
 
 pub use rlx_driver::{
-    ActiveExtent, Device, DeviceInfo, DeviceKind, ExecutableGraph, ExpertResidency, MemoryUse, Outputs,
+    ActiveExtent, Device, DeviceInfo, DeviceKind, DriverError, ExecutableGraph, ExpertResidency, MemoryUse, Outputs,
     Pipelined, RawOutput, ResidencyStats, SharedBytes, SlotOutput, StateHandles, StepTime, TensorRef, Timing,
 };
 pub use rlx_opt::{Checks, CompileOptions, CompileReport, KernelDispatch, PrecisionPolicy};
