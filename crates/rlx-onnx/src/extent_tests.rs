@@ -187,14 +187,10 @@ fn a_form_that_refuses_extents_stands_in_no_way() -> Result<(), OnnxError> {
     let nodes = [node("Add", &["x", "z"], "y", &[])];
     let mut program = program(&[("x", &["A"]), ("z", &["B"])], &[], &nodes)?;
     for round in 0..2 {
-        for (form, (a, z, expected)) in [
-            (3, 3, vec![0.0, 2.0, 4.0]),
-            (1, 2, vec![0.0, 1.0]),
-            (2, 1, vec![0.0, 1.0]),
-            (0, 0, vec![]),
-        ]
-        .into_iter()
-        .enumerate()
+        for (form, (a, z, expected)) in
+            [(3, 3, vec![0.0, 2.0, 4.0]), (1, 2, vec![0.0, 1.0]), (2, 1, vec![0.0, 1.0]), (0, 0, vec![])]
+                .into_iter()
+                .enumerate()
         {
             let results = program.run(&[("x", counted(&[a])), ("z", counted(&[z]))])?;
             let HostValue::Tensor(y) = &results[0].1 else { panic!("a tensor") };

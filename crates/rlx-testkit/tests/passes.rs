@@ -119,8 +119,7 @@ fn fused_attention_computes_what_is_spelled_out() {
             let rlx_ir::Op::Input(input) = &node.op else { continue };
             let dims = node.types[0].shape.dims().iter().map(|dim| dim.extent(&sizes).unwrap());
             let dims: Vec<usize> = dims.collect();
-            let numbers: Vec<f64> =
-                (0..dims.iter().product()).map(|at| values(&input.name, at)).collect();
+            let numbers: Vec<f64> = (0..dims.iter().product()).map(|at| values(&input.name, at)).collect();
             let literal = match node.types[0].dtype {
                 DType::Bool => {
                     let bits: Vec<i128> = numbers.iter().map(|&number| number as i128).collect();

@@ -137,7 +137,15 @@ fn swiglu(search: &Search<'_>, id: NodeId) -> Vec<Match> {
             let op = FusedSwiGLU { gate_first, kind: activation.kind, cast: None }.into();
             let nodes = vec![gate_half.node, up.node, gate.node, id];
             let (operands, results) = (vec![x], vec![Some(id)]);
-            matches.push(Match { op, operands, orders: vec![], unseen_rows: None, results, nodes, place: id });
+            matches.push(Match {
+                op,
+                operands,
+                orders: vec![],
+                unseen_rows: None,
+                results,
+                nodes,
+                place: id,
+            });
         }
     }
     matches
