@@ -38,11 +38,12 @@ fn find(search: &Search<'_>, id: NodeId) -> Option<Match> {
     path.on(search.operands(path.at.node)[0])?;
     path.past_cast(Cast::FromHalf)?;
     let Masked { mask, unseen } = path.mask(emptied)?;
-    path.past_cast(Cast::FromHalf)?;
     let mut scale = 1.0;
+    path.past_cast(Cast::FromHalf)?;
     while let Some((inner, factor)) = scaled(search, path.at) {
         path.on(inner)?;
         scale *= factor;
+        path.past_cast(Cast::FromHalf)?;
     }
     let Op::MatMul(product) = path.op() else { return None };
     let &[q, k] = search.operands(path.at.node) else { return None };
@@ -50,11 +51,11 @@ fn find(search: &Search<'_>, id: NodeId) -> Option<Match> {
     let keys = if product.transpose_b { [0, 1, 2, 3] } else { [0, 1, 3, 2] };
     path.on(q).filter(|()| is_plain)?;
     let (q, k) = (Source::of(search, q, [0, 1, 2, 3]), Source::of(search, k, keys));
-    let heads = usize::try_from(q.heads(search)?).ok()?;
+    let [num_heads, num_kv_heads] = [q.heads(search)?, k.heads(search)?];
     let op = Attention {
         layout: AttentionLayout::Bhsd,
-        num_heads: heads,
-        num_kv_heads: heads,
+        num_heads,
+        num_kv_heads,
         scale: Some(Real(scale * q.factor * k.factor)),
         softcap: None,
         mask_kind: if mask.is_some() { MaskKind::Bias } else { MaskKind::None },
@@ -204,8 +205,8 @@ impl Source {
         self.order == [0, 1, 2, 3]
     }
 
-    fn heads(&self, search: &Search<'_>) -> Option<i64> {
-        search.ty(self.value).shape[self.order[1]].as_static()
+    fn heads(&self, search: &Search<'_>) -> Option<usize> {
+        usize::try_from(search.ty(self.value).shape[self.order[1]].as_static()?).ok()
     }
 }
 
