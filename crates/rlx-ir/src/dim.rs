@@ -436,7 +436,7 @@ impl Dim {
     }
 
     /// Number of parts, nested ones included: at most [`MAX_WEIGHT`].
-    fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         let Repr::Poly(terms) = &self.0 else { return 1 };
         terms.iter().map(|(monomial, _)| 1 + monomial.iter().map(Atom::weight).sum::<usize>()).sum()
     }

@@ -292,11 +292,21 @@ impl<'m> Context<'m> {
         inputs: &[TensorType],
         build: impl FnOnce(&mut Context<'m>, Vec<Value>) -> Result<Vec<Value>, Stop<'m>>,
     ) -> Result<(Graph, Vec<Value>), Stop<'m>> {
-        let (levels, frames) = (self.levels.len(), self.frames.len());
         let mut graph = Graph::new(name);
         for (symbol, bounds) in self.graph().symbols().clone() {
             graph.bound_symbol(&symbol, bounds);
         }
+        self.build(graph, inputs, build)
+    }
+
+    /// As [`Context::body`], from an empty graph on.
+    fn build(
+        &mut self,
+        mut graph: Graph,
+        inputs: &[TensorType],
+        build: impl FnOnce(&mut Context<'m>, Vec<Value>) -> Result<Vec<Value>, Stop<'m>>,
+    ) -> Result<(Graph, Vec<Value>), Stop<'m>> {
+        let (levels, frames) = (self.levels.len(), self.frames.len());
         let own: Vec<Value> =
             inputs.iter().enumerate().map(|(i, ty)| graph.input(format!("operand{i}"), ty.clone())).collect();
         self.levels.push(Level { graph, captures: vec![] });
@@ -675,7 +685,8 @@ impl<'m> Context<'m> {
             }
             Ok(own)
         };
-        let (graph, captures) = self.body("constants", &[], build)?;
+        // Symbols of the graph around have no values here.
+        let (graph, captures) = self.build(Graph::new("constants"), &[], build)?;
         let size = |ty: &TensorType| ty.shape.as_static().as_deref().and_then(element_count);
         let sizes: Option<Vec<usize>> = graph.nodes().iter().flat_map(|node| &node.types).map(size).collect();
         let is_small = sizes.is_some_and(|sizes| sizes.into_iter().fold(0, usize::saturating_add) <= most);

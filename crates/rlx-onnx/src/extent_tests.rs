@@ -118,6 +118,107 @@ fn heads_are_split_for_every_batch_and_length() -> Result<(), OnnxError> {
 }
 
 #[test]
+fn extents_are_computed_behind_other_nodes() -> Result<(), OnnxError> {
+    // The graph has symbols already where the shape is put together; a constant is folded there, too.
+    let constants = [
+        ints("one", &[1], &[1]),
+        ints("two", &[1], &[2]),
+        ints("axis", &[], &[0]),
+        TensorProto { data_type: Some(1), float_data: vec![0.5], ..ints("half", &[], &[]) },
+    ];
+    let nodes = [
+        node("Neg", &["x"], "negated", &[]),
+        node("Shape", &["negated"], "batch", &[("end", 1)]),
+        node("Add", &["one", "one"], "count", &[]),
+        node("Concat", &["batch", "count", "two"], "to", &[("axis", 0)]),
+        node("Expand", &["half", "to"], "halves", &[]),
+        node("Reshape", &["negated", "to"], "y", &[]),
+    ];
+    let mut program = program(&[("x", &["B", "4"])], &constants, &nodes)?;
+    for batch in [2, 1, 5] {
+        let y = output(&mut program, &[("x", counted(&[batch, 4]))])?;
+        assert_eq!((y.dims(), program.forms()), (&[batch, 2, 2][..], 1));
+    }
+    Ok(())
+}
+
+#[test]
+fn places_are_cut_to_half_the_frames() -> Result<(), OnnxError> {
+    // What a network of sound does: as many places of a table as a convolution with stride 2 leaves, (S - 1) / 2 + 1.
+    let table: Vec<f32> = (0..8).map(|place| place as f32).collect();
+    let constants = [
+        ints("minus_one", &[], &[-1]),
+        ints("two", &[], &[2]),
+        ints("one", &[], &[1]),
+        ints("flat", &[1], &[-1]),
+        ints("zero", &[1], &[0]),
+        TensorProto { data_type: Some(1), float_data: table, ..ints("table", &[8], &[]) },
+        TensorProto { data_type: Some(1), float_data: vec![1.0], ..ints("kernel", &[1, 1, 1], &[]) },
+    ];
+    let strides = AttributeProto {
+        name: Some("strides".into()),
+        r#type: Some(AttributeType::Ints as i32),
+        ints: vec![2],
+        ..AttributeProto::default()
+    };
+    let convolution = NodeProto { attribute: vec![strides], ..node("Conv", &["x", "kernel"], "half", &[]) };
+    let nodes = [
+        node("Shape", &["x"], "frames", &[("start", 2)]),
+        node("Add", &["minus_one", "frames"], "before", &[]),
+        node("Div", &["before", "two"], "halved", &[]),
+        node("Add", &["halved", "one"], "count", &[]),
+        node("Reshape", &["count", "flat"], "end", &[]),
+        convolution,
+        node("Slice", &["table", "zero", "end"], "places", &[]),
+        node("Add", &["places", "half"], "y", &[]),
+    ];
+    let mut program = program(&[("x", &["B", "1", "S"])], &constants, &nodes)?;
+    for (frames, expected) in [(5, vec![0.0, 3.0, 6.0]), (1, vec![0.0]), (4, vec![0.0, 3.0])] {
+        let y = output(&mut program, &[("x", counted(&[1, 1, frames]))])?;
+        assert_eq!((y.to_f64s(), program.forms()), (expected, 1));
+    }
+    // The table has too few places.
+    assert!(program.run(&[("x", counted(&[1, 1, 19]))]).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_form_that_refuses_extents_stands_in_no_way() -> Result<(), OnnxError> {
+    let nodes = [node("Add", &["x", "z"], "y", &[])];
+    let mut program = program(&[("x", &["A"]), ("z", &["B"])], &[], &nodes)?;
+    for round in 0..2 {
+        for (form, (a, z, expected)) in
+            [(3, 3, vec![0.0, 2.0, 4.0]), (1, 2, vec![0.0, 1.0]), (2, 1, vec![0.0, 1.0]), (0, 0, vec![])]
+                .into_iter()
+                .enumerate()
+        {
+            let results = program.run(&[("x", counted(&[a])), ("z", counted(&[z]))])?;
+            let HostValue::Tensor(y) = &results[0].1 else { panic!("a tensor") };
+            assert_eq!(y.to_f64s(), expected);
+            assert_eq!(program.forms(), if round == 0 { form + 1 } else { 4 });
+        }
+        let refused = program.run(&[("x", counted(&[2])), ("z", counted(&[3]))]);
+        assert!(refused.is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fault_of_the_values_is_the_answer_of_every_form() -> Result<(), OnnxError> {
+    let mut program = program(
+        &[("x", &["A"])],
+        &[],
+        &[node("Cast", &["x"], "at", &[("to", 7)]), node("Gather", &["x", "at"], "y", &[])],
+    )?;
+    program.run(&[("x", counted(&[3]))])?;
+    let far = HostValue::from(Literal::floats(DType::F32, &[2], &[0.0, 7.0]).expect("two"));
+    let error = program.run(&[("x", far)]).expect_err("an index is out of range").to_string();
+    assert!(error.contains("out of range"), "{error}");
+    assert_eq!(program.forms(), 1);
+    Ok(())
+}
+
+#[test]
 fn padding_is_computed_from_extents() -> Result<(), OnnxError> {
     // Padding of the last axis to an even extent, as PyTorch's exporter orders pads: pairs from the last axis on.
     let constants = [

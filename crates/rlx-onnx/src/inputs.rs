@@ -8,7 +8,7 @@ use crate::node::Stop;
 use crate::proto::{ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 use crate::tensor::{self, Element};
 use crate::value::{Content, Feed, Imported, Tensor, constant};
-use rlx_ir::{DType, Diagnostic, Dim, Literal, Shape, TensorType, nearest_name};
+use rlx_ir::{DType, Diagnostic, Dim, Literal, Shape, SymbolBounds, TensorType, nearest_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -272,6 +272,10 @@ fn operand(
                         Some(bound) => bound,
                         None => {
                             cx.bindings.set(symbol, extent);
+                            if extent > 0 {
+                                // Extents of 0 are rare, and need expressions that hold for them too.
+                                cx.graph().bound_symbol(symbol, SymbolBounds { min: 1, max: None });
+                            }
                             extent
                         }
                     },

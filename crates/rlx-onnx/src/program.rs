@@ -10,7 +10,7 @@ use crate::rules::{self, control::Body};
 use crate::stage;
 use crate::value::{Imported, Weight};
 use rlx_ir::{DType, Graph, Literal, TensorRef};
-use rlx_runtime::{CompiledGraph, RuntimeError, Session, SharedBytes};
+use rlx_runtime::{CompiledGraph, DriverError, RuntimeError, Session, SharedBytes};
 use rlx_weights::{BytesWeightLoader, WeightBytes, WeightTensor};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -128,6 +128,7 @@ fn walk<'m>(
 /// A compiled model that needs no value to decide its shapes.
 struct Plan {
     compiled: CompiledGraph,
+    made_with: Extents,
     /// Inputs of the graph, which are inputs of the model.
     feeds: Vec<String>,
     /// The outputs of the model: of the graph, by position, or values that are always the same.
@@ -199,14 +200,23 @@ impl OnnxProgram {
         self.stages
     }
 
+    /// Compiled forms of the model that are kept for the next runs.
+    pub fn forms(&self) -> usize {
+        self.plans.len()
+    }
+
     /// Runs the model with extents as it declares them; where that does not do, with the extents that are fed.
     ///
     /// # Errors
     /// Inputs that do not fit, all named; nodes that are not supported; what compiling or running reports.
     pub fn run(&mut self, feeds: &[(&str, HostValue)]) -> Result<Results, OnnxError> {
-        match self.run_with(feeds, Extents::Declared) {
-            Err(OnnxError::Inputs(findings)) => Err(OnnxError::Inputs(findings)),
-            Err(_) => self.run_with(feeds, Extents::Concrete),
+        let key = self.next_key()?;
+        if let Some(done) = self.run_planned(feeds, &key, None) {
+            return done;
+        }
+        match self.run_anew(feeds, &key, Extents::Declared) {
+            Err(error) if is_final(&error) => Err(error),
+            Err(_) => self.run_anew(feeds, &key, Extents::Concrete),
             done => done,
         }
     }
@@ -216,40 +226,78 @@ impl OnnxProgram {
     /// # Errors
     /// As [`OnnxProgram::run`].
     pub fn run_with(&mut self, feeds: &[(&str, HostValue)], extents: Extents) -> Result<Results, OnnxError> {
-        let names = self.model.graph().output.iter().map(|output| output.name().to_string());
-        let names: Vec<String> = names.collect();
         let key = self.next_key()?;
-        if let Some(plan) = self.plans.iter_mut().find(|plan| plan.fits(feeds)) {
-            self.stages = 1;
-            return Ok(names.into_iter().zip(plan.run(feeds, &key)?).collect());
+        match self.run_planned(feeds, &key, Some(extents)) {
+            Some(done) => done,
+            None => self.run_anew(feeds, &key, extents),
         }
+    }
+
+    /// Runs the first compiled form, of those made with `extents`, that takes what is fed. A form may refuse extents
+    /// only when its symbols are bound; `None` where all do.
+    fn run_planned(
+        &mut self,
+        feeds: &[(&str, HostValue)],
+        key: &Literal,
+        extents: Option<Extents>,
+    ) -> Option<Result<Results, OnnxError>> {
+        let wanted = |plan: &Plan| extents.is_none_or(|extents| plan.made_with == extents);
+        for index in 0..self.plans.len() {
+            let plan = &mut self.plans[index];
+            if !wanted(plan) || !plan.fits(feeds) {
+                continue;
+            }
+            match plan.run(feeds, key) {
+                Err(error) if !is_final(&error) => {}
+                done => {
+                    // The one that was used last is dropped last.
+                    self.plans[index..].rotate_left(1);
+                    self.stages = 1;
+                    return Some(done.map(|values| self.named(values)));
+                }
+            }
+        }
+        None
+    }
+
+    fn named(&self, values: Vec<HostValue>) -> Results {
+        let names = self.model.graph().output.iter().map(|output| output.name().to_string());
+        names.zip(values).collect()
+    }
+
+    /// Imports, compiles and runs the model.
+    fn run_anew(
+        &mut self,
+        feeds: &[(&str, HostValue)],
+        key: &Literal,
+        extents: Extents,
+    ) -> Result<Results, OnnxError> {
         let model = self.model.clone();
         let mut cx = Context::new(&model);
         cx.run_key = Some(key.clone());
         let operands = fed_operands(&model, &mut cx, feeds, extents, &self.options.dims)?;
         begin(&mut cx, &model, operands)?;
-        let results = loop {
+        let mut results = loop {
             match cx.advance(0) {
                 Ok(results) => break results,
                 Err(Halt::Failed(error)) => return Err(error),
                 Err(Halt::Value(need)) => stage::run(&mut cx, &self.session, Some(&need), &mut [])?,
             }
         };
-        let mut results = results;
         self.stages = cx.stage() + 1;
         if cx.stage() == 0
-            && let Some(mut plan) = self.plan(&mut cx, &results, feeds)?
+            && let Some(mut plan) = self.plan(&mut cx, &results, feeds, extents)?
         {
-            let values = plan.run(feeds, &key)?;
+            let values = plan.run(feeds, key)?;
             if self.plans.len() == MOST_PLANS {
                 self.plans.remove(0);
             }
             self.plans.push(plan);
-            return Ok(names.into_iter().zip(values).collect());
+            return Ok(self.named(values));
         }
         stage::run(&mut cx, &self.session, None, &mut results)?;
         let values = results.into_iter().map(stage::host).collect::<Result<Vec<_>, _>>()?;
-        Ok(names.into_iter().zip(values).collect())
+        Ok(self.named(values))
     }
 
     /// The compiled form of a walk of one stage; `None` where its results are more than tensors of known extents.
@@ -258,6 +306,7 @@ impl OnnxProgram {
         cx: &mut Context<'_>,
         results: &[Imported],
         feeds: &[(&str, HostValue)],
+        made_with: Extents,
     ) -> Result<Option<Plan>, OnnxError> {
         let mut outputs = vec![];
         for result in results {
@@ -305,7 +354,7 @@ impl OnnxProgram {
             }
         }
         let compiled = stage::compile(cx, &self.session)?;
-        Ok(Some(Plan { compiled, feeds: names, outputs, looked_at: known, extents, random_input }))
+        Ok(Some(Plan { compiled, made_with, feeds: names, outputs, looked_at: known, extents, random_input }))
     }
 }
 
@@ -348,6 +397,14 @@ impl Plan {
         let missing = || OnnxError::model("the program", "a result was not computed");
         self.outputs.iter().map(|planned| output(planned).ok_or_else(missing)).collect()
     }
+}
+
+/// Would the model report the same in every compiled form?
+fn is_final(error: &OnnxError) -> bool {
+    matches!(
+        error,
+        OnnxError::Inputs(_) | OnnxError::Runtime(RuntimeError::Driver(DriverError::Fault { .. }))
+    )
 }
 
 /// Binds the weights that `cx` uses to `compiled`.

@@ -24,7 +24,8 @@ pub use session::{Session, SessionOptions};
 pub use weights::BoundWeights;
 
 pub use rlx_driver::{
-    ActiveExtent, Device, DeviceInfo, DeviceKind, ExecutableGraph, ExpertResidency, MemoryUse, Outputs,
-    Pipelined, RawOutput, ResidencyStats, SharedBytes, SlotOutput, StateHandles, StepTime, TensorRef, Timing,
+    ActiveExtent, Device, DeviceInfo, DeviceKind, DriverError, ExecutableGraph, ExpertResidency, MemoryUse,
+    Outputs, Pipelined, RawOutput, ResidencyStats, SharedBytes, SlotOutput, StateHandles, StepTime,
+    TensorRef, Timing,
 };
 pub use rlx_opt::{Checks, CompileOptions, CompileReport, KernelDispatch, PrecisionPolicy};

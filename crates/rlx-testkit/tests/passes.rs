@@ -7,7 +7,7 @@
 use rlx_ir::accuracy::compare;
 use rlx_ir::interpret::{Evaluation, Tensors, evaluate};
 use rlx_ir::text::{parse_graph, print_graph};
-use rlx_ir::{Accuracy, Graph, Literal, Number, OpKind};
+use rlx_ir::{Accuracy, DType, Graph, Literal, Number, OpKind};
 use rlx_opt::passes::simplify_algebra::{RULES, Rule, simplify};
 use rlx_opt::{Capabilities, Claim, CompileOptions, PassContext, Pipeline, Remark};
 use rlx_testkit::random_graph;
@@ -85,6 +85,52 @@ fn passes_keep_the_results_of_random_graphs() {
             let after = run_for(&target, pipeline, &random.graph, &label);
             check(&before, &after, &random.feeds, Accuracy::Exact, &label);
         }
+    }
+}
+
+/// The graph of a filetest of passes.
+fn filetest_graph(name: &str) -> Graph {
+    let path = format!("{}/../../filetests/passes/{name}.rlx", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    parse_graph(text.split("; expect:").next().unwrap()).unwrap()
+}
+
+#[test]
+fn fused_attention_computes_what_is_spelled_out() {
+    // A row of the bias has no key, and keys of others are not seen.
+    let bias = |at: usize| if at < 3 || at == 4 { f64::NEG_INFINITY } else { at as f64 / 4.0 - 1.0 };
+    let values = |name: &str, at: usize| match name {
+        "bias" => bias(at),
+        "padded" => f64::from(at == 1),
+        name => ((at * 7 + name.len() * 5) % 11) as f64 / 4.0 - 1.25,
+    };
+    let sizes = rlx_ir::Bindings::from_iter([("B", 2), ("S", 3)]);
+    let count = |graph: &Graph, kind| graph.nodes().iter().filter(|node| node.op.kind() == kind).count();
+    for (name, attentions, left) in
+        [("fuse_named_attention_spellings", 4, 1), ("fuse_named_attention_fed_mask", 1, 0)]
+    {
+        let graph = filetest_graph(name);
+        let pipeline = "fuse_named, eliminate_dead_code".parse().unwrap();
+        let fused = run_for(&targets()[1], &pipeline, &graph, name);
+        let found = (count(&fused, OpKind::Attention), count(&fused, OpKind::Softmax));
+        assert_eq!(found, (attentions, left), "{name}");
+        let mut feeds = Tensors::new();
+        for node in graph.nodes() {
+            let rlx_ir::Op::Input(input) = &node.op else { continue };
+            let dims = node.types[0].shape.dims().iter().map(|dim| dim.extent(&sizes).unwrap());
+            let dims: Vec<usize> = dims.collect();
+            let numbers: Vec<f64> = (0..dims.iter().product()).map(|at| values(&input.name, at)).collect();
+            let literal = match node.types[0].dtype {
+                DType::Bool => {
+                    let bits: Vec<i128> = numbers.iter().map(|&number| number as i128).collect();
+                    Literal::ints(DType::Bool, &dims, &bits)
+                }
+                dtype => Literal::floats(dtype, &dims, &numbers),
+            };
+            feeds.insert(input.name.clone(), literal.unwrap());
+        }
+        let before = evaluate(&graph, &feeds).unwrap();
+        check(&before, &fused, &feeds, Accuracy::Residual { factor: 8.0 }, name);
     }
 }
 

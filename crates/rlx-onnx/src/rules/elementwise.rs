@@ -2,6 +2,7 @@
 //!
 //! Before version 7 the operands broadcast in a narrower way, which attributes ask for: see [`pair`].
 
+use super::extents::agreed;
 use super::{Rule, rule};
 use crate::context::Context;
 use crate::host::Strings;
@@ -44,7 +45,9 @@ pub(super) const RULES: &[Rule] = &[
 fn pair<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Result<[Value; 2], Stop<'m>> {
     let (a, b) = (node.value(cx, 0)?, node.value(cx, 1)?);
     if node.version >= 7 {
-        return Ok([a, b]);
+        let mut operands = [a, b];
+        agreed(cx, &mut operands, 0)?;
+        return Ok(operands);
     }
     node.without_influence("consumed_inputs");
     let (broadcasts, axis) = (node.flag("broadcast", false)?, node.int("axis")?);
@@ -83,7 +86,8 @@ fn combined<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: K) -> Result<(Value
     if node.version < 6 {
         node.without_influence("consumed_inputs");
     }
-    let values = node.values(cx)?;
+    let mut values = node.values(cx)?;
+    agreed(cx, &mut values, 0)?;
     let graph = cx.graph();
     let y = values.iter().copied().reduce(|a, b| graph.push(Binary { kind }, &[a, b]));
     Ok((y.ok_or_else(|| Stop::Invalid("it has no operands".into()))?, values.len()))
@@ -245,7 +249,9 @@ fn choose<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         let values = (0..over.len()).map(chosen).collect();
         return Ok(Strings::new(&over.dims, values).into_iter().map(Into::into).collect());
     }
-    let [condition, a, b] = [node.value(cx, 0)?, node.value(cx, 1)?, node.value(cx, 2)?];
+    let mut operands = [node.value(cx, 0)?, node.value(cx, 1)?, node.value(cx, 2)?];
+    agreed(cx, &mut operands, 0)?;
+    let [condition, a, b] = operands;
     let y = cx.graph().where_(condition, a, b);
     Ok(vec![cx.tensor(y)?])
 }

@@ -84,6 +84,33 @@ pub(crate) fn expanded<'m>(cx: &mut Context<'m>, x: Value, with: &[Dim]) -> Resu
     Ok(cx.graph().expand(x, dims))
 }
 
+/// `values` as operands of one broadcast, but for their last `inner` axes. Extents that symbols cannot compare are taken
+/// to be equal, or 1 where the extents that are fed are; a run with others is refused when they are bound.
+pub(crate) fn agreed<'m>(cx: &mut Context<'m>, values: &mut [Value], inner: usize) -> Result<(), Stop<'m>> {
+    let shapes = values.iter().map(|&value| Ok(cx.ty(value)?.shape.into_dims()));
+    let shapes = shapes.collect::<Result<Vec<_>, Stop<'m>>>()?;
+    let outermost = shapes.iter().map(Vec::len).max().unwrap_or(0);
+    for back in inner + 1..=outermost {
+        let axes: Vec<Option<usize>> = shapes.iter().map(|dims| dims.len().checked_sub(back)).collect();
+        let wide = |(dims, axis): (&Vec<Dim>, &Option<usize>)| axis.map(|axis| dims[axis].clone());
+        let mut wide: Vec<Dim> = shapes.iter().zip(&axes).filter_map(wide).filter(|dim| !dim.is(1)).collect();
+        wide.sort_by_key(|dim| (dim.as_static().is_none(), dim.weight()));
+        wide.dedup();
+        if wide.len() < 2 || wide.iter().all(|dim| dim.as_static().is_some()) {
+            continue;
+        }
+        let is_one = |dim: &Dim, cx: &Context<'m>| dim.eval(&cx.bindings) == Ok(1);
+        let one = Dim::from(1);
+        let target = wide.iter().find(|dim| !is_one(dim, cx)).unwrap_or(&wide[0]).clone();
+        for ((value, dims), axis) in values.iter_mut().zip(&shapes).zip(axes) {
+            let Some(axis) = axis.filter(|&axis| !dims[axis].is(1) && dims[axis] != target) else { continue };
+            let taken = if is_one(&dims[axis], cx) && !is_one(&target, cx) { &one } else { &target };
+            *value = with_extent(cx, *value, axis, taken)?;
+        }
+    }
+    Ok(())
+}
+
 /// Extent that two extents have together.
 fn joint(graph: &Graph, a: &Dim, b: &Dim) -> Dim {
     let is_positive = |dim: &Dim| graph.dim_bounds(dim).0.is_some_and(|low| low > 0);

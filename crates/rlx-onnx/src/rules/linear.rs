@@ -1,5 +1,6 @@
 //! Products of matrices and what is made of them.
 
+use super::extents::{agreed, with_extent};
 use super::reduce::same_dtype;
 use super::{Rule, rule};
 use crate::context::Context;
@@ -29,7 +30,12 @@ pub(super) fn product<'m>(cx: &mut Context<'m>, a: Value, b: Value) -> Result<Va
     let graph = cx.graph();
     let a = if left == 1 { graph.unsqueeze(a, 0) } else { a };
     let b = if right == 1 { graph.unsqueeze(b, 1) } else { b };
-    let mut y = graph.mm(a, b);
+    let (rows, columns) = (right.max(2) - 2, left.max(2) - 1);
+    let inner = cx.ty(a)?.shape[columns].clone();
+    let mut operands = [a, with_extent(cx, b, rows, &inner)?];
+    agreed(cx, &mut operands, 2)?;
+    let graph = cx.graph();
+    let mut y = graph.mm(operands[0], operands[1]);
     if right == 1 {
         y = graph.squeeze(y, -1);
     }

@@ -46,12 +46,21 @@ fn reshape<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     match open[..] {
         [] => {}
         [axis] => {
-            dims[axis] = Dim::from(1);
-            let rest = Shape::from(dims.clone()).num_elements();
+            // Extents that stay are not divided by: quotients of sums are not always found.
+            let (mut left, mut rest) = (own.dims().to_vec(), dims.clone());
+            rest.remove(axis);
+            rest.retain(|dim| match left.iter().position(|own| own == dim && own.as_static().is_none()) {
+                Some(at) => {
+                    left.remove(at);
+                    false
+                }
+                None => true,
+            });
+            let rest = Shape::from(rest).num_elements();
             if rest.is(0) {
                 return Err(Stop::Invalid(format!("axis {axis} of its result may have any extent")));
             }
-            dims[axis] = own.num_elements().floor_div(&rest);
+            dims[axis] = Shape::from(left).num_elements().floor_div(&rest);
         }
         _ => return Err(Stop::Invalid(format!("its shape {dims:?} leaves more than one extent open"))),
     }

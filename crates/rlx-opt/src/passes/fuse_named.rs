@@ -19,9 +19,6 @@
 //! longest pattern that is claimed wins. Preconditions: dead nodes are gone,
 //! since their uses count. Patterns in other spellings than the models' and
 //! importers' are left to `fuse_elementwise` and to attaching.
-//!
-//! `attention` gives zeros for a row that sees no key, where softmax gives NaN.
-//! So an added mask is taken only when it is a constant without such a row.
 
 mod attention;
 mod patterns;
@@ -30,6 +27,7 @@ use crate::capabilities::OpView;
 use crate::options::{CompileOptions, KernelDispatch};
 use crate::pass::{OptError, Pass, PassContext};
 use crate::rewrite::{Remark, Rewriter, Rewritten, Uses};
+use rlx_ir::ops::Transpose;
 use rlx_ir::{Graph, NodeId, Op, TensorType, Value};
 
 /// See the module.
@@ -68,9 +66,16 @@ impl Pass for FuseNamed {
         for (id, node) in graph.iter() {
             if let Some(chosen) = &found[id.0 as usize] {
                 rewriter.begin(chosen.nodes.iter().copied());
-                let operands: Vec<Value> =
+                let mut operands: Vec<Value> =
                     chosen.operands.iter().map(|&value| rewriter.value(value)).collect();
-                let values = rewriter.push_op(chosen.op.clone(), &operands, node)?;
+                for (index, transpose) in chosen.transposes() {
+                    operands[index] = rewriter.push_op(transpose, &[operands[index]], node)?[0];
+                }
+                let mut values = rewriter.push_op(chosen.op.clone(), &operands, node)?;
+                if let Some(mask) = chosen.unseen_rows {
+                    rewriter.new.set_path(&node.origin.path);
+                    values[0] = attention::with_unseen_rows(&mut rewriter.new, values[0], operands[mask]);
+                }
                 for (value, old) in values.iter().zip(&chosen.results) {
                     if let Some(old) = old {
                         rewriter.map(*old, vec![*value]);
@@ -92,12 +97,24 @@ pub(crate) struct Match {
     /// What replaces it.
     op: Op,
     operands: Vec<Value>,
+    /// Per operand, the order in which the op takes its axes, where that is another one. Short lists are filled up.
+    orders: Vec<Option<Vec<usize>>>,
+    /// The operand that is a mask of scores, where its rows without a key make the first result NaN.
+    unseen_rows: Option<usize>,
     /// Per result of `op`, the node whose only result it replaces, if any.
     results: Vec<Option<NodeId>>,
     /// All nodes that are replaced.
     nodes: Vec<NodeId>,
     /// The one that the op takes the place of.
     place: NodeId,
+}
+
+impl Match {
+    /// The transposes of operands, by position.
+    fn transposes(&self) -> impl Iterator<Item = (usize, Transpose)> + '_ {
+        let orders = self.orders.iter().enumerate();
+        orders.filter_map(|(index, order)| Some((index, Transpose { permutation: order.clone()? })))
+    }
 }
 
 /// What patterns look at.
@@ -124,7 +141,12 @@ impl Search<'_> {
     fn claims(&self, found: &Match) -> bool {
         let options = self.context.options;
         let policy = options.dispatch_by_kind.get(&found.op.kind()).unwrap_or(&options.dispatch);
-        let types: Vec<&TensorType> = found.operands.iter().map(|&value| self.ty(value)).collect();
+        let mut types: Vec<TensorType> = found.operands.iter().map(|&value| self.ty(value).clone()).collect();
+        for (index, transpose) in found.transposes() {
+            let Ok(ty) = Op::from(transpose).infer(&[&types[index]]) else { return false };
+            types.splice(index..=index, ty);
+        }
+        let types: Vec<&TensorType> = types.iter().collect();
         let Ok(results) = found.op.infer(&types) else { return false };
         let replaced = found.results.iter().zip(&results);
         let same = |(old, new): (&Option<NodeId>, &TensorType)| {

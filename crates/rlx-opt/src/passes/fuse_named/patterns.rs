@@ -63,7 +63,15 @@ fn matmul_bias_act(search: &Search<'_>, id: NodeId) -> Vec<Match> {
     let finish = |(op, nodes): (FusedMatMulBiasAct, Vec<NodeId>)| {
         let last = *nodes.last()?;
         let op = op.into();
-        Some(Match { op, operands: operands.clone(), results: vec![Some(last)], nodes, place: last })
+        Some(Match {
+            op,
+            operands: operands.clone(),
+            orders: vec![],
+            unseen_rows: None,
+            results: vec![Some(last)],
+            nodes,
+            place: last,
+        })
     };
     matches.into_iter().rev().filter_map(finish).collect()
 }
@@ -95,7 +103,7 @@ fn residual_norm(search: &Search<'_>, id: NodeId) -> Vec<Match> {
     };
     let operands = [a, b].into_iter().chain(search.operands(id)[1..].iter().copied()).collect();
     let (results, nodes) = (vec![Some(id), Some(sum.node)], vec![sum.node, id]);
-    vec![Match { op, operands, results, nodes, place: id }]
+    vec![Match { op, operands, orders: vec![], unseen_rows: None, results, nodes, place: id }]
 }
 
 /// `kind(half of x) other half of x`.
@@ -128,7 +136,16 @@ fn swiglu(search: &Search<'_>, id: NodeId) -> Vec<Match> {
         if halves && (gate_first || up_first) && alone {
             let op = FusedSwiGLU { gate_first, kind: activation.kind, cast: None }.into();
             let nodes = vec![gate_half.node, up.node, gate.node, id];
-            matches.push(Match { op, operands: vec![x], results: vec![Some(id)], nodes, place: id });
+            let (operands, results) = (vec![x], vec![Some(id)]);
+            matches.push(Match {
+                op,
+                operands,
+                orders: vec![],
+                unseen_rows: None,
+                results,
+                nodes,
+                place: id,
+            });
         }
     }
     matches

@@ -255,9 +255,28 @@ fn movement_of_movement(site: &mut Site<'_>) -> Option<Value> {
             let start = inner.start.clone() + outer.start.clone();
             Narrow { axis: outer.axis, start, len: outer.len.clone() }.into()
         }
+        (Op::Reshape(_), Op::Transpose(inner)) => {
+            let permutation = inner.permutation.clone();
+            return transpose_of_last(site, source, &permutation);
+        }
         _ => return None,
     };
     site.build(op, &[source])
+}
+
+/// A transpose of the last axes between two reshapes that leave these alone.
+fn transpose_of_last(site: &mut Site<'_>, flat: Value, permutation: &[usize]) -> Option<Value> {
+    let Op::Reshape(_) = site.op_of(flat) else { return None };
+    let whole = site.operand_of(flat)?;
+    let (dims, flat_dims) = (site.ty_of(whole).shape.dims(), site.ty_of(flat).shape.dims());
+    let first = (0..permutation.len()).find(|&axis| permutation[axis] != axis)?;
+    let own_first = dims.len().checked_sub(permutation.len() - first)?;
+    if dims[own_first..] != flat_dims[first..] {
+        return None;
+    }
+    let moved = permutation[first..].iter().map(|axis| axis - first + own_first);
+    let permutation = (0..own_first).chain(moved).collect();
+    site.build(Transpose { permutation }, &[whole])
 }
 
 fn concat_of_concat(site: &mut Site<'_>) -> Option<Value> {
