@@ -49,7 +49,9 @@ fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         (limit("min_gram_length")?, limit("max_gram_length")?, limit("max_skip_count")?);
     let starts = required(node.ints("ngram_counts")?, "ngram_counts")?;
     let columns = required(node.ints("ngram_indexes")?, "ngram_indexes")?;
-    let width = columns.iter().copied().max().unwrap_or(-1) + 1;
+    let last = columns.iter().copied().max().unwrap_or(-1);
+    let width =
+        last.checked_add(1).ok_or_else(|| Stop::Invalid(format!("ngram_indexes has the column {last}")))?;
     let mut places = BTreeMap::new();
     let mut parts = vec![];
     let mut before = 0;
