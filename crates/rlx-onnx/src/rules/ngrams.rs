@@ -22,6 +22,9 @@ struct Grams {
     count: usize,
 }
 
+/// Most columns of the result.
+const MOST_COLUMNS: i64 = 1 << 24;
+
 fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let (tokens, known) = pool(node)?;
     let x = match &known {
@@ -50,8 +53,10 @@ fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let starts = required(node.ints("ngram_counts")?, "ngram_counts")?;
     let columns = required(node.ints("ngram_indexes")?, "ngram_indexes")?;
     let last = columns.iter().copied().max().unwrap_or(-1);
-    let width =
-        last.checked_add(1).ok_or_else(|| Stop::Invalid(format!("ngram_indexes has the column {last}")))?;
+    if last >= MOST_COLUMNS {
+        return Err(Stop::Refused(format!("ngram_indexes has the column {last}, {MOST_COLUMNS} are allowed")));
+    }
+    let width = last + 1;
     let mut places = BTreeMap::new();
     let mut parts = vec![];
     let mut before = 0;
