@@ -54,7 +54,9 @@ fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let columns = required(node.ints("ngram_indexes")?, "ngram_indexes")?;
     let last = columns.iter().copied().max().unwrap_or(-1);
     if last >= MOST_COLUMNS {
-        return Err(Stop::Refused(format!("ngram_indexes has the column {last}, {MOST_COLUMNS} are allowed")));
+        return Err(Stop::Refused(format!(
+            "ngram_indexes has the column {last}, {MOST_COLUMNS} are allowed"
+        )));
     }
     let width = last + 1;
     let mut places = BTreeMap::new();
