@@ -83,11 +83,15 @@ fn counted(dims: &[usize]) -> HostValue {
 fn output(program: &mut OnnxProgram, feeds: &[(&str, HostValue)]) -> Result<Literal, OnnxError> {
     let results = program.run_with(feeds, Extents::Declared)?;
     assert_eq!(program.stages(), 1);
-    let literal = |value: &HostValue| match value {
+    Ok(tensor(&results[0].1))
+}
+
+fn tensor(value: &HostValue) -> Literal {
+    let literal = match value {
         HostValue::Tensor(literal) => Some(literal.clone()),
         _ => None,
     };
-    Ok(literal(&results[0].1).expect("its output is a tensor"))
+    literal.expect("its output is a tensor")
 }
 
 #[test]
@@ -193,8 +197,7 @@ fn a_form_that_refuses_extents_stands_in_no_way() -> Result<(), OnnxError> {
                 .enumerate()
         {
             let results = program.run(&[("x", counted(&[a])), ("z", counted(&[z]))])?;
-            let HostValue::Tensor(y) = &results[0].1 else { panic!("a tensor") };
-            assert_eq!(y.to_f64s(), expected);
+            assert_eq!(tensor(&results[0].1).to_f64s(), expected);
             assert_eq!(program.forms(), if round == 0 { form + 1 } else { 4 });
         }
         let refused = program.run(&[("x", counted(&[2])), ("z", counted(&[3]))]);
@@ -213,7 +216,7 @@ fn a_fault_of_the_values_is_the_answer_of_every_form() -> Result<(), OnnxError> 
     program.run(&[("x", counted(&[3]))])?;
     let far = HostValue::from(Literal::floats(DType::F32, &[2], &[0.0, 7.0]).expect("two"));
     let error = program.run(&[("x", far)]).expect_err("an index is out of range").to_string();
-    assert!(error.contains("out of range"), "{error}");
+    assert!(error.contains("is outside"), "{error}");
     assert_eq!(program.forms(), 1);
     Ok(())
 }

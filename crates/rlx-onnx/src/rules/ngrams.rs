@@ -22,6 +22,9 @@ struct Grams {
     count: usize,
 }
 
+/// Most columns of the result.
+const MOST_COLUMNS: i64 = 1 << 22;
+
 fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let (tokens, known) = pool(node)?;
     let x = match &known {
@@ -51,7 +54,9 @@ fn vectorise<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let columns = required(node.ints("ngram_indexes")?, "ngram_indexes")?;
     let last = columns.iter().copied().max().unwrap_or(-1);
     if last >= MOST_COLUMNS {
-        return Err(Stop::Refused(format!("an n-gram is counted in column {last}")));
+        return Err(Stop::Refused(format!(
+            "ngram_indexes has the column {last}, {MOST_COLUMNS} are allowed"
+        )));
     }
     let width = last + 1;
     let mut places = BTreeMap::new();
@@ -116,8 +121,6 @@ fn grams<'m>(tokens: &[i64], starts: &[i64]) -> Result<Vec<Grams>, Stop<'m>> {
     Ok(all)
 }
 
-/// Most columns of a result.
-const MOST_COLUMNS: i64 = 1 << 22;
 /// Most tokens that an n-gram may skip where the length of a row is a symbol.
 const MOST_SKIPS: usize = 1000;
 

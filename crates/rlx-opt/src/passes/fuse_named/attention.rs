@@ -255,7 +255,7 @@ fn literal<'a>(search: &'a Search<'_>, value: Value) -> Option<&'a Literal> {
 fn rows(mask: &Literal) -> impl Iterator<Item = bool> + '_ {
     let row = mask.dims().last().copied().unwrap_or(1);
     let seen = |index: usize| matches!(mask.number(index), Number::Float(value) if value.is_finite());
-    let count = if row == 0 { 0 } else { mask.len() / row };
+    let count = mask.len().checked_div(row).unwrap_or(0);
     (0..count).map(move |at| (at * row..(at + 1) * row).any(seen))
 }
 
