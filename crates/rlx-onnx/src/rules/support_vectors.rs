@@ -128,7 +128,8 @@ impl Machine {
         let pairs = machine.pairs().count();
         let lengths = machine.probabilities.iter().flatten().map(Vec::len);
         let is_whole = machine.rho.len() == pairs && lengths.into_iter().all(|length| length == pairs);
-        if !machine.counts.is_empty() && !(machine.counts.len() == classes && is_whole) {
+        let fits = machine.counts.len() == classes && is_whole;
+        if !(fits || machine.counts.is_empty()) {
             let (counts, rho) = (machine.counts.len(), machine.rho.len());
             return Err(Stop::Invalid(format!(
                 "{classes} classes have {counts} counts and {rho} values of rho"
