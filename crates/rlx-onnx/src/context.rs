@@ -410,7 +410,8 @@ impl<'m> Context<'m> {
         Ok(all)
     }
 
-    fn initialiser(&mut self, name: &str, tensor: FileTensor) -> Result<Imported, String> {
+    /// `tensor` as a constant, or as a weight that is called `name` or nearly so.
+    pub(crate) fn initialiser(&mut self, name: &str, tensor: FileTensor) -> Result<Imported, String> {
         if tensor.bytes.len() <= LARGEST_CONSTANT {
             return Ok(Tensor::literal(tensor.literal()?).into());
         }

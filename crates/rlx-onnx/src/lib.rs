@@ -19,6 +19,7 @@ mod model;
 mod names;
 mod node;
 mod numerals;
+mod order;
 mod program;
 #[rustfmt::skip]
 pub mod proto;

@@ -4,6 +4,7 @@
 //! it nor a second name of a file elsewhere. Bytes are mapped, not copied.
 
 use crate::error::OnnxError;
+use crate::order::sort_nodes;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto};
 use bytes::Bytes;
 use prost::Message;
@@ -90,7 +91,8 @@ impl Model {
     }
 
     /// A model from its message.
-    pub(crate) fn from_proto(proto: ModelProto, source: &str) -> Result<Model, OnnxError> {
+    pub(crate) fn from_proto(mut proto: ModelProto, source: &str) -> Result<Model, OnnxError> {
+        sort_nodes(&mut proto);
         if proto.graph.is_none() {
             return Err(OnnxError::file(source, "it is no ONNX model: it has no graph"));
         }

@@ -59,6 +59,13 @@ impl<'m> Node<'m> {
         Node { proto: self.proto, version: self.version, inputs, attributes, read }
     }
 
+    /// The same node with other operands, as the op is in another version.
+    pub fn as_version(&self, version: i64, inputs: Vec<Option<Imported>>) -> Node<'m> {
+        let mut node = self.with_inputs(inputs);
+        node.version = version;
+        node
+    }
+
     /// Is there a result `index` that something may read?
     pub fn wants(&self, index: usize) -> bool {
         self.proto.output.get(index).is_some_and(|name| !name.is_empty())

@@ -31,6 +31,10 @@ pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
     AttributeProto { f: Some(value), ..attribute(name, AttributeType::Float) }
 }
 
+pub(crate) fn floats(name: &str, values: &[f32]) -> AttributeProto {
+    AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) }
+}
+
 pub(crate) fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.as_bytes().to_vec().into()), ..attribute(name, AttributeType::String) }
 }
@@ -65,14 +69,17 @@ fn declared(name: &str, value: Option<&HostValue>) -> ValueInfoProto {
     ValueInfoProto { name: Some(name.to_string()), r#type: Some(ty), ..ValueInfoProto::default() }
 }
 
-/// `count` nodes of op `op` of version `version`, all on inputs `x0`, `x1`, ..; each has one result.
+/// `count` nodes of op `op` of version `version`, all on inputs `x0`, `x1`, ..; each has one result. An op of another
+/// domain than ONNX's is called `domain::op`.
 pub(crate) fn program(
     (op, version, count): (&str, i64, usize),
     attributes: &[AttributeProto],
     inputs: &[HostValue],
 ) -> OnnxProgram {
     let names: Vec<String> = (0..inputs.len()).map(|index| format!("x{index}")).collect();
+    let (domain, op) = op.split_once("::").unwrap_or(("", op));
     let node = |index: usize| NodeProto {
+        domain: Some(domain.to_string()),
         op_type: Some(op.to_string()),
         input: names.clone(),
         output: vec![format!("y{index}")],
@@ -88,7 +95,7 @@ pub(crate) fn program(
     };
     let model = ModelProto {
         ir_version: Some(10),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(version) }],
+        opset_import: vec![OperatorSetIdProto { domain: Some(domain.to_string()), version: Some(version) }],
         graph: Some(graph),
         ..ModelProto::default()
     };

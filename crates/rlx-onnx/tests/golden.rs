@@ -1,5 +1,5 @@
-//! Models that `recipes/golden_onnx.py` wrote, run with the extents that they declare, with all extents as symbols and
-//! with all as numbers, and compared with what the recipe expects.
+//! Models that `recipes/golden_onnx.py` and `recipes/golden_contrib.py` wrote, run with the extents that they declare,
+//! with all extents as symbols and with all as numbers, and compared with what the recipes expect.
 
 use rlx_cpu::exec::CpuBackend;
 use rlx_cpu::simd::SimdLevel;
@@ -104,8 +104,9 @@ fn run(case: &Case, session: &Session, extents: Option<Extents>) -> Result<usize
 fn models_give_what_the_recipe_expects() {
     let session = session();
     let mut findings = String::new();
-    let cases = cases(include_str!("data/control.txt"));
-    assert!(cases.len() > 50, "found {} cases", cases.len());
+    let mut cases = cases(include_str!("data/control.txt"));
+    cases.extend(self::cases(include_str!("data/contrib.txt")));
+    assert!(cases.len() > 100, "found {} cases", cases.len());
     for case in cases {
         for (what, extents) in [("declared", None), ("concrete", Some(Extents::Concrete))] {
             match run(&case, &session, extents) {

@@ -231,8 +231,8 @@ fn by_hand() -> Vec<(&'static str, ModelProto, &'static str)> {
         ("unknown domain", model(vec![call("f", "x", "y")], vec![]), "own"),
         ("missing producer", model(vec![node("Relu", &["nowhere"], &["y"], vec![])], vec![]), "\"nowhere\""),
         (
-            "used before it is made",
-            model(vec![node("Relu", &["z"], &["y"], vec![]), node("Relu", &["x"], &["z"], vec![])], vec![]),
+            "nodes that read each other",
+            model(vec![node("Relu", &["z"], &["y"], vec![]), node("Relu", &["y"], &["z"], vec![])], vec![]),
             "\"z\"",
         ),
         ("node that reads itself", model(vec![node("Relu", &["y"], &["y"], vec![])], vec![]), "\"y\""),

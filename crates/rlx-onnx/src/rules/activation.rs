@@ -78,7 +78,7 @@ fn elu(graph: &mut Graph, kind: K, alpha: f32, x: Value) -> Value {
     graph.push(Activation { kind, parameter: Some(Real(f64::from(alpha))) }, &[x])
 }
 
-fn with_alpha<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: K, default: f32) -> Outcome<'m> {
+pub(super) fn with_alpha<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: K, default: f32) -> Outcome<'m> {
     let alpha = node.float_or("alpha", default)?;
     composed(cx, node, |graph, x, _| elu(graph, kind, alpha, x))
 }

@@ -18,20 +18,20 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// Queries, keys and values as [batch, heads, sequence, head extent], in one dtype.
-struct Heads {
-    q: Value,
-    k: Value,
-    v: Value,
-    query_heads: usize,
-    key_heads: usize,
-    batch: Dim,
-    queries: Dim,
-    keys: Dim,
-    scale: f64,
+pub(super) struct Heads {
+    pub q: Value,
+    pub k: Value,
+    pub v: Value,
+    pub query_heads: usize,
+    pub key_heads: usize,
+    pub batch: Dim,
+    pub queries: Dim,
+    pub keys: Dim,
+    pub scale: f64,
 }
 
 /// How many keys stand before the first query.
-enum Offset {
+pub(super) enum Offset {
     None,
     Past(Dim),
     /// As many as the keys that count, an integer per batch, exceed the queries.
@@ -39,11 +39,11 @@ enum Offset {
 }
 
 /// Which keys a query sees around its own position, and what is added to the scores.
-struct Visibility {
-    offset: Offset,
-    left: Option<usize>,
-    right: Option<usize>,
-    mask: Option<Value>,
+pub(super) struct Visibility {
+    pub offset: Offset,
+    pub left: Option<usize>,
+    pub right: Option<usize>,
+    pub mask: Option<Value>,
 }
 
 fn head_count<'m>(node: &Node<'m>, name: &str) -> Result<usize, Stop<'m>> {
@@ -52,7 +52,7 @@ fn head_count<'m>(node: &Node<'m>, name: &str) -> Result<usize, Stop<'m>> {
 }
 
 /// [batch, sequence, heads x extent] as [batch, heads, sequence, extent].
-fn split_heads(graph: &mut Graph, x: Value, dims: &[Dim], heads: usize) -> Value {
+pub(super) fn split_heads(graph: &mut Graph, x: Value, dims: &[Dim], heads: usize) -> Value {
     let heads = Dim::from(heads);
     let extent = dims[2].floor_div(&heads);
     let x = graph.reshape(x, vec![dims[0].clone(), dims[1].clone(), heads, extent]);
@@ -189,7 +189,7 @@ fn attention<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
 }
 
 /// [batch, heads, sequence, extent] as [batch, sequence, heads x extent].
-fn join_heads<'m>(cx: &mut Context<'m>, y: Value) -> Result<Value, Stop<'m>> {
+pub(super) fn join_heads<'m>(cx: &mut Context<'m>, y: Value) -> Result<Value, Stop<'m>> {
     let dims = cx.ty(y)?.shape.into_dims();
     let graph = cx.graph();
     let y = graph.swap_axes(y, 1, 2);
@@ -206,7 +206,7 @@ fn softmax_precision<'m>(node: &Node<'m>, default: DType) -> Result<DType, Stop<
 }
 
 /// The attention op of the graph.
-fn direct<'m>(
+pub(super) fn direct<'m>(
     cx: &mut Context<'m>,
     heads: &Heads,
     seen: &Visibility,
@@ -435,12 +435,9 @@ fn rotary_embedding<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         _ => return Err(Stop::Invalid("its operand must be of rank 4, or of rank 3 with num_heads".into())),
     };
     let head_dim = fixed(&extent, "the extent of a head")?;
-    let rotated = usize::try_from(node.int_or("rotary_embedding_dim", 0)?).unwrap_or(0);
-    let rotated = if rotated == 0 { head_dim } else { rotated };
-    let style = match node.flag("interleaved", false)? {
-        true => RopeStyle::Interleaved,
-        false => RopeStyle::HalfSplit,
-    };
+    let turned = usize::try_from(node.int_or("rotary_embedding_dim", 0)?).unwrap_or(0);
+    let turned = if turned == 0 { head_dim } else { turned };
+    let is_interleaved = node.flag("interleaved", false)?;
     let x = node.value(cx, 0)?;
     let (mut cos, mut sin) = (node.value(cx, 1)?, node.value(cx, 2)?);
     let mut positions = node.optional(cx, 3)?;
@@ -454,6 +451,19 @@ fn rotary_embedding<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     } else if is_shared(node.shape(1)?.dims(), 3) {
         [cos, sin] = [cos, sin].map(|table| cx.graph().squeeze(table, 0));
     }
-    let y = cx.graph().rope(x, cos, sin, positions, axis, head_dim, rotated, style);
+    let y = rotated(cx, x, [cos, sin], positions, (axis, head_dim, turned), is_interleaved);
     Ok(vec![cx.tensor(y)?])
+}
+
+/// `x` with the first `turned` of the `head_dim` numbers of each head rotated by position, which counts along `axis`.
+pub(super) fn rotated(
+    cx: &mut Context<'_>,
+    x: Value,
+    [cos, sin]: [Value; 2],
+    positions: Option<Value>,
+    (axis, head_dim, turned): (usize, usize, usize),
+    is_interleaved: bool,
+) -> Value {
+    let style = if is_interleaved { RopeStyle::Interleaved } else { RopeStyle::HalfSplit };
+    cx.graph().rope(x, cos, sin, positions, axis, head_dim, turned, style)
 }

@@ -70,7 +70,7 @@ fn pair<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Result<[Value; 2], Stop<'m
     Ok([a, cx.graph().reshape(b, shape)])
 }
 
-fn binary<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: K) -> Outcome<'m> {
+pub(super) fn binary<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: K) -> Outcome<'m> {
     let operands = pair(cx, node)?;
     let y = cx.graph().push(Binary { kind }, &operands);
     Ok(vec![cx.tensor(y)?])

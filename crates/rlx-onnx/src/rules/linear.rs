@@ -74,7 +74,7 @@ fn gemm<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     Ok(vec![cx.tensor(y)?])
 }
 
-fn scaled<'m>(cx: &mut Context<'m>, x: Value, factor: f32) -> Result<Value, Stop<'m>> {
+pub(super) fn scaled<'m>(cx: &mut Context<'m>, x: Value, factor: f32) -> Result<Value, Stop<'m>> {
     let dtype = cx.ty(x)?.dtype;
     if factor == 1.0 {
         return Ok(x);

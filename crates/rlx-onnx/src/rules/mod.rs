@@ -4,6 +4,9 @@ mod activation;
 mod attention;
 mod basic;
 mod cast;
+mod contrib;
+mod contrib_attention;
+mod contrib_quantised;
 pub(crate) mod control;
 mod conv;
 mod driven;
@@ -39,6 +42,7 @@ mod sequence;
 mod shape;
 mod signal;
 mod slice;
+mod support_vectors;
 mod text;
 mod training;
 mod trees;
@@ -74,6 +78,14 @@ const fn ml_rule(
     Rule { domain: "ai.onnx.ml", op, versions, import }
 }
 
+/// A rule of ONNX Runtime's own domain, whose ops have one version.
+const fn contrib_rule(
+    op: &'static str,
+    import: for<'a, 'm> fn(&'a mut Context<'m>, &'a Node<'m>) -> Outcome<'m>,
+) -> Rule {
+    Rule { domain: "com.microsoft", op, versions: &[1], import }
+}
+
 /// `value`, the attribute `name`, which must be there.
 fn required<'m, T>(value: Option<T>, name: &str) -> Result<T, Stop<'m>> {
     value.ok_or_else(|| Stop::Invalid(format!("it has no {name}")))
@@ -85,6 +97,9 @@ const FAMILIES: &[&[Rule]] = &[
     attention::RULES,
     basic::RULES,
     cast::RULES,
+    contrib::RULES,
+    contrib_attention::RULES,
+    contrib_quantised::RULES,
     control::RULES,
     conv::RULES,
     crate::dims::RULES,
@@ -116,6 +131,7 @@ const FAMILIES: &[&[Rule]] = &[
     shape::RULES,
     signal::RULES,
     slice::RULES,
+    support_vectors::RULES,
     text::RULES,
     training::RULES,
     trees::RULES,

@@ -12,6 +12,8 @@ use rlx_ir::{DType, Dim, Graph, Shape, Value};
 pub(super) const RULES: &[Rule] = &[
     rule("LayerNormalization", &[17], layer_normalization),
     rule("RMSNormalization", &[23], rms_normalization),
+    // What ONNX Runtime calls it, in the domain of ONNX.
+    rule("SimplifiedLayerNormalization", &[1], rms_normalization),
     rule("GroupNormalization", &[18, 21], group_normalization),
     rule("InstanceNormalization", &[1, 6, 22], instance_normalization),
     rule("BatchNormalization", &[1, 6, 7, 9, 14, 15], batch_normalization),
@@ -19,7 +21,11 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn epsilon<'m>(node: &Node<'m>) -> Result<f64, Stop<'m>> {
-    Ok(node.float_or("epsilon", 1e-5)?.into())
+    epsilon_or(node, 1e-5)
+}
+
+pub(super) fn epsilon_or<'m>(node: &Node<'m>, default: f32) -> Result<f64, Stop<'m>> {
+    Ok(node.float_or("epsilon", default)?.into())
 }
 
 /// The dtype of the first stage. Half precision is computed in `f32` whatever it says, and `f64` in `f64`.
@@ -90,7 +96,7 @@ fn layer_normalization<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m>
 }
 
 /// The mean of `x` and the inverse of its standard deviation over `axes`, which stay with extent 1.
-fn statistics<'m>(
+pub(super) fn statistics<'m>(
     cx: &mut Context<'m>,
     x: Value,
     axes: Vec<usize>,

@@ -42,7 +42,7 @@ fn exponent<'m>(node: &Node<'m>) -> Result<f64, Stop<'m>> {
     if p > 0.0 && p.is_finite() { Ok(p) } else { Err(Stop::Refused(format!("a norm with the exponent {p}"))) }
 }
 
-fn one_pool<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: PoolKind) -> Outcome<'m> {
+pub(super) fn one_pool<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: PoolKind) -> Outcome<'m> {
     let y = pool(cx, node, kind)?;
     Ok(vec![cx.tensor(y)?])
 }
@@ -131,7 +131,7 @@ fn largest<'m>(
     Ok(graph.reshape(place, y.to_vec()))
 }
 
-fn global<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: PoolKind) -> Outcome<'m> {
+pub(super) fn global<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: PoolKind) -> Outcome<'m> {
     spatial(node, 0)?;
     let (rank, dtype) = (node.rank(0)?, node.dtype(0)?);
     let axes: Vec<usize> = (2..rank).collect();

@@ -1,17 +1,15 @@
-//! Linear models, support vectors, and what is made of features before them: `ai.onnx.ml`.
+//! Linear models, and what is made of features before them: `ai.onnx.ml`.
 
 use super::encoders::literal;
 use super::scores::{Labels, Transform, best, classify, computed_in, doubles, features, table};
 use super::{Rule, ml_rule, required};
 use crate::context::Context;
 use crate::node::{Node, Outcome, Stop};
-use rlx_ir::ops::ReduceKind;
 use rlx_ir::{DType, Literal, Value};
 
 pub(super) const RULES: &[Rule] = &[
     ml_rule("LinearRegressor", &[1], linear_regressor),
     ml_rule("LinearClassifier", &[1], linear_classifier),
-    ml_rule("SVMRegressor", &[1], svm_regressor),
     ml_rule("Imputer", &[1], imputer),
     ml_rule("FeatureVectorizer", &[1], feature_vectorizer),
 ];
@@ -79,78 +77,6 @@ fn linear_classifier<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         let scores = transform.apply(cx, scores)?;
         Ok((place, cx.graph().cast_to(scores, DType::F32)))
     })
-}
-
-fn svm_regressor<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
-    let dtype = computed_in(node)?;
-    let coefficients = required(doubles(node, "coefficients")?, "coefficients")?;
-    let rho = required(doubles(node, "rho")?, "rho")?;
-    let [rho] = rho[..] else { return Err(Stop::Refused(format!("{} values of rho", rho.len()))) };
-    let count = node.int_or("n_supports", 0)?;
-    let (kernel, params) = (node.string_or("kernel_type", "LINEAR")?, doubles(node, "kernel_params")?);
-    let vectors = doubles(node, "support_vectors")?.unwrap_or_default();
-    let (x, width) = features(cx, node, dtype)?;
-    let width = width.as_static().and_then(|width| usize::try_from(width).ok());
-    let width = width.ok_or_else(|| Stop::Refused("the number of features is not known".into()))?;
-    let y = match usize::try_from(count) {
-        Ok(count @ 1..) => {
-            let vectors = table(cx, dtype, &[count, width], &vectors)?;
-            let values = kernels(cx, (&kernel, &params.unwrap_or_default()), x, vectors)?;
-            let coefficients = table(cx, dtype, &[count, 1], &coefficients)?;
-            cx.graph().matmul(values, coefficients, false, false)
-        }
-        _ => {
-            let coefficients = table(cx, dtype, &[width, 1], &coefficients)?;
-            cx.graph().matmul(x, coefficients, false, false)
-        }
-    };
-    let rho = cx.graph().scalar(dtype, rho);
-    let mut y = cx.graph().add(y, rho);
-    if node.flag("one_class", false)? {
-        let graph = cx.graph();
-        let [zero, one, other] = [0.0, 1.0, -1.0].map(|value| graph.scalar(dtype, value));
-        let inside = graph.compare_gt(y, zero);
-        y = graph.where_(inside, one, other);
-    }
-    let y = Transform::named(node)?.apply(cx, y)?;
-    let y = cx.graph().cast_to(y, DType::F32);
-    Ok(vec![cx.tensor(y)?])
-}
-
-/// The kernel of every row of `x` and every support vector.
-fn kernels<'m>(
-    cx: &mut Context<'m>,
-    (kernel, params): (&str, &[f64]),
-    x: Value,
-    vectors: Value,
-) -> Result<Value, Stop<'m>> {
-    let dtype = cx.ty(x)?.dtype;
-    let param = |index: usize| params.get(index).copied().unwrap_or(0.0);
-    let graph = cx.graph();
-    let [gamma, offset] = [param(0), param(1)].map(|value| graph.scalar(dtype, value));
-    if kernel == "RBF" {
-        let rows = graph.unsqueeze(x, 1);
-        let difference = graph.sub(rows, vectors);
-        let square = graph.mul(difference, difference);
-        let distance = graph.reduce(square, ReduceKind::Sum, [2], false);
-        let scaled = graph.mul(distance, gamma);
-        let scaled = graph.neg(scaled);
-        return Ok(graph.exp(scaled));
-    }
-    let product = graph.matmul(x, vectors, false, true);
-    if kernel == "LINEAR" {
-        return Ok(product);
-    }
-    let scaled = graph.mul(product, gamma);
-    let scaled = graph.add(scaled, offset);
-    match kernel {
-        "POLY" => {
-            let degree = graph.scalar(dtype, param(2).trunc());
-            Ok(graph.pow(scaled, degree))
-        }
-        "SIGMOID" => Ok(graph.tanh(scaled)),
-        other => Err(Stop::Invalid(format!("there is no kernel {other:?}"))),
-    }
 }
 
 fn imputer<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {

@@ -109,7 +109,7 @@ fn named_dtype<'m>(node: &Node<'m>, name: &str) -> Result<Option<DType>, Stop<'m
     }
 }
 
-fn quantize_linear<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+pub(super) fn quantize_linear<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let (x, scale, zero_point) = (node.value(cx, 0)?, node.value(cx, 1)?, node.optional(cx, 2)?);
     let named = named_dtype(node, "output_dtype")?;
     let given = node.optional_tensor(2)?.map(|tensor| tensor.dtype);
@@ -180,7 +180,7 @@ fn codes(
     })
 }
 
-fn dequantize_linear<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+pub(super) fn dequantize_linear<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let (x, mut scale, mut zero_point) = (node.value(cx, 0)?, node.value(cx, 1)?, node.optional(cx, 2)?);
     let scales = node.dtype(1)?;
     let to = named_dtype(node, "output_dtype")?.unwrap_or(scales);
@@ -215,7 +215,7 @@ fn dequantize_linear<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     Ok(vec![cx.tensor(y)?])
 }
 
-fn dynamic_quantize_linear<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+pub(super) fn dynamic_quantize_linear<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let (x, rank) = (node.value(cx, 0)?, node.rank(0)?);
     let graph = cx.graph();
     let (zero, levels) = (graph.scalar(DType::F32, 0.0), graph.scalar(DType::F32, 255.0));
@@ -235,7 +235,7 @@ fn dynamic_quantize_linear<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome
 }
 
 /// Scales or zero points of the left operand of a product: a vector has one for each row.
-fn by_rows<'m>(cx: &mut Context<'m>, values: Value) -> Result<Value, Stop<'m>> {
+pub(super) fn by_rows<'m>(cx: &mut Context<'m>, values: Value) -> Result<Value, Stop<'m>> {
     let shape = cx.ty(values)?.shape;
     let graph = cx.graph();
     Ok(match shape.rank() {
@@ -246,7 +246,7 @@ fn by_rows<'m>(cx: &mut Context<'m>, values: Value) -> Result<Value, Stop<'m>> {
 }
 
 /// Scales or zero points of the right operand of a product: a vector has one for each column.
-fn by_columns<'m>(cx: &mut Context<'m>, values: Value) -> Result<Value, Stop<'m>> {
+pub(super) fn by_columns<'m>(cx: &mut Context<'m>, values: Value) -> Result<Value, Stop<'m>> {
     let shape = cx.ty(values)?.shape;
     Ok(if shape.num_elements().is(1) { cx.graph().reshape(values, Shape::scalar()) } else { values })
 }
@@ -275,7 +275,7 @@ fn product<'m>(
     Ok(if is_row { graph.squeeze(y, if is_column { -1 } else { -2 }) } else { y })
 }
 
-fn matmul_integer<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+pub(super) fn matmul_integer<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let (a, b) = (node.optional(cx, 2)?, node.optional(cx, 3)?);
     let a = a.map(|zero_point| by_rows(cx, zero_point)).transpose()?;
     let b = b.map(|zero_point| by_columns(cx, zero_point)).transpose()?;

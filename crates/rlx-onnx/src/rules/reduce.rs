@@ -40,9 +40,7 @@ pub(super) const RULES: &[Rule] = &[
     }),
     rule("ArgMax", &[1, 11, 12, 13], |cx, node| arg_reduce(cx, node, ArgReduceKind::Max)),
     rule("ArgMin", &[1, 11, 12, 13], |cx, node| arg_reduce(cx, node, ArgReduceKind::Min)),
-    rule("Softmax", &[1, 11, 13], |cx, node| {
-        along_classes(cx, node, |graph, x, axis| graph.softmax(x, axis))
-    }),
+    rule("Softmax", &[1, 11, 13], softmax),
     rule("LogSoftmax", &[1, 11, 13], |cx, node| {
         along_classes(cx, node, |graph, x, axis| graph.log_softmax(x, axis))
     }),
@@ -172,6 +170,10 @@ fn arg_reduce<'m>(cx: &mut Context<'m>, node: &Node<'m>, kind: ArgReduceKind) ->
     let x = node.value(cx, 0)?;
     let y = cx.graph().arg_reduce(x, kind, axis, keep_dims, select_last, DType::I64);
     Ok(vec![cx.tensor(y)?])
+}
+
+pub(super) fn softmax<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
+    along_classes(cx, node, |graph, x, axis| graph.softmax(x, axis))
 }
 
 /// Softmax and its kin. Before version 13 all axes from `axis` on are one.
