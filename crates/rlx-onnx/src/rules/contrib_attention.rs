@@ -23,6 +23,14 @@ fn count<'m>(node: &Node<'m>, name: &str) -> Result<usize, Stop<'m>> {
     count.ok_or_else(|| Stop::Invalid(format!("it has no {name}")))
 }
 
+/// The width of operand `index`, a table of cosines.
+fn table_width<'m>(node: &Node<'m>, index: usize) -> Result<usize, Stop<'m>> {
+    match node.shape(index)?.dims() {
+        [_, width] => fixed(width, "the width of its tables"),
+        dims => Err(Stop::Invalid(format!("its tables have rank {}, expected 2", dims.len()))),
+    }
+}
+
 /// Refuses attributes that are set and ask for what is not there.
 fn refuse_set<'m>(node: &Node<'m>, names: &[&str]) -> Result<(), Stop<'m>> {
     for name in names {
@@ -148,8 +156,8 @@ fn attention<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         Some(sizes) => sizes.into_iter().map(|size| usize::try_from(size).unwrap_or(0)).collect(),
         None => vec![width / 3; 3],
     };
-    if parts.len() != 3 || parts.iter().sum::<usize>() != width || parts.iter().any(|part| part % count != 0)
-    {
+    let sum = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(*part));
+    if parts.len() != 3 || sum != width || parts.iter().any(|part| part % count != 0) {
         return Err(Stop::Invalid(format!("{parts:?} for {count} heads of weights of width {width}")));
     }
     let mut start = 0;
@@ -257,7 +265,7 @@ fn group_query_attention<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'
     };
     let [mut q, mut k, v] = match (node.optional(cx, 1)?, node.optional(cx, 2)?) {
         (Some(k), Some(v)) => {
-            let own = width / count * shared;
+            let own = (width / count).saturating_mul(shared);
             [
                 split(cx, packed, (0, width), count),
                 split(cx, k, (0, own), shared),
@@ -265,8 +273,9 @@ fn group_query_attention<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'
             ]
         }
         (None, None) => {
-            let extent = width / (count + 2 * shared);
-            let (own, keys) = (extent * count, extent * shared);
+            // No more than the width, whatever the counts.
+            let extent = width / count.saturating_add(shared).saturating_add(shared);
+            let (own, keys) = (extent.saturating_mul(count), extent.saturating_mul(shared));
             [(0, own, count), (own, keys, shared), (own + keys, keys, shared)]
                 .map(|(start, width, heads)| split(cx, packed, (start, width), heads))
         }
@@ -279,7 +288,7 @@ fn group_query_attention<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'
         let (cos, sin) = (node.value(cx, 7)?, node.value(cx, 8)?);
         let place = node.optional(cx, 9)?.unwrap_or(place);
         let extent = fixed(&cx.ty(q)?.shape[3], "the extent of a head")?;
-        let half = fixed(&cx.ty(cos)?.shape[1], "the width of the tables")?;
+        let half = table_width(node, 7)?;
         for x in [&mut q, &mut k] {
             *x = rotated(cx, *x, [cos, sin], Some(place), (2, extent, 2 * half), is_interleaved);
         }
@@ -385,7 +394,7 @@ fn rotary_embedding<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
         return Err(Stop::Refused("it scales".into()));
     }
     let dims = node.shape(0)?.dims().to_vec();
-    let half = fixed(&node.shape(2)?.dims()[1], "the width of the tables")?;
+    let half = table_width(node, 2)?;
     let heads = node.int_or("num_heads", 0)?;
     let given = usize::try_from(node.int_or("rotary_embedding_dim", 0)?).unwrap_or(0);
     let turned = if given == 0 { 2 * half } else { given };
@@ -410,4 +419,38 @@ fn rotary_embedding<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
     let is_interleaved = node.flag("interleaved", false)?;
     let y = rotated(cx, x, [cos, sin], Some(place), (axis, extent, turned), is_interleaved);
     Ok(vec![cx.tensor(y)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::single::{int, ints, run, tensor};
+    use rlx_ir::DType::{F32, I32, I64};
+
+    #[test]
+    fn sizes_that_do_not_fit_are_named() {
+        let x = tensor(F32, &[1, 2, 4], &[0.0; 8]);
+        let attention = |attributes: &[_]| {
+            let inputs = [x.clone(), tensor(F32, &[4, 12], &[0.0; 48])];
+            run("com.microsoft::Attention", 1, attributes, &inputs).expect_err("refused")
+        };
+        let none = attention(&[]);
+        assert!(none.contains("it has no num_heads"), "{none}");
+        let huge = attention(&[int("num_heads", 2), ints("qkv_hidden_sizes", &[i64::MAX; 3])]);
+        assert!(huge.contains("for 2 heads of weights of width 12"), "{huge}");
+        let odd = attention(&[int("num_heads", 3)]);
+        assert!(odd.contains("for 3 heads of weights of width 12"), "{odd}");
+        let flat = [
+            x.clone(),
+            tensor(I64, &[1], &[0.0]),
+            tensor(F32, &[2], &[0.0; 2]),
+            tensor(F32, &[2], &[0.0; 2]),
+        ];
+        let flat = run("com.microsoft::RotaryEmbedding", 1, &[], &flat).expect_err("tables are vectors");
+        assert!(flat.contains("its tables have rank 1"), "{flat}");
+        let caches = [tensor(F32, &[1, 1, 3, 4], &[0.0; 12]), tensor(F32, &[1, 1, 3, 4], &[0.0; 12])];
+        let counts = [tensor(I32, &[1], &[4.0]), tensor(I32, &[], &[5.0])];
+        let inputs = [&[x.clone(), x.clone(), x][..], &caches, &counts].concat();
+        let heads = [int("num_heads", 1 << 62), int("kv_num_heads", i64::MAX)];
+        assert!(run("com.microsoft::GroupQueryAttention", 1, &heads, &inputs).is_err());
+    }
 }

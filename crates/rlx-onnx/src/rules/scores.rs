@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::node::{Node, Outcome, Stop};
 use crate::value::{Imported, Tensor};
 use rlx_ir::interpret::{Tensors, evaluate};
+use rlx_ir::literal::element_count;
 use rlx_ir::ops::{ArgReduceKind, ReduceKind};
 use rlx_ir::{DType, Dim, Literal, Value};
 
@@ -36,8 +37,7 @@ pub(super) fn table<'m>(
     dims: &[usize],
     values: &[f64],
 ) -> Result<Value, Stop<'m>> {
-    let expected: usize = dims.iter().product();
-    if values.len() != expected {
+    if element_count(dims) != Some(values.len()) {
         return Err(Stop::Invalid(format!("{} numbers are given, expected {dims:?}", values.len())));
     }
     let values = literal(Literal::floats(dtype, dims, values))?;

@@ -11,6 +11,8 @@ use rlx_ir::{DType, Graph, Literal, Value};
 pub(super) const RULES: &[Rule] =
     &[ml_rule("SVMRegressor", &[1], svm_regressor), ml_rule("SVMClassifier", &[1], svm_classifier)];
 
+/// Most weights of the functions of all pairs, and most votes.
+const MOST_WEIGHTS: usize = 1 << 26;
 /// Fewest steps after which the probabilities of several classes are taken as they are.
 const STEPS: usize = 100;
 
@@ -125,7 +127,7 @@ impl Machine {
             params: list("kernel_params")?,
             probabilities: Some([list("prob_a")?, list("prob_b")?]).filter(|[a, b]| a.len() + b.len() > 0),
         };
-        let pairs = machine.pairs().count();
+        let pairs = classes.saturating_mul(classes - 1) / 2;
         let lengths = machine.probabilities.iter().flatten().map(Vec::len);
         let is_whole = machine.rho.len() == pairs && lengths.into_iter().all(|length| length == pairs);
         let fits = machine.counts.len() == classes && is_whole;
@@ -134,6 +136,10 @@ impl Machine {
             return Err(Stop::Invalid(format!(
                 "{classes} classes have {counts} counts and {rho} values of rho"
             )));
+        }
+        let vectors: usize = machine.counts.iter().fold(classes, |sum, &count| sum.saturating_add(count));
+        if !machine.counts.is_empty() && pairs.saturating_mul(vectors) > MOST_WEIGHTS {
+            return Err(Stop::Refused(format!("{pairs} pairs of classes share {vectors} vectors")));
         }
         Ok(machine)
     }
