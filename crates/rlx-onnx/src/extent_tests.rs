@@ -337,3 +337,30 @@ fn extents_pass_through_floats() -> Result<(), OnnxError> {
     }
     Ok(())
 }
+
+#[test]
+fn stages_of_earlier_runs_are_found_again() -> Result<(), OnnxError> {
+    // As many rows as there are numbers other than 0 decide the shape of what comes after.
+    let constants = [ints("minus_one", &[1], &[-1])];
+    let nodes = [
+        node("NonZero", &["x"], "places", &[]),
+        node("Shape", &["places"], "count", &[("start", 1)]),
+        node("ReduceSum", &["places"], "sum", &[("keepdims", 0)]),
+        node("Unsqueeze", &["sum", "zero"], "total", &[]),
+        node("Concat", &["count", "total"], "to", &[("axis", 0)]),
+        node("Expand", &["minus_one", "to"], "y", &[]),
+    ];
+    let constants = [&constants[..], &[ints("zero", &[1], &[0])]].concat();
+    let mut program = program(&[("x", &["4"])], &constants, &nodes)?;
+    let mut kept = vec![];
+    for values in [[1.0, 0.0, 1.0, 0.0], [5.0, 0.0, 2.0, 0.0], [0.0, 1.0, 1.0, 1.0], [0.0, 3.0, 3.0, 3.0]] {
+        let x = HostValue::from(Literal::floats(DType::F32, &[4], &values).expect("four"));
+        let results = program.run(&[("x", x)])?;
+        let places: Vec<usize> = (0..4).filter(|&place| values[place] != 0.0).collect();
+        assert_eq!(tensor(&results[0].1).dims(), [places.len(), places.iter().sum()]);
+        assert!(program.stages() > 1);
+        kept.push(program.kept_stages());
+    }
+    assert!(kept[0] == kept[1] && kept[1] < kept[2] && kept[2] == kept[3], "{kept:?}");
+    Ok(())
+}

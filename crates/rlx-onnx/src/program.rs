@@ -156,6 +156,7 @@ pub struct OnnxProgram {
     session: Session,
     options: ImportOptions,
     plans: Vec<Plan>,
+    stage_forms: stage::StageForms,
     stages: usize,
     /// The key of the next run's random numbers.
     key: [u32; 2],
@@ -173,6 +174,7 @@ impl OnnxProgram {
             session: session.clone(),
             options,
             plans: vec![],
+            stage_forms: stage::StageForms::default(),
             stages: 0,
             key: [entropy as u32, (entropy >> 32) as u32],
         }
@@ -203,6 +205,12 @@ impl OnnxProgram {
     /// Compiled forms of the model that are kept for the next runs.
     pub fn forms(&self) -> usize {
         self.plans.len()
+    }
+
+    /// Compiled stages that are kept for the next runs.
+    #[cfg(test)]
+    pub(crate) fn kept_stages(&self) -> usize {
+        self.stage_forms.len()
     }
 
     /// Runs the model with extents as it declares them; where that does not do, with the extents that are fed.
@@ -281,7 +289,9 @@ impl OnnxProgram {
             match cx.advance(0) {
                 Ok(results) => break results,
                 Err(Halt::Failed(error)) => return Err(error),
-                Err(Halt::Value(need)) => stage::run(&mut cx, &self.session, Some(&need), &mut [])?,
+                Err(Halt::Value(need)) => {
+                    stage::run(&mut cx, (&self.session, &mut self.stage_forms), Some(&need), &mut [])?;
+                }
             }
         };
         self.stages = cx.stage() + 1;
@@ -295,7 +305,7 @@ impl OnnxProgram {
             self.plans.push(plan);
             return Ok(self.named(values));
         }
-        stage::run(&mut cx, &self.session, None, &mut results)?;
+        stage::run(&mut cx, (&self.session, &mut self.stage_forms), None, &mut results)?;
         let values = results.into_iter().map(stage::host).collect::<Result<Vec<_>, _>>()?;
         Ok(self.named(values))
     }

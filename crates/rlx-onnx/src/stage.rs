@@ -1,4 +1,5 @@
-//! One stage of a run: what was built so far is compiled and run, and its results become known.
+//! One stage of a run: what was built so far is compiled and run, and its results become known. The next run finds it
+//! compiled, where it is the same graph.
 
 use crate::context::Context;
 use crate::error::OnnxError;
@@ -6,8 +7,8 @@ use crate::host::{HostValue, computed};
 use crate::names::Need;
 use crate::node::Stop;
 use crate::program::bind;
-use crate::value::{Bounded, Computed, Content, Feed, Imported, Tensor};
-use rlx_ir::{DType, Dim, Literal, Shape, TensorRef, Value};
+use crate::value::{Bounded, Computed, Content, Feed, Imported, Tensor, Weight};
+use rlx_ir::{DType, Dim, Graph, Literal, OpKind, Shape, TensorRef, Value};
 use rlx_runtime::{CompiledGraph, Session};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,22 +50,79 @@ fn packed(cx: &mut Context<'_>, value: Value, dtype: DType) -> Value {
     if computed(dtype) == dtype { value } else { cx.graph().encode_storage(value, dtype) }
 }
 
-/// Compiles the outermost graph with its weights bound.
-pub(crate) fn compile(cx: &mut Context<'_>, session: &Session) -> Result<CompiledGraph, OnnxError> {
+/// Takes the outermost graph, with its symbols bound.
+fn take(cx: &mut Context<'_>) -> Result<Graph, OnnxError> {
     if cx.bind_symbols().is_err() {
         return Err(OnnxError::model(cx.model().source(), "an input that binds an extent cannot be read"));
     }
-    let graph = cx.take_graph().finish()?;
-    let mut compiled = session.compile(graph)?;
+    Ok(cx.take_graph().finish()?)
+}
+
+/// Compiles the outermost graph with its weights bound.
+pub(crate) fn compile(cx: &mut Context<'_>, session: &Session) -> Result<CompiledGraph, OnnxError> {
+    let mut compiled = session.compile(take(cx)?)?;
     bind(cx, &mut compiled)?;
     Ok(compiled)
+}
+
+/// Most stages that are kept, and most bytes that they take without the weights that lie in the file.
+const MOST_FORMS: usize = 32;
+const MOST_BYTES: u64 = 256 << 20;
+
+/// Stages of earlier runs, compiled and with their weights, the one that was used last at the end.
+#[derive(Default)]
+pub(crate) struct StageForms(Vec<StageForm>);
+
+struct StageForm {
+    graph: Graph,
+    weights: Vec<Arc<Weight>>,
+    compiled: CompiledGraph,
+    bytes: u64,
+}
+
+impl StageForms {
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The outermost graph with its weights bound: one of an earlier run, where that is the same.
+    fn compiled(&mut self, cx: &mut Context<'_>, session: &Session) -> Result<&mut CompiledGraph, OnnxError> {
+        let graph = take(cx)?;
+        let names = graph.nodes_of(OpKind::Param).filter_map(|(_, node)| node.op.leaf_name());
+        let weights: Vec<Arc<Weight>> = names.filter_map(|name| cx.weights.get(name).cloned()).collect();
+        // Bodies may name weights alike; those that are kept here are alive, so that no others lie in their place.
+        let place = |weight: &Arc<Weight>| weight.tensor.bytes.as_ptr_range();
+        let is_same = |form: &StageForm| {
+            form.graph == graph && form.weights.iter().map(place).eq(weights.iter().map(place))
+        };
+        match self.0.iter().position(is_same) {
+            Some(index) => self.0[index..].rotate_left(1),
+            None => {
+                let mut compiled = session.compile(graph.clone())?;
+                bind(cx, &mut compiled)?;
+                let uses = compiled.memory_estimate(&cx.bindings)?;
+                let bytes = uses.total().saturating_sub(uses.weights);
+                self.0.push(StageForm { graph, weights, compiled, bytes });
+                let is_too_much = |forms: &[StageForm]| {
+                    forms.len() > MOST_FORMS || forms.iter().map(|form| form.bytes).sum::<u64>() > MOST_BYTES
+                };
+                while self.0.len() > 1 && is_too_much(&self.0) {
+                    self.0.remove(0);
+                }
+            }
+        }
+        let last = self.0.last_mut().map(|form| &mut form.compiled);
+        last.ok_or_else(|| OnnxError::model("a stage of the run", "it was not kept"))
+    }
 }
 
 /// Runs what was built so far. Afterwards every tensor that the walk may still read, and those of `results`, are on
 /// the host, with extents that are numbers.
 pub(crate) fn run(
     cx: &mut Context<'_>,
-    session: &Session,
+    (session, forms): (&Session, &mut StageForms),
     need: Option<&Need>,
     results: &mut [Imported],
 ) -> Result<(), OnnxError> {
@@ -98,7 +156,7 @@ pub(crate) fn run(
         let need = need.map(|need| format!("{need:?}")).unwrap_or_default();
         return Err(OnnxError::model(need, "the value cannot be computed"));
     }
-    let literals = if order.is_empty() { vec![] } else { execute(cx, session, &order)? };
+    let literals = if order.is_empty() { vec![] } else { execute(cx, (session, forms), &order)? };
     let literal_of = |node: Computed| wanted.get(&node.value).and_then(|&(at, _)| literals.get(at));
     let stage = cx.stage();
     let bindings = cx.bindings.clone();
@@ -118,7 +176,7 @@ pub(crate) fn run(
 
 fn execute(
     cx: &mut Context<'_>,
-    session: &Session,
+    (session, forms): (&Session, &mut StageForms),
     order: &[(usize, Value, DType)],
 ) -> Result<Vec<Literal>, OnnxError> {
     for &(at, value, dtype) in order {
@@ -126,7 +184,7 @@ fn execute(
         let value = packed(cx, value, dtype);
         cx.graph().output(format!("value{at}"), value);
     }
-    let mut compiled = compile(cx, session)?;
+    let compiled = forms.compiled(cx, session)?;
     let feeds = std::mem::take(&mut cx.feeds);
     let feeds: Vec<(&str, TensorRef<'_>)> =
         feeds.iter().map(|(name, literal)| (name.as_str(), TensorRef::from(literal))).collect();

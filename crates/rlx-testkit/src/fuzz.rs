@@ -76,7 +76,9 @@ impl Fuzz {
         let mut start = fresh_number();
         let text = std::env::var(VARIABLE).ok();
         let only = text.map(|text| {
-            asked(&text).unwrap_or_else(|| fail(0, &format!("{VARIABLE} is {text:?}, expected seconds (60s) or a case")))
+            asked(&text).unwrap_or_else(|| {
+                fail(0, &format!("{VARIABLE} is {text:?}, expected seconds (60s) or a case"))
+            })
         });
         if let Some(only) = only {
             (self.fixed, self.known) = (0, &[]);
@@ -97,7 +99,9 @@ impl Fuzz {
                 ran.cases += 1;
                 match said {
                     Ok(said) => ran.yes += u64::from(said),
-                    Err(message) if matches!(only, Some(Asked::Seconds(_))) && findings.len() < MOST_FINDINGS => {
+                    Err(message)
+                        if matches!(only, Some(Asked::Seconds(_))) && findings.len() < MOST_FINDINGS =>
+                    {
                         let _ = writeln!(std::io::stderr(), "case {number}: {message}");
                         findings.push(number);
                     }

@@ -16,8 +16,10 @@ use rlx_ir::{DType, Dim, Graph, Literal, Shape, TensorType, Value};
 
 pub(super) const RULES: &[Rule] = &[rule("Loop", &[1, 11, 13, 16, 19, 21, 23, 24, 25], r#loop)];
 
-/// Most iterations of a loop: one that goes on is a fault.
-const MOST_ITERATIONS: i64 = 1 << 20;
+/// Most iterations of a loop whose number is known before.
+const MOST_ITERATIONS: i64 = 1 << 22;
+/// Most iterations of a loop that ends when its condition says so: one that goes on is a fault, told after seconds.
+const MOST_CONDITIONS: i64 = 1 << 19;
 /// Most iterations and elements for which results are set aside before it is known how many there will be.
 const MOST_RESERVED: (i64, i64) = (1 << 12, 1 << 22);
 
@@ -267,7 +269,7 @@ impl Step {
             }
             Ok(results)
         })?;
-        let max_iterations = Some(Dim::from(MOST_ITERATIONS));
+        let max_iterations = Some(Dim::from(MOST_CONDITIONS));
         let op = While { carries, max_iterations, condition: condition.into(), body: body.into() };
         let results = emit(cx, op, &operands)?;
         let mut imported = self.imported(cx, &results[2..])?;
