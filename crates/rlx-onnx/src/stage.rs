@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Most graphs that one run compiles, one after the other.
-const MOST_STAGES: usize = 1 << 14;
+const MOST_STAGES: usize = 1 << 12;
 
 /// What a tensor is without running anything.
 pub(crate) enum Fixed {
