@@ -46,11 +46,11 @@ pub struct Ran {
     pub cases: u64,
     /// How many of them said yes: what that means is the suite's choice.
     pub yes: u64,
-    /// Whether these are the suite's own cases, not those of [the variable](self).
+    /// Whether these are the suite's own cases, not those that `RLX_TEST_FUZZ` asks for.
     pub whole: bool,
 }
 
-/// What [the variable](self) asks for.
+/// What the environment variable asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Seconds(u64),
