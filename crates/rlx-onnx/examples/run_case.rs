@@ -3,7 +3,8 @@
 //!     cargo run --release -p rlx-onnx --example run_case -- target/onnx-conformance/node/test_softmax_axis_0
 //!
 //! For every data set: the largest difference, as a part of what the case allows (1 is the limit), the graphs that one
-//! run took, the compiled forms that the program keeps for further runs, and the time of the first run (import and compilation included) and of the second.
+//! run took, the compiled forms that the program keeps for further runs, and the time of the first run (import and
+//! compilation included) and of the second.
 
 use anyhow::{Context, Result, bail};
 use rlx_cpu::exec::CpuBackend;

@@ -60,7 +60,12 @@ fn take(cx: &mut Context<'_>) -> Result<Graph, OnnxError> {
 
 /// Compiles the outermost graph with its weights bound.
 pub(crate) fn compile(cx: &mut Context<'_>, session: &Session) -> Result<CompiledGraph, OnnxError> {
-    let mut compiled = session.compile(take(cx)?)?;
+    let graph = take(cx)?;
+    with_weights(cx, session, graph)
+}
+
+fn with_weights(cx: &Context<'_>, session: &Session, graph: Graph) -> Result<CompiledGraph, OnnxError> {
+    let mut compiled = session.compile(graph)?;
     bind(cx, &mut compiled)?;
     Ok(compiled)
 }
@@ -100,8 +105,7 @@ impl StageForms {
         match self.0.iter().position(is_same) {
             Some(index) => self.0[index..].rotate_left(1),
             None => {
-                let mut compiled = session.compile(graph.clone())?;
-                bind(cx, &mut compiled)?;
+                let compiled = with_weights(cx, session, graph.clone())?;
                 let uses = compiled.memory_estimate(&cx.bindings)?;
                 let bytes = uses.total().saturating_sub(uses.weights);
                 self.0.push(StageForm { graph, weights, compiled, bytes });

@@ -127,7 +127,7 @@ fn update_in_place(module: &mut LirModule) {
     let mut touches: HashMap<BufferId, Vec<usize>> = HashMap::new();
     let mut writers: HashMap<usize, (&KernelStep, Vec<usize>)> = HashMap::new();
     // The last step that could fail, at which no state may have changed yet.
-    let mut may_fail = 0;
+    let mut may_fail = None;
     walk(&module.steps, &mut vec![], &mut 0, &mut |number, loops, step| {
         if let Some((from, to)) = whole_copy(module, step) {
             copies.push((number, loops.to_vec(), from, to));
@@ -135,11 +135,11 @@ fn update_in_place(module: &mut LirModule) {
         match step {
             Step::Kernel(step) => {
                 if step.anchor.is_some() {
-                    may_fail = number;
+                    may_fail = Some(number);
                 }
                 writers.insert(number, (step, loops.to_vec()));
             }
-            _ => may_fail = number,
+            _ => may_fail = Some(number),
         }
         step.reads()
             .into_iter()
@@ -151,7 +151,7 @@ fn update_in_place(module: &mut LirModule) {
         let Some((maker, around)) = writers.get(&made.first) else { return false };
         // A new carry belongs to one iteration, the carry to more.
         let is_next = match module.buffer(*to).kind {
-            BufferKind::State => loops.is_empty() && made.first > may_fail,
+            BufferKind::State => loops.is_empty() && may_fail.is_none_or(|last| made.first > last),
             _ => old.loops.len() < loops.len(),
         };
         let reads_alike = maker.reads().iter().all(|view| view.buffer != *to || is_whole(module, view));

@@ -132,7 +132,11 @@ fn counts<'m>(cx: &mut Context<'m>, x: Value, grams: &Grams, skips: usize) -> Re
     // One token has nothing between its parts; what reaches beyond the row occurs nowhere.
     let longest = match extent.as_static() {
         Some(extent) => usize::try_from(extent).unwrap_or(0) / (grams.length - 1).max(1),
-        None if skips > MOST_SKIPS => return Err(Stop::Refused(format!("it skips up to {skips} tokens"))),
+        None if skips > MOST_SKIPS => {
+            return Err(Stop::Refused(format!(
+                "max_skip_count is {skips}, at most {MOST_SKIPS} are taken where the length of a row is a symbol"
+            )));
+        }
         None => skips + 1,
     };
     let steps = if grams.length == 1 { 1..=1 } else { 1..=skips.saturating_add(1).min(longest).max(1) };

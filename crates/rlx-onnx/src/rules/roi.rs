@@ -159,7 +159,10 @@ fn roi_align<'m>(cx: &mut Context<'m>, node: &Node<'m>) -> Outcome<'m> {
             ratio => ratio,
         };
         if samples.max(bins[axis]) > MOST_SAMPLES as usize {
-            return Err(Stop::Refused(format!("{} bins have {samples} samples each", bins[axis])));
+            return Err(Stop::Refused(format!(
+                "{} bins of {samples} samples along an axis, at most {MOST_SAMPLES} of each are taken",
+                bins[axis]
+            )));
         }
         let (extent, is_adaptive) = (extent.clone(), ratio == 0);
         let axis = AlignedAxis { bins: bins[axis], samples, extent, is_adaptive, repeats: is_max };
